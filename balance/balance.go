@@ -1,0 +1,93 @@
+// Package balance spreads traffic over the replicas of a service: pools of
+// backends, the algorithms that choose one, the HTTP and TCP proxies in front
+// of them, and the checks that tell which of them serve.
+package balance
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/budgiehq/budgie/bunfile"
+)
+
+// Errors of this package.
+var (
+	// ErrInvalid: the configuration breaks a rule; the text says which.
+	ErrInvalid = errors.New("invalid balancer configuration")
+	// ErrNoBackend: no backend could take the request.
+	ErrNoBackend = errors.New("no backend is available")
+)
+
+// Backend is an address that can serve.
+type Backend struct {
+	// ID identifies the backend across updates: the replica's id.
+	ID string
+	// Addr is a host:port to dial.
+	Addr string
+}
+
+// Config is what a frontend is made of.
+type Config struct {
+	// Name is the service's, for messages.
+	Name string
+	// Listener accepts the traffic. The frontend owns it and closes it.
+	Listener net.Listener
+	// Mode is ModeHTTP or ModeTCP.
+	Mode bunfile.BalanceMode
+	// Algorithm is RoundRobin where empty.
+	Algorithm bunfile.Algorithm
+	// Check says how backends are probed; nil means that they are not, and
+	// only traffic tells.
+	Check *Check
+}
+
+// Check is an active health check.
+type Check struct {
+	// Path is requested with GET in HTTP mode; 200 to 399 is healthy. Empty
+	// means that accepting a connection is enough.
+	Path string
+	// Interval between the probes of a backend, 2 s where zero.
+	Interval time.Duration
+	// Timeout of a probe, 1 s where zero.
+	Timeout time.Duration
+	// Rise is how many successes in a row bring a backend back, 1 where zero.
+	Rise int
+	// Fall is how many failures in a row take a backend out, 3 where zero.
+	Fall int
+}
+
+// BackendStatus is what a frontend knows of a backend.
+type BackendStatus struct {
+	Backend
+	// Healthy is false where checks or failed traffic took the backend out of
+	// rotation.
+	Healthy bool
+	// Active is the number of requests (connections, in TCP mode) under way.
+	Active int
+	// Requests is the number of requests (connections) that it answered or is
+	// answering.
+	Requests uint64
+	// Failures is the number of requests (connections) that failed there,
+	// whether or not another backend then served them.
+	Failures uint64
+	// LastError is the last failure of a probe or a request; nil if none.
+	LastError error
+}
+
+// Frontend is a listening socket with a pool of backends behind it. All
+// methods may be called concurrently.
+type Frontend interface {
+	// Addr is the address it accepts on.
+	Addr() net.Addr
+	// Update replaces the set of backends. Backends that stay, by ID and Addr,
+	// keep their state and connections; requests under way at ones that leave
+	// end undisturbed.
+	Update(backends []Backend)
+	// Status lists the backends, sorted by ID.
+	Status() []BackendStatus
+	// Shutdown stops accepting and waits for what is under way until ctx ends,
+	// then cuts it off and returns ctx's error. It can be called again.
+	Shutdown(ctx context.Context) error
+}

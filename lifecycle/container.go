@@ -1,0 +1,200 @@
+// Package lifecycle holds what a container is over its life: its states and
+// the machine that moves between them, what is wanted of it against what is
+// seen, when it restarts, and when it counts as healthy.
+//
+// Everything here is pure: no I/O, no goroutines, no clock. The caller says
+// what time it is.
+package lifecycle
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/budgiehq/budgie/bunfile"
+)
+
+// State is a state of a container. The zero value is the state before
+// Creating, in which nothing exists yet.
+type State string
+
+// The states, in the order in which a container goes through them. A stopped
+// container that runs again goes back to Created.
+const (
+	Creating State = "creating"
+	Created  State = "created"
+	Running  State = "running"
+	Stopped  State = "stopped"
+)
+
+// Desired is what somebody wants of a container, as opposed to its State,
+// which is what is seen.
+type Desired string
+
+// The desired states.
+const (
+	// WantRunning lets the restart policy decide after an exit.
+	WantRunning Desired = "running"
+	// WantStopped keeps the container stopped under every restart policy.
+	WantStopped Desired = "stopped"
+)
+
+// Health is what the health check says of a container.
+type Health string
+
+// The healths. The zero value means that there is no health check.
+const (
+	HealthNone Health = ""
+	// HealthStarting: no probe has succeeded since the start.
+	HealthStarting Health = "starting"
+	// Healthy: probes succeed.
+	Healthy Health = "healthy"
+	// Unhealthy: as many probes in a row failed as the check allows.
+	Unhealthy Health = "unhealthy"
+)
+
+// UnknownExitCode is the code of an exit that nobody saw, as when the program
+// that supervised the container had been killed.
+const UnknownExitCode = -1
+
+// Exit is the end of a container's process.
+type Exit struct {
+	// Code is the exit status; 128 plus the signal's number where a signal
+	// ended the process; UnknownExitCode where nobody saw it.
+	Code int `json:"code"`
+	// At is when it ended, or was found to have ended.
+	At time.Time `json:"at"`
+	// OOMKilled is true where the kernel killed it for lack of memory.
+	OOMKilled bool `json:"oom_killed,omitempty"`
+}
+
+// Endpoint is a published port: where others reach a container's port.
+type Endpoint struct {
+	// ContainerPort is the port as the specification names it.
+	ContainerPort int `json:"container_port"`
+	// Protocol of the port.
+	Protocol bunfile.Protocol `json:"protocol"`
+	// Host is the address it is bound to; an unspecified address means all of
+	// the node's.
+	Host string `json:"host"`
+	// Port is the published port.
+	Port int `json:"port"`
+	// HTTP is true where the proxy in front of the port speaks HTTP.
+	HTTP bool `json:"http,omitempty"`
+}
+
+// String returns the endpoint as host:port, ready to dial from the same node:
+// an endpoint bound to all addresses is given as the loopback's.
+func (e Endpoint) String() string {
+	host := e.Host
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, strconv.Itoa(e.Port))
+}
+
+// Container is a container's record: what is wanted of it, and what was last
+// seen of it. It is a value; copy it with Clone.
+type Container struct {
+	// ID is 64 hexadecimal characters, unique for ever.
+	ID string `json:"id"`
+	// Name is unique in a store.
+	Name string `json:"name"`
+	// ServiceID is shared by the replicas of a service. It is the ID of the
+	// first of them.
+	ServiceID string `json:"service_id"`
+	// Spec is what to run, validated, with defaults.
+	Spec bunfile.Spec `json:"spec"`
+	// Runtime is the name of the runtime that runs it.
+	Runtime string `json:"runtime"`
+	// Owner is the name under which its supervisor holds its lock in the store.
+	Owner string `json:"owner"`
+	// Detached is true where the container outlives the program that asked
+	// for it.
+	Detached bool `json:"detached,omitempty"`
+
+	// Desired is what is wanted.
+	Desired Desired `json:"desired"`
+	// StopGrace overrides the specification's stop timeout for the stop that
+	// was asked for; nil where it does not.
+	StopGrace *bunfile.Duration `json:"stop_grace,omitempty"`
+
+	// State is what was last seen.
+	State State `json:"state"`
+	// Health is what the health check said last.
+	Health Health `json:"health,omitempty"`
+	// Ready is true from the moment the container first served after its last
+	// start until it ends.
+	Ready bool `json:"ready,omitempty"`
+	// PID is the first process while Running.
+	PID int `json:"pid,omitempty"`
+	// Endpoints are the published ports. They stay while it restarts.
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+	// CreatedAt is when it was asked for.
+	CreatedAt time.Time `json:"created_at"`
+	// StartedAt is the last start; zero if there was none.
+	StartedAt time.Time `json:"started_at,omitzero"`
+	// Exit is the last end; nil if there was none, or while Running.
+	Exit *Exit `json:"exit,omitempty"`
+	// Restarts counts the restarts since the container was asked for.
+	Restarts int `json:"restarts,omitempty"`
+	// Failures counts the ends in a row, none of which came after a long
+	// enough run to count as success. Backoff grows with it.
+	Failures int `json:"failures,omitempty"`
+	// RestartAt is the earliest time of the next start; zero where none is due.
+	RestartAt time.Time `json:"restart_at,omitzero"`
+	// Reason says in words why the container is in this state, where that is
+	// not plain.
+	Reason string `json:"reason,omitempty"`
+
+	// Revision is the store's: it changes with every write. 0 means that the
+	// record has not been stored.
+	Revision uint64 `json:"revision"`
+}
+
+// Clone returns a copy that shares no memory with c.
+func (c Container) Clone() Container {
+	c.Spec = c.Spec.Clone()
+	c.Endpoints = append([]Endpoint(nil), c.Endpoints...)
+	if c.Exit != nil {
+		e := *c.Exit
+		c.Exit = &e
+	}
+	if c.StopGrace != nil {
+		g := *c.StopGrace
+		c.StopGrace = &g
+	}
+	return c
+}
+
+// ShortID returns the first 12 characters of the ID, enough to tell containers
+// apart for a person.
+func (c Container) ShortID() string {
+	if len(c.ID) <= 12 {
+		return c.ID
+	}
+	return c.ID[:12]
+}
+
+// Grace returns how long to wait between the stop signal and the kill.
+func (c Container) Grace() time.Duration {
+	switch {
+	case c.StopGrace != nil:
+		return c.StopGrace.Std()
+	case c.Spec.StopTimeout != nil:
+		return c.Spec.StopTimeout.Std()
+	}
+	return bunfile.DefaultStopTimeout
+}
+
+// URL returns the address of the first published TCP port as a URL to open
+// from the same node, or an empty string where there is none.
+func (c Container) URL() string {
+	for _, e := range c.Endpoints {
+		if e.Protocol != bunfile.UDP {
+			return fmt.Sprintf("http://%s", e)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,118 @@
+// Package runtime is the vocabulary that container runtimes share: what they
+// are asked to run, what they report, and the errors by which they say what
+// did not work. The runtimes themselves are in the packages below.
+package runtime
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"time"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/lifecycle"
+)
+
+// Errors that every runtime returns, wrapped with the operation and the
+// container's id.
+var (
+	// ErrNotFound: the runtime has no container with this id.
+	ErrNotFound = errors.New("container not found in the runtime")
+	// ErrExists: Create was given an id that the runtime already has.
+	ErrExists = errors.New("container exists already in the runtime")
+	// ErrRunning: the operation needs a container that does not run.
+	ErrRunning = errors.New("container is running")
+	// ErrNotRunning: the operation needs a running container.
+	ErrNotRunning = errors.New("container is not running")
+	// ErrUnsupported: the runtime, or this operating system, cannot do what
+	// was asked. The text says why.
+	ErrUnsupported = errors.New("not supported")
+)
+
+// Config is what a runtime needs to create a container.
+type Config struct {
+	// ID is the container's id, 64 hexadecimal characters.
+	ID string
+	// Spec is the validated specification with defaults filled in and paths
+	// resolved.
+	Spec bunfile.Spec
+}
+
+// Address is where the node itself reaches a port of a running container.
+type Address struct {
+	// ContainerPort is the port as the specification names it.
+	ContainerPort int `json:"container_port"`
+	// Protocol of the port.
+	Protocol bunfile.Protocol `json:"protocol"`
+	// HostPort is a host:port that can be dialled from this node.
+	HostPort string `json:"host_port"`
+}
+
+// Status is what a runtime sees of a container.
+type Status struct {
+	// ID is the container's id.
+	ID string
+	// State is Created, Running or Stopped.
+	State lifecycle.State
+	// PID is the first process while Running, 0 elsewhere.
+	PID int
+	// Addresses of the container's ports while Running.
+	Addresses []Address
+	// StartedAt is the last start; zero if there was none.
+	StartedAt time.Time
+	// Exit is the last end, nil while Running or never started.
+	Exit *lifecycle.Exit
+}
+
+// LogStream says which output of a container a line came from.
+type LogStream string
+
+// The streams.
+const (
+	Stdout LogStream = "stdout"
+	Stderr LogStream = "stderr"
+)
+
+// LogEntry is one line of a container's output.
+type LogEntry struct {
+	Time   time.Time
+	Stream LogStream
+	// Line is without its line feed.
+	Line string
+}
+
+// LogOptions selects log entries. The zero value means everything kept so far.
+type LogOptions struct {
+	// Follow goes on with new entries until the container's last entry has
+	// been read after its end, or the context ends.
+	Follow bool
+	// Tail is how many entries from the end to begin with. 0 means all,
+	// below 0 none.
+	Tail int
+}
+
+// Logger is a runtime that keeps its containers' output.
+type Logger interface {
+	// Logs yields a container's log entries, oldest first. An error ends the
+	// sequence; the end of ctx ends it without one. Logs may be called from
+	// any process that can open the runtime's data, at any time between Create
+	// and Remove.
+	Logs(ctx context.Context, id string, opts LogOptions) iter.Seq2[LogEntry, error]
+}
+
+// ExecConfig is a command to run inside a container.
+type ExecConfig struct {
+	Command        []string
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// Execer is a runtime that can run further commands inside a running
+// container.
+type Execer interface {
+	// Exec runs a command and returns its exit code. The error is nil whenever
+	// the command ran to its end, whatever its exit code; the end of ctx kills
+	// it. A container that does not run gives ErrNotRunning.
+	Exec(ctx context.Context, id string, cfg ExecConfig) (exitCode int, err error)
+}
