@@ -113,6 +113,11 @@ type Container struct {
 	// Detached is true where the container outlives the program that asked
 	// for it.
 	Detached bool `json:"detached,omitempty"`
+	// AutoRemove is true where the container is removed when it is done.
+	AutoRemove bool `json:"auto_remove,omitempty"`
+	// Bind is the host address that its published ports are bound to; empty
+	// means all addresses.
+	Bind string `json:"bind,omitempty"`
 
 	// Desired is what is wanted.
 	Desired Desired `json:"desired"`
@@ -148,7 +153,11 @@ type Container struct {
 	// not plain.
 	Reason string `json:"reason,omitempty"`
 
-	// Revision is the store's: it changes with every write. 0 means that the
+	// Unsupervised is true where no living process looks after the container.
+	// It is seen when the container is listed, and not stored.
+	Unsupervised bool `json:"-"`
+
+	// Revision is the store's: it grows with every write. 0 means that the
 	// record has not been stored.
 	Revision uint64 `json:"revision"`
 }
