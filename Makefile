@@ -1,0 +1,72 @@
+# Everything that is done to this repository by hand or by CI. Each target
+# installs or builds what it needs; Go and make must be there.
+
+GO        ?= go
+FUZZTIME  ?= 10s
+# -race slows tests down and CI machines are small: generous, but not endless.
+TESTFLAGS ?= -timeout=10m
+
+TOOLS := bin/tools
+
+.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart ci setup clean
+
+all: build examples lint test
+
+## build: the command, as bin/budgie
+build:
+	$(GO) build -o bin/budgie ./cmd/budgie
+
+## examples: every program below examples/, as bin/examples/NAME
+examples:
+	@mkdir -p bin/examples
+	$(GO) build -o bin/examples/ ./examples/...
+
+## test: everything, under the race detector. Root runs all tests, and a test
+## that cannot run fails; for anybody else the tests that need root are skipped.
+test: setup
+	@GO='$(GO)' bash tools/test.sh $(TESTFLAGS)
+
+## setup: install what the tests need of the machine, or say what to install
+setup:
+	@bash tools/setup.sh
+
+## lint: gofmt, go vet and staticcheck
+lint: fmt-check vet staticcheck
+
+fmt-check:
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then \
+		echo "not formatted, run gofmt -w on:" >&2; echo "$$out" >&2; exit 1; fi
+
+vet:
+	$(GO) vet ./...
+
+staticcheck: $(TOOLS)/staticcheck
+	$(TOOLS)/staticcheck ./...
+
+# The tools are built from a module of their own, at the versions it pins.
+$(TOOLS)/staticcheck: tools/go.mod tools/go.sum
+	@mkdir -p $(TOOLS)
+	$(GO) -C tools build -o ../$(TOOLS)/ honnef.co/go/tools/cmd/staticcheck
+
+## fuzz: every fuzz target for FUZZTIME
+fuzz:
+	@GO='$(GO)' bash tools/fuzz.sh $(FUZZTIME)
+
+## cover: the packages that decide must be tested to more than 90 %
+cover:
+	@GO='$(GO)' bash tools/cover.sh
+
+## cross: everything builds and vets for the other systems
+cross:
+	@GO='$(GO)' bash tools/cross.sh
+
+## quickstart: the main example, as somebody with nothing but Go runs it
+quickstart:
+	@GO='$(GO)' bash tools/quickstart.sh
+
+## ci: what CI runs
+ci:
+	bash .ci/run
+
+clean:
+	rm -rf bin

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# The coverage gate: the packages whose code decides what happens to data and
+# traffic must be covered, by their own tests, to more than 90 % of their
+# statements. A second word limits the gate to the files of that name pattern.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+go=${GO:-go}
+
+gates=(
+	"./bunfile ."
+	"./lifecycle ."
+	# The codec of the TXT record; what talks to the network is in packages below.
+	"./discovery ."
+	"./balance ${BALANCE_FILES:-pool|algorithm|roundrobin|leastconn|random|p2c|health|pick}"
+)
+minimum=90
+
+profile=$(mktemp)
+trap 'rm -f "$profile"' EXIT
+failed=0
+for gate in "${gates[@]}"; do
+	read -r package files <<<"$gate"
+	"$go" test -count=1 -covermode=set -coverprofile="$profile" "$package" || {
+		echo "cover: the tests of $package fail" >&2
+		exit 1
+	}
+	# Each line after the first: file.go:from,to statements count
+	result=$(awk -v files="($files)" -v min="$minimum" '
+		NR == 1 { next }
+		{
+			file = $1; sub(/:[^:]*$/, "", file); sub(/.*\//, "", file)
+			if (file !~ files) next
+			if (!($1 in statements)) { statements[$1] = $2; all += $2 }
+			if ($3 > 0 && !($1 in hit)) { hit[$1] = 1; covered += $2 }
+		}
+		END {
+			if (!all) { print "no statements in files matching " files; exit }
+			share = 100 * covered / all
+			printf "%s %.1f %% of %d statements (more than %d %% needed)", (share > min ? "ok" : "TOO LOW"), share, all, min
+		}' "$profile")
+	echo "cover: $package: $result"
+	[[ $result == ok* ]] || failed=1
+done
+((failed == 0)) || { echo "cover: the gate is closed; see the lines above" >&2; exit 1; }

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs what the tests need of the machine besides Go: a C compiler, for the
+# race detector. Does nothing where it is there already.
+set -euo pipefail
+
+# command:package, as Debian and Ubuntu name them
+needs=(gcc:gcc)
+
+command -v "${GO:-go}" >/dev/null || {
+	echo "setup: go is not in PATH; install Go 1.26 or newer from https://go.dev/dl/" >&2
+	exit 1
+}
+
+packages=()
+for need in "${needs[@]}"; do
+	command -v "${need%%:*}" >/dev/null || packages+=("${need#*:}")
+done
+# A C compiler without the headers of libc is of no use to the race detector.
+if [[ $(uname -s) == Linux && ! -e /usr/include/stdlib.h ]] && command -v dpkg >/dev/null; then
+	packages+=(libc6-dev)
+fi
+((${#packages[@]})) || exit 0
+
+if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
+	echo "setup: the tests need what these Debian packages hold: ${packages[*]}" >&2
+	echo "setup: install them (on Debian as root: apt-get install ${packages[*]})" >&2
+	exit 1
+fi
+echo "setup: installing ${packages[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null
