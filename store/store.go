@@ -28,6 +28,9 @@ var (
 	ErrCorrupt = errors.New("stored state cannot be read")
 	// ErrVersion: the stored state was written by a newer version of Budgie.
 	ErrVersion = errors.New("stored state is from a newer version")
+	// ErrInvalid: the record or the owner name cannot be stored. The text says
+	// what is wrong with it.
+	ErrInvalid = errors.New("cannot be stored")
 	// ErrClosed: the store is closed.
 	ErrClosed = errors.New("store is closed")
 )
