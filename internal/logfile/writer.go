@@ -1,0 +1,238 @@
+package logfile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/budgiehq/budgie/runtime"
+)
+
+// Limit bounds a log.
+type Limit struct {
+	// Bytes is the size of one segment; 0 means DefaultBytes.
+	Bytes int64
+	// Files is the number of segments kept, the one being written included; 0
+	// means DefaultFiles.
+	Files int
+}
+
+// The bounds where Limit has none.
+const (
+	DefaultBytes = 10 << 20
+	DefaultFiles = 3
+)
+
+func (l Limit) withDefaults() Limit {
+	if l.Bytes <= 0 {
+		l.Bytes = DefaultBytes
+	}
+	if l.Files <= 0 {
+		l.Files = DefaultFiles
+	}
+	return l
+}
+
+// Writer appends to a log. There may be one at a time per log; its methods may
+// be called concurrently.
+type Writer struct {
+	dir   string
+	limit Limit
+
+	mu   sync.Mutex
+	f    *os.File
+	seq  uint64
+	size int64
+	buf  []byte
+	// unfinished are the streams whose last record was partial.
+	unfinished []runtime.LogStream
+}
+
+// OpenWriter opens the log in dir, which it creates if needed, to go on after
+// what is there. A record that a writer did not complete before it died is cut
+// off.
+func OpenWriter(dir string, limit Limit) (*Writer, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create log directory: %w", err)
+	}
+	all, err := segments(dir)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{dir: dir, limit: limit.withDefaults(), seq: 1}
+	if len(all) > 0 {
+		w.seq = all[len(all)-1]
+	}
+	if err := w.recover(all); err != nil {
+		return nil, err
+	}
+	if w.f, err = openSegment(dir, w.seq); err != nil {
+		return nil, err
+	}
+	if err := w.f.Truncate(w.size); err != nil {
+		w.f.Close()
+		return nil, fmt.Errorf("cut off an unfinished log record: %w", err)
+	}
+	return w, nil
+}
+
+func openSegment(dir string, seq uint64) (*os.File, error) {
+	f, err := os.OpenFile(segmentPath(dir, seq), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open log segment: %w", err)
+	}
+	return f, nil
+}
+
+// recover finds the end of the last complete record and the lines that were
+// not completed. Two segments are looked at, because a rotation may have just
+// begun an empty one.
+func (w *Writer) recover(all []uint64) error {
+	c := &cursor{dir: w.dir}
+	defer c.close()
+	for _, seq := range all[max(0, len(all)-2):] {
+		if err := c.open(seq, 0); err != nil {
+			return fmt.Errorf("open log segment: %w", err)
+		}
+		for w.size = 0; ; _, w.size = c.position() {
+			line, ok, err := c.line()
+			if err != nil {
+				return err
+			}
+			if !ok {
+				break
+			}
+			if r, err := parseRecord(line); err == nil {
+				w.note(r.stream, r.partial)
+			}
+		}
+	}
+	return nil
+}
+
+// note keeps account of the streams with an unfinished line.
+func (w *Writer) note(stream runtime.LogStream, partial bool) {
+	i := slices.Index(w.unfinished, stream)
+	switch {
+	case partial && i < 0:
+		w.unfinished = append(w.unfinished, stream)
+	case !partial && i >= 0:
+		w.unfinished = slices.Delete(w.unfinished, i, i+1)
+	}
+}
+
+// Write appends what a container wrote to one of its streams: any number of
+// lines, the first and the last of which may be parts of one. It is in the file
+// when Write returns. When an error is returned, for example because the disk
+// is full, what was not written is lost and the log is still sound.
+func (w *Writer) Write(stream runtime.LogStream, at time.Time, data []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.f == nil {
+		return fmt.Errorf("write log: %w", os.ErrClosed)
+	}
+	for len(data) > 0 {
+		r := record{at: at, stream: stream, partial: true}
+		if i := bytes.IndexByte(data[:min(len(data), maxText+1)], '\n'); i >= 0 {
+			r.text, data, r.partial = data[:i], data[i+1:], false
+		} else {
+			n := min(len(data), maxText)
+			r.text, data = data[:n], data[n:]
+		}
+		if err := w.append(r); err != nil {
+			return err
+		}
+	}
+	return w.flush()
+}
+
+// Finish ends the lines that are not complete, so that what a next run of the
+// container writes is not taken for their continuation.
+func (w *Writer) Finish(at time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.f == nil {
+		return fmt.Errorf("write log: %w", os.ErrClosed)
+	}
+	for _, stream := range slices.Clone(w.unfinished) {
+		if err := w.append(record{at: at, stream: stream}); err != nil {
+			return err
+		}
+	}
+	return w.flush()
+}
+
+// append adds a record to the buffer, in a new segment if it does not fit.
+func (w *Writer) append(r record) error {
+	before := len(w.buf)
+	w.buf = appendRecord(w.buf, r)
+	added := len(w.buf) - before
+	if total := w.size + int64(len(w.buf)); total > w.limit.Bytes && total > int64(added) {
+		w.buf = w.buf[:before]
+		if err := w.flush(); err != nil {
+			return err
+		}
+		if err := w.rotate(); err != nil {
+			return err
+		}
+		w.buf = appendRecord(w.buf, r)
+	}
+	w.note(r.stream, r.partial)
+	if len(w.buf) >= 256<<10 {
+		return w.flush()
+	}
+	return nil
+}
+
+// flush writes the buffer, whole or not at all.
+func (w *Writer) flush() error {
+	if len(w.buf) == 0 {
+		return nil
+	}
+	_, err := w.f.Write(w.buf)
+	n := int64(len(w.buf))
+	w.buf = w.buf[:0]
+	if err != nil {
+		return errors.Join(fmt.Errorf("write log: %w", err), w.f.Truncate(w.size))
+	}
+	w.size += n
+	return nil
+}
+
+// rotate begins a new segment and deletes the oldest. Readers rely on the old
+// segment being complete when the new one appears.
+func (w *Writer) rotate() error {
+	f, err := openSegment(w.dir, w.seq+1)
+	if err != nil {
+		return err
+	}
+	w.f.Close()
+	w.f, w.size = f, 0
+	w.seq++
+	all, err := segments(w.dir)
+	if err != nil {
+		return err
+	}
+	for _, seq := range all[:max(0, len(all)-w.limit.Files)] {
+		if err := os.Remove(segmentPath(w.dir, seq)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("delete old log segment: %w", err)
+		}
+	}
+	return nil
+}
+
+// Close closes the file. It can be called again.
+func (w *Writer) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.f == nil {
+		return nil
+	}
+	err := w.f.Close()
+	w.f = nil
+	return err
+}
