@@ -9,7 +9,6 @@ import (
 
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/store"
-	"github.com/budgiehq/budgie/store/internal/records"
 )
 
 // formatVersion is the version of state.json that this package writes, and the
@@ -18,7 +17,7 @@ const formatVersion = 1
 
 // snapshot is the content of a state file. It is not changed once it is shared.
 type snapshot struct {
-	table *records.Table
+	table *store.Table
 	// encoded holds the records by id as they stand in the file, so that a
 	// write encodes only what is new: see fill.
 	encoded map[string][]byte
@@ -40,7 +39,7 @@ func (s *snapshot) fill() error {
 }
 
 func emptySnapshot() *snapshot {
-	return &snapshot{table: records.New(), encoded: map[string][]byte{}}
+	return &snapshot{table: store.NewTable(), encoded: map[string][]byte{}}
 }
 
 // document is state.json.
@@ -73,7 +72,7 @@ func decode(data []byte) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	table, err := records.Restore(doc.Revision, doc.Containers)
+	table, err := store.RestoreTable(doc.Revision, doc.Containers)
 	if err != nil {
 		return nil, corrupt(err)
 	}

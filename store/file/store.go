@@ -12,8 +12,6 @@ import (
 
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/store"
-	"github.com/budgiehq/budgie/store/internal/records"
-	"github.com/budgiehq/budgie/store/internal/ticks"
 )
 
 // The names in the data directory.
@@ -35,7 +33,7 @@ type Store struct {
 
 	cache   cache
 	commits *committer
-	changes ticks.Hub
+	changes store.Ticks
 	owners  owners
 
 	mu      sync.Mutex
@@ -164,7 +162,7 @@ func (s *Store) List(ctx context.Context) ([]lifecycle.Container, error) {
 func (s *Store) Put(ctx context.Context, c lifecycle.Container) (lifecycle.Container, error) {
 	name, id := c.Name, c.ID
 	var stored lifecycle.Container
-	c, err := records.Canonical(c)
+	c, err := store.Canonical(c)
 	if err == nil {
 		err = s.commits.do(ctx, putOp(c, &stored))
 	}

@@ -14,24 +14,22 @@ import (
 
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/store"
-	"github.com/budgiehq/budgie/store/internal/records"
-	"github.com/budgiehq/budgie/store/internal/ticks"
 )
 
 // Store keeps records in memory. It is made by [New]. All methods may be called
 // concurrently.
 type Store struct {
-	changes ticks.Hub
+	changes store.Ticks
 
 	mu     sync.RWMutex
 	closed bool
-	table  *records.Table
+	table  *store.Table
 	owners map[string]bool
 }
 
 // New returns an empty store.
 func New() *Store {
-	return &Store{table: records.New(), owners: make(map[string]bool)}
+	return &Store{table: store.NewTable(), owners: make(map[string]bool)}
 }
 
 // Get returns the record of an id, store.ErrNotFound without one.
@@ -76,7 +74,7 @@ func (s *Store) put(ctx context.Context, c lifecycle.Container) (lifecycle.Conta
 	if err := s.usable(ctx); err != nil {
 		return lifecycle.Container{}, err
 	}
-	c, err := records.Canonical(c)
+	c, err := store.Canonical(c)
 	if err != nil {
 		return lifecycle.Container{}, err
 	}
@@ -159,7 +157,7 @@ func (s *Store) Alive(ctx context.Context, owner string) (bool, error) {
 func (s *Store) Close() error {
 	s.mu.Lock()
 	s.closed = true
-	s.table = records.New()
+	s.table = store.NewTable()
 	clear(s.owners)
 	s.mu.Unlock()
 	s.changes.Close()

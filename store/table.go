@@ -1,7 +1,4 @@
-// Package records is what all stores have in common: a table of container
-// records with the rules of compare-and-swap. It does no I/O; whoever uses it
-// decides when a table becomes the state.
-package records
+package store
 
 import (
 	"cmp"
@@ -13,36 +10,37 @@ import (
 	"strings"
 
 	"github.com/budgiehq/budgie/lifecycle"
-	"github.com/budgiehq/budgie/store"
 )
 
 // maxRevision keeps revisions from wrapping to 0, which means "not stored".
 const maxRevision = math.MaxInt64
 
-// Table holds one record per container and the last revision given out. The
-// zero value is not usable; see [New]. A table that is no longer changed can
-// be read concurrently.
+// Table is what all stores have in common: one record per container, the last
+// revision given out, and the rules of compare-and-swap. It does no I/O;
+// whoever implements a store decides when a table becomes the state. The zero
+// value is not usable; see [NewTable] and [RestoreTable]. A table that is no
+// longer changed can be read concurrently.
 type Table struct {
 	revision uint64
 	byID     map[string]lifecycle.Container
 	idByName map[string]string
 }
 
-// New returns an empty table.
-func New() *Table {
+// NewTable returns an empty table.
+func NewTable() *Table {
 	return &Table{byID: map[string]lifecycle.Container{}, idByName: map[string]string{}}
 }
 
-// Restore returns a table of records that were stored before. It fails where
+// RestoreTable returns a table of records that were stored before. It fails where
 // they break a rule that every table keeps.
-func Restore(revision uint64, list []lifecycle.Container) (*Table, error) {
+func RestoreTable(revision uint64, list []lifecycle.Container) (*Table, error) {
 	if revision > maxRevision {
 		return nil, fmt.Errorf("revision %d is out of range", revision)
 	}
-	t := New()
+	t := NewTable()
 	t.revision = revision
 	for i, c := range list {
-		if err := check(c); err != nil {
+		if err := checkRecord(c); err != nil {
 			return nil, fmt.Errorf("container %d: %w", i+1, err)
 		}
 		if c.Revision == 0 || c.Revision > revision {
@@ -54,7 +52,7 @@ func Restore(revision uint64, list []lifecycle.Container) (*Table, error) {
 		if _, taken := t.idByName[c.Name]; taken {
 			return nil, fmt.Errorf("container %d has the name of another: %q", i+1, c.Name)
 		}
-		t.set(UTC(c))
+		t.set(inUTC(c.Clone()))
 	}
 	return t, nil
 }
@@ -70,11 +68,11 @@ func (t *Table) Revision() uint64 { return t.revision }
 // Skip makes all revisions up to and including revision count as given out.
 func (t *Table) Skip(revision uint64) { t.revision = max(t.revision, revision) }
 
-// Get returns a copy of the record of id, or store.ErrNotFound.
+// Get returns a copy of the record of id, or ErrNotFound.
 func (t *Table) Get(id string) (lifecycle.Container, error) {
 	c, ok := t.byID[id]
 	if !ok {
-		return lifecycle.Container{}, store.ErrNotFound
+		return lifecycle.Container{}, ErrNotFound
 	}
 	return c.Clone(), nil
 }
@@ -102,17 +100,17 @@ func (t *Table) Put(c lifecycle.Container) (lifecycle.Container, error) {
 	old, known := t.byID[c.ID]
 	switch {
 	case c.Revision == 0 && known:
-		return lifecycle.Container{}, &store.ExistsError{Name: old.Name, ID: old.ID}
+		return lifecycle.Container{}, &ExistsError{Name: old.Name, ID: old.ID}
 	case c.Revision != 0 && !known:
-		return lifecycle.Container{}, store.ErrNotFound
+		return lifecycle.Container{}, ErrNotFound
 	case known && old.Revision != c.Revision:
-		return lifecycle.Container{}, store.ErrConflict
+		return lifecycle.Container{}, ErrConflict
 	}
 	if id, taken := t.idByName[c.Name]; taken && id != c.ID {
-		return lifecycle.Container{}, &store.ExistsError{Name: c.Name, ID: id}
+		return lifecycle.Container{}, &ExistsError{Name: c.Name, ID: id}
 	}
 	if t.revision >= maxRevision {
-		return lifecycle.Container{}, fmt.Errorf("revision %d is the last: %w", t.revision, store.ErrInvalid)
+		return lifecycle.Container{}, fmt.Errorf("revision %d is the last: %w", t.revision, ErrInvalid)
 	}
 	if known {
 		delete(t.idByName, old.Name)
@@ -128,11 +126,11 @@ func (t *Table) Delete(id string, revision uint64) error {
 	old, known := t.byID[id]
 	switch {
 	case !known:
-		return store.ErrNotFound
+		return ErrNotFound
 	case old.Revision != revision:
-		return store.ErrConflict
+		return ErrConflict
 	case t.revision >= maxRevision:
-		return fmt.Errorf("revision %d is the last: %w", t.revision, store.ErrInvalid)
+		return fmt.Errorf("revision %d is the last: %w", t.revision, ErrInvalid)
 	}
 	t.revision++
 	delete(t.byID, id)
@@ -152,23 +150,23 @@ func (t *Table) set(c lifecycle.Container) {
 // U+FFFD. A record without id or name, or one that JSON cannot express, is an
 // ErrInvalid.
 func Canonical(c lifecycle.Container) (lifecycle.Container, error) {
-	if err := check(c); err != nil {
+	if err := checkRecord(c); err != nil {
 		return lifecycle.Container{}, err
 	}
-	data, err := json.Marshal(UTC(c.Clone()))
+	data, err := json.Marshal(inUTC(c.Clone()))
 	if err != nil {
-		return lifecycle.Container{}, fmt.Errorf("%w: %w", store.ErrInvalid, err)
+		return lifecycle.Container{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	var out lifecycle.Container
 	if err := json.Unmarshal(data, &out); err != nil {
-		return lifecycle.Container{}, fmt.Errorf("%w: %w", store.ErrInvalid, err)
+		return lifecycle.Container{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	return UTC(out), nil
+	return inUTC(out), nil
 }
 
-// UTC returns c with all times in UTC and without monotonic readings, as
+// inUTC returns c with all times in UTC and without monotonic readings, as
 // comparable values. It changes what c.Exit points to.
-func UTC(c lifecycle.Container) lifecycle.Container {
+func inUTC(c lifecycle.Container) lifecycle.Container {
 	c.CreatedAt = c.CreatedAt.Round(0).UTC()
 	c.StartedAt = c.StartedAt.Round(0).UTC()
 	c.RestartAt = c.RestartAt.Round(0).UTC()
@@ -178,12 +176,12 @@ func UTC(c lifecycle.Container) lifecycle.Container {
 	return c
 }
 
-func check(c lifecycle.Container) error {
+func checkRecord(c lifecycle.Container) error {
 	switch {
 	case c.ID == "":
-		return fmt.Errorf("record of %q without an id: %w", c.Name, store.ErrInvalid)
+		return fmt.Errorf("record of %q without an id: %w", c.Name, ErrInvalid)
 	case c.Name == "":
-		return fmt.Errorf("record of %.12s without a name: %w", c.ID, store.ErrInvalid)
+		return fmt.Errorf("record of %.12s without a name: %w", c.ID, ErrInvalid)
 	}
 	return nil
 }
