@@ -1,6 +1,3 @@
-// Package balance spreads traffic over the replicas of a service: pools of
-// backends, the algorithms that choose one, the HTTP and TCP proxies in front
-// of them, and the checks that tell which of them serve.
 package balance
 
 import (

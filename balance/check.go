@@ -1,0 +1,81 @@
+package balance
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/budgiehq/budgie/bunfile"
+)
+
+// watchHealth probes a member at once and then at every interval until ctx ends.
+func watchHealth(ctx context.Context, p *pool, m *member, every time.Duration, probe func(context.Context, string) error) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		err := probe(ctx, m.backend.Addr)
+		if ctx.Err() != nil {
+			return
+		}
+		p.probed(m, err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// proberFor returns the probe of a check: a request in HTTP mode where it has a
+// path, a connection elsewhere.
+func proberFor(mode bunfile.BalanceMode, c Check) func(context.Context, string) error {
+	if mode == bunfile.ModeHTTP && c.Path != "" {
+		return httpProbe(c)
+	}
+	return tcpProbe(c)
+}
+
+func tcpProbe(c Check) func(context.Context, string) error {
+	return func(ctx context.Context, addr string) error {
+		ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+		defer cancel()
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return fmt.Errorf("health check: %w", err)
+		}
+		conn.Close()
+		return nil
+	}
+}
+
+// httpProbe asks on a connection of its own each time, so that a server that
+// takes no new ones is not called healthy. Redirections count as answers and
+// are not followed: they may lead anywhere.
+func httpProbe(c Check) func(context.Context, string) error {
+	tr := &http.Transport{
+		DisableKeepAlives:      true,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+	return func(ctx context.Context, addr string) error {
+		ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+c.Path, nil)
+		if err != nil {
+			return fmt.Errorf("health check: %w", err)
+		}
+		req.Header.Set("User-Agent", "budgie-health-check")
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			return fmt.Errorf("health check of %s: %w", c.Path, err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode < 200 || resp.StatusCode > 399 {
+			return fmt.Errorf("health check of %s: status %d", c.Path, resp.StatusCode)
+		}
+		return nil
+	}
+}

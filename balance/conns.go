@@ -1,0 +1,176 @@
+package balance
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// connSet is a set of open connections. After closeAll it closes whatever is
+// added.
+type connSet struct {
+	mu     sync.Mutex
+	conns  map[net.Conn]struct{}
+	closed bool
+	epoch  time.Time // clientConn counts from it, in steps that no clock change disturbs
+}
+
+func newConnSet() *connSet { return &connSet{conns: map[net.Conn]struct{}{}, epoch: time.Now()} }
+
+func (s *connSet) add(c net.Conn) {
+	s.mu.Lock()
+	closed := s.closed
+	s.conns[c] = struct{}{}
+	s.mu.Unlock()
+	if closed {
+		c.Close()
+	}
+}
+
+func (s *connSet) remove(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+func (s *connSet) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// each calls fn for every connection, without the lock.
+func (s *connSet) each(fn func(net.Conn)) {
+	s.mu.Lock()
+	conns := make([]net.Conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	for _, c := range conns {
+		fn(c)
+	}
+}
+
+// closeAll closes every connection by the given function, and those added later
+// at once.
+func (s *connSet) closeAll(closeOne func(net.Conn)) {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.each(closeOne)
+}
+
+func closeConn(c net.Conn) { c.Close() }
+
+// abortConn closes a connection with a reset, so that the other end does not take
+// what it has got for everything.
+func abortConn(c net.Conn) {
+	raw := c
+	switch w := c.(type) {
+	case *clientConn:
+		raw = w.Conn
+	case *upstreamConn:
+		raw = w.Conn
+	}
+	if l, ok := raw.(interface{ SetLinger(int) error }); ok {
+		l.SetLinger(0) // best effort: a plain close follows in any case
+	}
+	c.Close()
+}
+
+// The states of a client's connection.
+const (
+	connFresh   = iota // accepted, nothing received
+	connBusy           // a request, or the beginning of one, is here
+	connIdle           // between two requests
+	connClosing        // closed by a drain; nothing is received any more
+)
+
+// clientConn is a connection that a frontend accepted. It tells quiet
+// connections from busy ones more exactly than http.Server: one is busy from the
+// first byte of a request on, not from the end of its header. And it bounds
+// writes, which http.Server can only do for a whole response.
+type clientConn struct {
+	net.Conn
+	set   *connSet
+	stall time.Duration
+	state atomic.Int32
+	quiet atomic.Int64 // when it was accepted or became idle, since the set's epoch
+}
+
+func (s *connSet) addClient(c net.Conn, stall time.Duration) *clientConn {
+	cc := &clientConn{Conn: c, set: s, stall: stall}
+	cc.quiet.Store(int64(time.Since(s.epoch)))
+	s.add(cc)
+	return cc
+}
+
+func (c *clientConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && c.state.Load() != connBusy && !c.busy() {
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+// busy marks the connection as having received something, and reports false if
+// it had been given up by then.
+func (c *clientConn) busy() bool {
+	for {
+		s := c.state.Load()
+		if s == connClosing {
+			return false
+		}
+		if c.state.CompareAndSwap(s, connBusy) {
+			return true
+		}
+	}
+}
+
+func (c *clientConn) Write(p []byte) (int, error) {
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.stall)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}
+
+// CloseWrite ends the sending direction; http.Server looks for it to let a
+// client read an answer that came before the end of its request.
+func (c *clientConn) CloseWrite() error {
+	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return c.Conn.Close()
+}
+
+// idle marks the connection as waiting for its next request.
+func (c *clientConn) idle() {
+	c.quiet.Store(int64(time.Since(c.set.epoch)))
+	c.state.CompareAndSwap(connBusy, connIdle)
+}
+
+// closeIfQuiet closes a connection on which nothing was received for a while,
+// counted from its last request or the beginning of the drain.
+func (c *clientConn) closeIfQuiet(drain time.Time, l limits) {
+	s := c.state.Load()
+	rest := l.idleQuiet
+	switch s {
+	case connFresh:
+		rest = l.freshQuiet
+	case connIdle:
+	default:
+		return
+	}
+	quiet := min(time.Since(c.set.epoch)-time.Duration(c.quiet.Load()), time.Since(drain))
+	if quiet < rest {
+		return
+	}
+	if c.state.CompareAndSwap(s, connClosing) {
+		c.Conn.Close()
+	}
+}
+
+// ended says that nobody uses the connection any more.
+func (c *clientConn) ended() { c.set.remove(c) }

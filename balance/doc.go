@@ -1,0 +1,86 @@
+// Package balance spreads traffic over the replicas of a service: pools of
+// backends, the algorithms that choose one, the HTTP and TCP proxies in front
+// of them, and the checks that tell which of them serve.
+//
+// # Frontends
+//
+// [New] makes a [Proxy], whose Listen turns a listening socket into a
+// [Frontend]. The set of backends is given, and replaced, by Update; those that
+// stay, by ID and Addr, keep their counters, health and connections. Shutdown
+// drains.
+//
+// # Algorithms
+//
+// Round-robin walks a ring: of any k·n picks in a row from n eligible backends
+// each gets exactly k, however many goroutines pick. Least-connections takes a
+// backend than which no other has fewer requests under way at that moment; ties
+// go round. The choice and the counting are one step, so that a burst of
+// requests cannot all see the same idle backend. Joining and leaving does not
+// disturb the order of those that stay; a newcomer joins at the end of the ring
+// and is not flooded to catch up.
+//
+// # HTTP mode
+//
+// Requests are forwarded over HTTP/1.1 with pooled connections, unchanged but
+// for the hop-by-hop fields (RFC 9110 section 7.6.1) and the forwarding fields:
+// X-Forwarded-For, -Host and -Proto and Forwarded (RFC 7239) are set from what
+// this proxy saw; what the client sent under these and similar names (every
+// X-Forwarded-*, X-Real-Ip) is dropped, since anybody can write it. Where two
+// frontends stand in a row the second therefore names the first as the client.
+// Host and query reach the backend as the client sent them, bodies are neither
+// compressed nor decompressed, and every write of a backend is flushed to the
+// client at once, so that events and long polls arrive in time. Upgrades
+// (WebSocket) pass and count as under way until they end. CONNECT is refused
+// with 501.
+//
+// # What is sent again, and what is not
+//
+// A request that no backend has received, because dialling failed or not one
+// byte of it went out, goes to the next backend, whatever its method. One that
+// may have been received is sent again only if its method is idempotent (RFC
+// 9110 section 9.2.2) and the connection ended before the first byte of a
+// response. Either way the body must still be at hand: the first 64 KiB of one
+// are kept until the response begins. Everything else, a POST above all, is
+// sent at most once, also where it carries an Idempotency-Key. Every backend
+// gets a request at most once (twice where a kept-alive connection turned out
+// to be closed), and there is an upper bound on the attempts altogether.
+//
+// # Health
+//
+// A backend is trusted until something speaks against it. Active checks, if
+// configured, probe it at once and then at the interval; Fall failures in a row
+// take it out of rotation and Rise successes in a row bring it back. Traffic
+// tells too: a failed dial, or three failed requests in a row, take it out for a
+// second, twice as long each time, up to 30 s, or until Rise probes in a row
+// succeed. Where all are out, all are tried: checks never empty a pool.
+//
+// # Answers of the proxy itself
+//
+//   - 503 with Retry-After: no backend has received the request: there is none,
+//     or none could be reached. Proxy-Status (RFC 9209) is
+//     "budgie; error=destination_unavailable" or "…=connection_refused".
+//   - 502: a backend may have received it, and gave no usable answer:
+//     "budgie; error=connection_terminated", or "…=http_protocol_error" where
+//     what it sent is not HTTP.
+//   - 504: it received it and did not answer in time:
+//     "budgie; error=http_response_timeout".
+//
+// Where the backend is a frontend of another Budgie proxy these fields tell
+// what became of the request there: the first two mean that it was not
+// delivered, and that it can go elsewhere; the others that it may have been. In
+// answers of other servers, entries named budgie are removed, so that such a
+// field always comes from the proxy that the client talks to.
+//
+// # TCP mode
+//
+// Connections are dialled, to the next backend where one does not answer, and
+// copied both ways, each direction with its own end of stream. A reset passes as
+// a reset; where no backend is left the client gets one too.
+//
+// # Draining
+//
+// Shutdown first takes the connections that the kernel has accepted already,
+// then closes the listener. Requests under way end, their answers carry
+// Connection: close, and a kept-alive connection is closed only after it has
+// been quiet for a moment, so that a request already on its way is served.
+package balance

@@ -1,0 +1,109 @@
+package balance
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"time"
+)
+
+// exchange is one request on its way through the proxy. Only the goroutine that
+// serves the request uses it, but for gotConn's counterpart in http.Transport,
+// which is the same goroutine.
+type exchange struct {
+	writer responseWriter
+	replay *replayBody // nil for a request without a body
+	began  time.Time
+
+	member   *member // whose response is being passed on
+	body     responseBody
+	tried    []*member
+	attempts int
+	resent   int // attempts after one that may have been received
+	stale    int // attempts that met a closed kept-alive connection
+	// delivered: a backend may have received the request.
+	delivered bool
+
+	idempotent bool
+	conn       *upstreamConn // of the attempt under way
+	sentAt     int64         // bytes written and read on conn before this request
+	readAt     int64
+	reused     bool
+
+	triedRoom [4]*member // tried's first home
+}
+
+type exchangeKey struct{}
+
+func newExchange(f *frontend, w http.ResponseWriter, r *http.Request) *exchange {
+	ex := &exchange{
+		writer:     responseWriter{ResponseWriter: w, draining: f.door.draining.Load},
+		began:      time.Now(),
+		idempotent: idempotent(r.Method),
+	}
+	ex.tried = ex.triedRoom[:0]
+	return ex
+}
+
+// context returns ctx with the exchange and the hook that tells which
+// connection an attempt goes out on.
+func (ex *exchange) context(ctx context.Context) context.Context {
+	ctx = context.WithValue(ctx, exchangeKey{}, ex)
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: ex.gotConn})
+}
+
+// gotConn notes the connection of an attempt. http.Transport repeats some
+// requests by itself when a kept-alive connection fails; such a repetition is
+// held to the same rule, by a connection that takes nothing.
+func (ex *exchange) gotConn(info httptrace.GotConnInfo) {
+	sent, _ := ex.conclude()
+	c, ok := info.Conn.(*upstreamConn)
+	if !ok {
+		return
+	}
+	ex.conn, ex.reused = c, info.Reused
+	ex.sentAt, ex.readAt = c.sent.Load(), c.received.Load()
+	if sent {
+		ex.delivered = true
+		if !ex.idempotent {
+			c.seal()
+		}
+	}
+}
+
+// conclude makes sure that nothing more of the request goes out on the
+// connection of the failed attempt, and reports whether something did, and
+// whether something came back.
+func (ex *exchange) conclude() (sent, received bool) {
+	c := ex.conn
+	if c == nil {
+		return false, false
+	}
+	ex.conn = nil
+	return c.seal() > ex.sentAt, c.received.Load() > ex.readAt
+}
+
+// idempotent reports whether a request of the method may be sent twice: RFC 9110
+// section 9.2.2.
+func idempotent(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// responseBody remembers how reading a backend's body failed.
+type responseBody struct {
+	io.ReadCloser
+	err error
+}
+
+func (b *responseBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		b.err = err
+	}
+	return n, err
+}

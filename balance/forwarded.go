@@ -1,0 +1,88 @@
+package balance
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"strings"
+)
+
+// rewrite turns a client's request into the one for the backends. Hop-by-hop
+// fields are gone by then.
+func rewrite(pr *httputil.ProxyRequest) {
+	in, out := pr.In, pr.Out
+	out.URL.Scheme = "http"
+	out.URL.Host = in.Host // replaced by the address of each attempt
+	// ReverseProxy drops query parameters that Go cannot parse; this proxy does
+	// not look at them, and the backend may know better.
+	out.URL.RawQuery = in.URL.RawQuery
+	// The map itself: the values come in after the body.
+	out.Trailer = in.Trailer
+	for name := range out.Header {
+		if claimsOrigin(name) {
+			delete(out.Header, name)
+		}
+	}
+	setForwarded(in, out.Header)
+	if key, ok := out.Header["Idempotency-Key"]; ok && !idempotent(in.Method) {
+		// http.Transport sends a POST again that carries this field. What is
+		// sent again is decided here, so it gets the field, whose name has no
+		// case on the wire, in a spelling that it does not know.
+		delete(out.Header, "Idempotency-Key")
+		out.Header["idempotency-key"] = key
+	}
+	if key, ok := out.Header["X-Idempotency-Key"]; ok && !idempotent(in.Method) {
+		delete(out.Header, "X-Idempotency-Key")
+		out.Header["x-idempotency-key"] = key
+	}
+}
+
+// claimsOrigin reports whether a field says where a request comes from, which
+// only this proxy knows. Servers in the tradition of CGI take an underscore for
+// a hyphen.
+func claimsOrigin(name string) bool {
+	if len(name) < len("Forwarded") || name[0]|0x20 != 'x' && name[0]|0x20 != 'f' {
+		return false
+	}
+	name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
+	return name == "forwarded" || name == "x-real-ip" || strings.HasPrefix(name, "x-forwarded")
+}
+
+// setForwarded says who made the request, for what host and by which protocol,
+// in the customary fields and in that of RFC 7239.
+func setForwarded(in *http.Request, h http.Header) {
+	proto := "http"
+	if in.TLS != nil || overTLS(in) {
+		proto = "https"
+	}
+	forwarded := "proto=" + proto
+	if in.Host != "" {
+		h["X-Forwarded-Host"] = []string{in.Host}
+		// A valid Host has no character that needs escaping in quotes, but has
+		// some that a token may not have (section 4).
+		forwarded = `host="` + in.Host + `";` + forwarded
+	}
+	h["X-Forwarded-Proto"] = []string{proto}
+	node := "unknown"
+	if ip, _, err := net.SplitHostPort(in.RemoteAddr); err == nil {
+		node = ip
+		h["X-Forwarded-For"] = []string{ip}
+		if a, err := netip.ParseAddr(ip); err == nil && a.Is6() {
+			node = `"[` + ip + `]"` // section 6
+		}
+	}
+	h["Forwarded"] = []string{"for=" + node + ";" + forwarded}
+}
+
+// overTLS looks behind the wrapper at which http.Server does not recognise a
+// TLS listener.
+func overTLS(r *http.Request) bool {
+	cc, ok := r.Context().Value(clientConnKey{}).(*clientConn)
+	if !ok {
+		return false
+	}
+	_, ok = cc.Conn.(*tls.Conn)
+	return ok
+}

@@ -1,0 +1,147 @@
+package balance
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// traffic is what differs between the modes of a frontend.
+type traffic interface {
+	// serve takes connections from the frontend's door until that is closed.
+	serve(d *door)
+	// stop ends what serves, after the last connection has ended.
+	stop()
+}
+
+// frontend is a listening socket with a pool of backends. Its goroutines are
+// one that accepts, one per probed backend, what the traffic needs, and one
+// that drains, and all have ended when done is closed.
+type frontend struct {
+	name    string
+	log     *slog.Logger
+	limits  limits
+	pool    *pool
+	check   *Check
+	probe   func(ctx context.Context, addr string) error
+	door    *door
+	traffic traffic
+
+	ctx    context.Context // ends when what is under way is to be cut off
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	dials  *connSet // connections to backends
+
+	mu     sync.Mutex
+	probes map[*member]context.CancelFunc
+	closed bool
+	done   chan struct{}
+}
+
+func newFrontend(p *Proxy, cfg Config, alg algorithm, check *Check) *frontend {
+	log := p.log.With("service", cfg.Name)
+	ctx, cancel := context.WithCancel(context.Background())
+	f := &frontend{
+		name:   cfg.Name,
+		log:    log,
+		limits: p.limits,
+		pool:   newPool(alg, check, log),
+		check:  check,
+		door:   newDoor(cfg.Listener, p.limits),
+		ctx:    ctx,
+		cancel: cancel,
+		dials:  newConnSet(),
+		probes: map[*member]context.CancelFunc{},
+		done:   make(chan struct{}),
+	}
+	if check != nil {
+		f.probe = proberFor(cfg.Mode, *check)
+	}
+	return f
+}
+
+func (f *frontend) start() {
+	f.wg.Go(func() { f.traffic.serve(f.door) })
+}
+
+func (f *frontend) Addr() net.Addr { return f.door.Addr() }
+
+func (f *frontend) Status() []BackendStatus { return f.pool.status() }
+
+func (f *frontend) Update(backends []Backend) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return
+	}
+	added, removed := f.pool.update(backends)
+	for _, m := range removed {
+		if stop := f.probes[m]; stop != nil {
+			stop()
+			delete(f.probes, m)
+		}
+	}
+	if f.check == nil {
+		return
+	}
+	for _, m := range added {
+		ctx, stop := context.WithCancel(f.ctx)
+		f.probes[m] = stop
+		f.wg.Go(func() { watchHealth(ctx, f.pool, m, f.check.Interval, f.probe) })
+	}
+}
+
+func (f *frontend) Shutdown(ctx context.Context) error {
+	f.beginDrain()
+	select {
+	case <-f.done:
+		return nil
+	default:
+	}
+	select {
+	case <-f.done:
+		return nil
+	case <-ctx.Done():
+	}
+	f.log.Warn("connections cut off: they did not end in time", "connections", f.door.conns.len())
+	f.door.shut()
+	f.cancel()
+	f.door.conns.closeAll(abortConn)
+	f.dials.closeAll(abortConn)
+	<-f.done
+	return ctx.Err()
+}
+
+// beginDrain stops probes and the acceptance of connections, once, and starts
+// what waits for the end of the others.
+func (f *frontend) beginDrain() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return
+	}
+	f.closed = true
+	for _, stop := range f.probes {
+		stop()
+	}
+	clear(f.probes)
+	f.door.drain()
+	go f.drain()
+}
+
+// drain ends the frontend after its last connection. Whoever called Shutdown
+// waits for it.
+func (f *frontend) drain() {
+	defer close(f.done)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !f.door.closeQuiet() {
+		<-tick.C
+	}
+	f.cancel()
+	f.traffic.stop()
+	f.dials.closeAll(closeConn)
+	f.wg.Wait()
+}

@@ -1,0 +1,74 @@
+package balance
+
+import "time"
+
+// Passive health: how traffic takes a backend out of rotation, and for how long.
+const (
+	trafficFall = 3
+	minEjection = time.Second
+	maxEjection = 30 * time.Second
+)
+
+// health is what speaks for and against a member. It is a pure state machine:
+// time comes in with the events. Two things can take a member out, and each has
+// its own way back: probes (down) and traffic (until).
+type health struct {
+	rise, fall int // thresholds of probes; at least 1
+
+	good, bad int  // successful and failed probes in a row
+	down      bool // probes say so
+
+	failed    int       // failed requests in a row
+	ejections int       // without a served request between them
+	until     time.Time // the end of the last ejection
+}
+
+func newHealth(c *Check) health {
+	h := health{rise: 1, fall: 1}
+	if c != nil {
+		h.rise, h.fall = c.Rise, c.Fall
+	}
+	return h
+}
+
+func (h *health) healthy(now time.Time) bool {
+	return !h.down && !now.Before(h.until)
+}
+
+func (h *health) probeSucceeded() {
+	h.good, h.bad = h.good+1, 0
+	if h.good >= h.rise {
+		h.down, h.until = false, time.Time{}
+	}
+}
+
+func (h *health) probeFailed() {
+	h.good, h.bad = 0, h.bad+1
+	if h.bad >= h.fall {
+		h.down = true
+	}
+}
+
+// served notes a request that was answered. It lifts an ejection, for an answer
+// is proof, but not the verdict of probes: a server that fails its check on
+// purpose wants no new requests, and may well answer old ones.
+func (h *health) served() {
+	h.failed, h.ejections, h.until = 0, 0, time.Time{}
+}
+
+// requestFailed notes a request that failed; fatal ones, such as a refused
+// connection, count at once. During an ejection nothing is added: what fails
+// then was under way before or is a last resort, and must not lengthen it.
+func (h *health) requestFailed(now time.Time, fatal bool) {
+	if now.Before(h.until) {
+		return
+	}
+	h.failed++
+	if !fatal && h.failed < trafficFall {
+		return
+	}
+	h.until = now.Add(min(minEjection<<min(h.ejections, 10), maxEjection))
+	h.ejections++
+	h.failed = 0
+	h.good = 0 // the way back by probes begins after the ejection
+}

@@ -1,0 +1,239 @@
+package balance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+)
+
+// The bounds of one request's attempts.
+const (
+	maxAttempts = 16 // altogether
+	maxResent   = 3  // of those, after one that may have been received
+	maxStale    = 2  // of those, forgiven because a kept-alive connection was closed
+)
+
+// failure is why an attempt, or in the end a request, failed.
+type failure struct {
+	status int    // to answer with, if this is the end
+	reason string // RFC 9209 error type
+	err    error
+	// delivered: the backend may have received the request.
+	delivered bool
+	// final: no other attempt may follow, be the request idempotent or not.
+	final bool
+	// at the member: what it means for its health.
+	atMember result
+}
+
+func (e *failure) Error() string { return e.err.Error() }
+func (e *failure) Unwrap() error { return e.err }
+
+// RoundTrip sends a request to one backend after the other until one answers or
+// the rules forbid another attempt. It is ReverseProxy's transport.
+func (h *httpTraffic) RoundTrip(req *http.Request) (*http.Response, error) {
+	ex, ok := req.Context().Value(exchangeKey{}).(*exchange)
+	if !ok {
+		return nil, errors.New("balance: internal error: a request without an exchange")
+	}
+	if req.Body != nil {
+		ex.replay = newReplayBody(req, http.NewResponseController(ex.writer.ResponseWriter), h.f.limits.stall)
+	}
+	last := &failure{status: http.StatusServiceUnavailable, reason: destinationUnavailable, err: ErrNoBackend}
+	for {
+		m := h.f.pool.pick(ex.tried)
+		if m == nil {
+			return nil, ex.verdict(last)
+		}
+		resp, fail := h.attempt(ex, m, req)
+		if fail == nil {
+			return resp, nil
+		}
+		last = fail
+		if !ex.again(m, fail, h) {
+			return nil, ex.verdict(last)
+		}
+	}
+}
+
+// attempt sends the request to a member. On success the member stays counted as
+// busy until the response has been passed on.
+func (h *httpTraffic) attempt(ex *exchange, m *member, req *http.Request) (*http.Response, *failure) {
+	ex.attempts++
+	resp, err := h.upstream.RoundTrip(ex.outgoing(req, m))
+	if err != nil {
+		return nil, ex.diagnose(req.Context(), err)
+	}
+	ex.conn = nil // it is the response's now
+	if fail := refusedByResponse(req, resp); fail != nil {
+		resp.Body.Close()
+		return nil, fail
+	}
+	if ex.replay != nil {
+		ex.replay.settle()
+	}
+	h.f.pool.answered(m)
+	ex.member = m
+	hideProxyStatus(resp.Header)
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		ex.body.ReadCloser = resp.Body
+		resp.Body = &ex.body
+	}
+	return resp, nil
+}
+
+// outgoing addresses the request to a member. The first attempt takes req as it
+// is; later ones get a copy, since http.Transport may still look at it for an
+// earlier one.
+func (ex *exchange) outgoing(req *http.Request, m *member) *http.Request {
+	if ex.attempts > 1 {
+		r, u := new(http.Request), new(url.URL)
+		*r, *u = *req, *req.URL
+		r.URL = u
+		req = r
+	}
+	req.URL.Host = m.backend.Addr
+	if ex.replay != nil {
+		req.Body = ex.replay.attempt()
+	}
+	return req
+}
+
+// diagnose says what the error of an attempt means.
+func (ex *exchange) diagnose(ctx context.Context, err error) *failure {
+	sent, received := ex.conclude()
+	ex.delivered = ex.delivered || sent
+	f := &failure{status: http.StatusBadGateway, reason: connectionTerminated, err: err, delivered: sent, final: received}
+	f.atMember.err = err
+	if ctx.Err() != nil {
+		f.final, f.atMember.err = true, nil
+		return f
+	}
+	if ex.replay != nil {
+		if cerr := ex.replay.clientErr(); cerr != nil {
+			f.err = fmt.Errorf("reading the request: %w", cerr)
+			f.status, f.reason, f.final, f.atMember.err = http.StatusBadRequest, "", true, nil
+			if isTimeout(cerr) {
+				f.status = http.StatusRequestTimeout
+			}
+			return f
+		}
+	}
+	var de *dialError
+	switch {
+	case errors.As(err, &de):
+		f.status, f.reason = http.StatusServiceUnavailable, connectionRefused
+		f.atMember.fatal, f.atMember.blameless = !de.ours, de.ours
+	case !sent:
+		f.status, f.reason = http.StatusServiceUnavailable, connectionRefused
+	case received && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET):
+		f.reason = httpProtocolError
+	case isTimeout(err):
+		f.status, f.reason, f.final = http.StatusGatewayTimeout, httpResponseTimeout, true
+	}
+	return f
+}
+
+// refusedByResponse finds the responses that are none: failures that another
+// Budgie proxy reports, and a switch to a protocol that nobody asked for.
+func refusedByResponse(req *http.Request, resp *http.Response) *failure {
+	f := &failure{status: resp.StatusCode, delivered: true}
+	switch resp.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		reason, ok := budgieStatus(resp.Header)
+		if !ok {
+			return nil
+		}
+		f.reason, f.final = reason, resp.StatusCode == http.StatusGatewayTimeout
+		if reason == connectionRefused || reason == destinationUnavailable {
+			f.delivered, f.atMember.fatal = false, true
+		}
+		f.err = fmt.Errorf("the proxy at %s answered %d, %s", req.URL.Host, resp.StatusCode, reason)
+	case http.StatusSwitchingProtocols:
+		asked, got := req.Header.Get("Upgrade"), resp.Header.Get("Upgrade")
+		if asked != "" && strings.EqualFold(asked, got) {
+			return nil
+		}
+		f.status, f.reason, f.final = http.StatusBadGateway, httpProtocolError, true
+		f.err = fmt.Errorf("%s switched to protocol %q when %q was requested", req.URL.Host, got, asked)
+	default:
+		return nil
+	}
+	f.atMember.err = f.err
+	return f
+}
+
+// again accounts for a failed attempt and reports whether another may follow.
+func (ex *exchange) again(m *member, f *failure, h *httpTraffic) bool {
+	ex.delivered = ex.delivered || f.delivered
+	possible := !f.final && ex.attempts < maxAttempts
+	if ex.replay != nil && !ex.replay.rewind() {
+		possible = false
+	}
+	if ex.delivered {
+		ex.resent++
+		possible = possible && ex.idempotent && ex.resent <= maxResent
+	}
+	// A server may close a kept-alive connection at any time, also when the
+	// next request is on its way: no failure, and reason to try it again.
+	if stale := ex.reused; stale && possible && ex.stale < maxStale {
+		ex.stale++
+		h.f.pool.release(m, result{})
+	} else {
+		ex.tried = append(ex.tried, m)
+		h.f.pool.release(m, f.atMember)
+	}
+	ex.reused = false
+	if f.atMember.err != nil {
+		h.f.log.Info("request failed at a backend", "backend", m.backend.ID, "addr", m.backend.Addr,
+			"attempt", ex.attempts, "again", possible, "err", f.err)
+	}
+	return possible
+}
+
+// verdict is the failure to tell the client: where any attempt may have been
+// delivered, the whole request may have been.
+func (ex *exchange) verdict(last *failure) error {
+	if ex.delivered && (last.reason == connectionRefused || last.reason == destinationUnavailable) {
+		last.status, last.reason = http.StatusBadGateway, connectionTerminated
+	}
+	return last
+}
+
+// fail answers a request that no backend answered.
+func (h *httpTraffic) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		// The client left, or was cut off; nobody reads an answer.
+		panic(http.ErrAbortHandler)
+	}
+	var f *failure
+	if !errors.As(err, &f) {
+		f = &failure{status: http.StatusBadGateway, reason: httpProtocolError, err: err}
+	}
+	h.f.log.Warn("request failed", "method", r.Method, "host", r.Host, "path", r.URL.Path,
+		"status", f.status, "reason", f.reason, "err", f.err)
+	if f.reason != "" {
+		w.Header().Set("Proxy-Status", proxyName+"; error="+f.reason)
+	}
+	text := fmt.Sprintf("service %q: ", h.f.name)
+	switch {
+	case f.status == http.StatusServiceUnavailable && f.reason == destinationUnavailable:
+		w.Header().Set("Retry-After", "1")
+		text += "no replica is available; try again in a moment"
+	case f.status == http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "1")
+		text += "no replica could take the request; try again in a moment"
+	case f.status == http.StatusGatewayTimeout:
+		text += "the replica did not answer in time"
+	case f.status == http.StatusBadGateway:
+		text += "the replica gave no usable answer; the request may or may not have been carried out"
+	default:
+		text += "the request could not be read to its end"
+	}
+	http.Error(w, text, f.status)
+}

@@ -1,0 +1,169 @@
+package balance
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// tcpTraffic is the TCP mode: each connection is copied to one of a backend.
+type tcpTraffic struct {
+	f  *frontend
+	wg sync.WaitGroup
+}
+
+func newTCPTraffic(f *frontend) *tcpTraffic { return &tcpTraffic{f: f} }
+
+func (t *tcpTraffic) serve(d *door) {
+	defer d.acceptEnded()
+	var pause time.Duration
+	for {
+		c, err := d.Accept()
+		if err == nil {
+			pause = 0
+			cc := c.(*clientConn)
+			cc.busy() // a connection under way is never merely quiet
+			t.wg.Go(func() {
+				defer cc.ended()
+				t.forward(cc)
+			})
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			if !d.draining.Load() {
+				t.f.log.Error("frontend no longer accepts connections", "addr", d.Addr().String(), "err", err)
+			}
+			return
+		}
+		// Too many open files, most likely: it passes as connections end.
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		t.f.log.Error("accepting a connection failed", "err", err, "again in", pause)
+		select {
+		case <-time.After(pause):
+		case <-t.f.ctx.Done():
+		}
+	}
+}
+
+func (t *tcpTraffic) stop() { t.wg.Wait() }
+
+// forward serves one connection.
+func (t *tcpTraffic) forward(client *clientConn) {
+	began := time.Now()
+	m, backend := t.connect(client)
+	if m == nil {
+		abortConn(client)
+		return
+	}
+	t.f.dials.add(backend)
+	defer t.f.dials.remove(backend)
+	p := &pipe{client: client.Conn, backend: backend, halfOpen: t.f.limits.halfOpen}
+	err := p.run()
+	res := result{answered: true}
+	switch {
+	case p.backendFailed && t.f.ctx.Err() == nil:
+		res.err = err
+		t.f.log.Info("backend broke a connection off before it sent anything",
+			"backend", m.backend.ID, "addr", m.backend.Addr, "err", err)
+	default:
+		t.f.pool.answered(m)
+	}
+	t.f.pool.release(m, res)
+	t.f.log.Debug("connection", "client", client.RemoteAddr().String(), "backend", m.backend.ID,
+		"sent", p.up.Load(), "received", p.down.Load(), "duration", time.Since(began), "err", err)
+}
+
+// connect dials backends until one accepts; the client has sent nothing to any
+// of them by then, so all of them may be tried.
+func (t *tcpTraffic) connect(client *clientConn) (*member, net.Conn) {
+	var tried []*member
+	last := ErrNoBackend
+	for len(tried) < maxAttempts {
+		m := t.f.pool.pick(tried)
+		if m == nil {
+			break
+		}
+		c, err := t.f.dial(context.Background(), m.backend.Addr)
+		if err == nil {
+			return m, c
+		}
+		if t.f.ctx.Err() != nil {
+			t.f.pool.release(m, result{})
+			return nil, nil
+		}
+		last = err
+		var de *dialError
+		ours := errors.As(err, &de) && de.ours
+		t.f.pool.release(m, result{err: err, fatal: !ours, blameless: ours})
+		tried = append(tried, m)
+	}
+	t.f.log.Warn("connection refused: no backend could take it", "client", client.RemoteAddr().String(),
+		"attempts", len(tried), "err", last)
+	return nil, nil
+}
+
+// pipe copies between two connections until both directions have ended.
+type pipe struct {
+	client, backend net.Conn
+	halfOpen        time.Duration
+	up, down        atomic.Int64 // bytes
+	ended           atomic.Int32 // directions that came to their end
+
+	once          sync.Once
+	err           error
+	backendFailed bool // the backend broke off without having sent a byte
+}
+
+// run returns the first error.
+func (p *pipe) run() error {
+	var wg sync.WaitGroup
+	wg.Go(func() { p.direction(p.backend, p.client, &p.up) })
+	p.direction(p.client, p.backend, &p.down)
+	wg.Wait()
+	p.client.Close()
+	p.backend.Close()
+	return p.err
+}
+
+// direction copies from src to dst. The end of src's stream is passed on as
+// such; the other direction then has halfOpen to say something, again and again,
+// since its peer may be gone for good and nobody would notice. Any error ends
+// both directions, by a reset at both ends.
+func (p *pipe) direction(dst, src net.Conn, count *atomic.Int64) {
+	for {
+		// Bare TCP connections on both sides let the kernel do the copying.
+		n, err := io.Copy(dst, src)
+		count.Add(n)
+		switch {
+		case err == nil:
+			p.end(dst)
+			return
+		case isTimeout(err) && n > 0 && p.ended.Load() > 0:
+			src.SetReadDeadline(time.Now().Add(p.halfOpen))
+		default:
+			// Where nothing was received, nothing was written either, and the
+			// error is the backend's.
+			p.fail(err, src == p.backend && count.Load() == 0 && !errors.Is(err, net.ErrClosed) && !isTimeout(err))
+			return
+		}
+	}
+}
+
+// end passes the end of a stream on to dst.
+func (p *pipe) end(dst net.Conn) {
+	p.ended.Add(1)
+	if cw, ok := dst.(interface{ CloseWrite() error }); ok {
+		cw.CloseWrite()
+	}
+	dst.SetReadDeadline(time.Now().Add(p.halfOpen))
+}
+
+func (p *pipe) fail(err error, backend bool) {
+	p.once.Do(func() { p.err, p.backendFailed = err, backend })
+	abortConn(p.client)
+	abortConn(p.backend)
+}

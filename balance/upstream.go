@@ -1,0 +1,137 @@
+package balance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// newUpstream returns the pool of HTTP connections of a frontend to its
+// backends. Dialling is what the frontend does in TCP mode, too.
+func newUpstream(f *frontend) *http.Transport {
+	return &http.Transport{
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			c, err := f.dial(ctx, addr)
+			if err != nil {
+				return nil, err
+			}
+			u := &upstreamConn{Conn: c, set: f.dials, stall: f.limits.stall}
+			f.dials.add(u)
+			return u, nil
+		},
+		DisableCompression:     true,
+		MaxIdleConnsPerHost:    1024,
+		IdleConnTimeout:        f.limits.upstreamIdle,
+		ResponseHeaderTimeout:  f.limits.response,
+		ExpectContinueTimeout:  time.Second,
+		MaxResponseHeaderBytes: f.limits.maxRespHeader,
+		Protocols:              http1Only(),
+	}
+}
+
+func http1Only() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	return p
+}
+
+// dialError says that no connection to a backend came about.
+type dialError struct {
+	err error
+	// ours: this machine ran out of something; the backend is not to blame.
+	ours bool
+}
+
+func (e *dialError) Error() string { return e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
+
+// dial connects to a backend. It ends with ctx, the frontend or the time limit.
+func (f *frontend) dial(ctx context.Context, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.limits.dial)
+	defer cancel()
+	defer context.AfterFunc(f.ctx, cancel)()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, &dialError{err: err, ours: exhausted(err)}
+	}
+	return c, nil
+}
+
+// exhausted reports whether err is this machine's lack of files, ports or memory.
+func exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.ENOBUFS) ||
+		errors.Is(err, syscall.ENOMEM)
+}
+
+var errSealed = errors.New("the request was given up")
+
+// upstreamConn is a connection to a backend that knows exactly whether bytes of
+// a request may have left this machine. http.Transport knows it too, but does
+// not tell.
+type upstreamConn struct {
+	net.Conn
+	set      *connSet
+	stall    time.Duration
+	sent     atomic.Int64 // bytes given to the kernel
+	received atomic.Int64
+	writing  atomic.Int64 // writes under way
+	sealed   atomic.Bool
+}
+
+// seal lets no further byte out, closes the connection, and returns how many
+// went out, or may have in a write under way. A write either began before seal,
+// and counts, or sees it.
+func (c *upstreamConn) seal() int64 {
+	c.sealed.Store(true)
+	sent := c.sent.Load() + c.writing.Load()
+	c.Close()
+	return sent
+}
+
+func (c *upstreamConn) Write(p []byte) (int, error) {
+	c.writing.Add(1)
+	defer c.writing.Add(-1)
+	if c.sealed.Load() {
+		return 0, errSealed
+	}
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.stall)); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Write(p)
+	c.sent.Add(int64(n))
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		// The backend closed its receiving end, perhaps after an answer to the
+		// beginning of the request (413, 401), which http.Transport would throw
+		// away on this error. The reading end tells what is the matter: it
+		// yields the answer or an error of its own.
+		return len(p), nil
+	}
+	return n, err
+}
+
+func (c *upstreamConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.received.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite ends the sending direction of a switched protocol.
+func (c *upstreamConn) CloseWrite() error {
+	cw, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return fmt.Errorf("connection %T cannot be closed for writing", c.Conn)
+	}
+	return cw.CloseWrite()
+}
+
+func (c *upstreamConn) Close() error {
+	c.set.remove(c)
+	return c.Conn.Close()
+}
