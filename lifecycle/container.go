@@ -207,3 +207,21 @@ func (c Container) URL() string {
 	}
 	return ""
 }
+
+// EndReason says in words why the container ended, or is about to.
+func (c Container) EndReason() string {
+	switch e := c.Exit; {
+	case c.Reason != "":
+		return c.Reason
+	case e == nil:
+		return "it was stopped"
+	case e.OOMKilled:
+		return "it ran out of memory and was killed"
+	case e.Code == UnknownExitCode:
+		return "it ended while nobody watched, with an unknown exit status"
+	case e.Code > 128:
+		return fmt.Sprintf("it was ended by signal %d (exit status %d)", e.Code-128, e.Code)
+	default:
+		return fmt.Sprintf("it exited with status %d", e.Code)
+	}
+}

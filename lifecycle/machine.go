@@ -87,7 +87,9 @@ func (c *Container) MarkRunning(pid int, now time.Time) error {
 	c.PID = pid
 	c.StartedAt = now
 	c.Exit = nil
-	c.Reason = ""
+	if c.Desired == WantRunning {
+		c.Reason = ""
+	}
 	c.Ready = false
 	c.Health = HealthNone
 	if c.Spec.Healthcheck != nil {

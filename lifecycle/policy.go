@@ -111,7 +111,7 @@ func Next(c Container, now time.Time) Step {
 		return Step{Do: Nothing}
 	case Stopped:
 		switch {
-		case c.RestartAt.IsZero():
+		case c.Finished():
 			return Step{Do: Done}
 		case now.Before(c.RestartAt):
 			return Step{Do: Wait, Until: c.RestartAt}
@@ -129,4 +129,10 @@ func nextStopped(c Container) Step {
 		return Step{Do: Stop}
 	}
 	return Step{Do: Done}
+}
+
+// Finished reports whether nothing will ever happen to the container again
+// unless somebody wants it.
+func (c Container) Finished() bool {
+	return c.State == Stopped && (c.Desired == WantStopped || c.RestartAt.IsZero())
 }
