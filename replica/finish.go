@@ -1,0 +1,187 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"time"
+)
+
+// finish makes the tree equal to m, all of whose files are in place or staged:
+// it removes what does not belong, makes directories and links, and sets modes
+// and times. It returns how many entries it removed.
+func (t *target) finish(ctx context.Context, m *manifest) (removed int, err error) {
+	if err := t.syncDirs(); err != nil {
+		return 0, err
+	}
+	t.scanner.wants = func(int64) bool { return false }
+	all, err := t.scanner.scan(ctx)
+	if err != nil {
+		return 0, err
+	}
+	clear(t.local)
+	for _, f := range all {
+		t.local[f.path] = f
+	}
+	if removed, err = t.removeExtra(all, m); err != nil {
+		return 0, err
+	}
+	for _, e := range m.entries {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		if err := t.settle(e); err != nil {
+			return 0, fmt.Errorf("completing %s: %w", e.path, err)
+		}
+	}
+	if err := t.syncDirs(); err != nil {
+		return 0, err
+	}
+	// Children first: a directory's mode may forbid to reach them.
+	for _, e := range slices.Backward(m.entries) {
+		if e.kind == kindDir {
+			if err := t.setMetadata(e); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return removed, nil
+}
+
+// removeExtra removes what is not in m, or is a directory on one side and
+// something else on the other.
+func (t *target) removeExtra(all []found, m *manifest) (removed int, err error) {
+	wanted := make(map[string]kind, len(m.entries))
+	for _, e := range m.entries {
+		wanted[e.path] = e.kind
+	}
+	staged := make(map[string]bool, len(t.staged))
+	for _, name := range t.staged {
+		staged[name] = true
+	}
+	for _, f := range t.scanner.temporary {
+		if staged[f.path] {
+			continue
+		}
+		if err := t.remove(f.path); err != nil {
+			return 0, err
+		}
+	}
+	// Backwards, so that directories are empty when their turn comes.
+	for _, f := range slices.Backward(all) {
+		want, ok := wanted[f.path]
+		if ok && (f.kind == kindDir) == (want == kindDir) && (want != kindSpecial || f.kind == kindSpecial) {
+			continue
+		}
+		if err := t.remove(f.path); err != nil {
+			return 0, err
+		}
+		delete(t.local, f.path)
+		delete(t.dirty, f.path)
+		removed++
+	}
+	return removed, nil
+}
+
+func (t *target) remove(name string) error {
+	if err := t.unlockAbove(name); err != nil {
+		return err
+	}
+	if err := t.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	t.dirty[parent(name)] = true
+	return nil
+}
+
+// unlockAbove lets the owner work in all directories above name.
+func (t *target) unlockAbove(name string) error {
+	if err := t.unlock(""); err != nil {
+		return err
+	}
+	for i, c := range name {
+		if c == '/' {
+			if err := t.unlock(name[:i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// settle brings one entry of the manifest into its final state; of a directory
+// only that it exists.
+func (t *target) settle(e entry) error {
+	f, there := t.local[e.path]
+	switch {
+	case e.kind == kindSpecial || e.kind == kindDir && there:
+		return nil
+	case e.kind == kindDir:
+		if err := t.unlockAbove(e.path); err != nil {
+			return err
+		}
+		return t.mkdir(e.path)
+	case e.kind == kindSymlink:
+		if there && f.kind == kindSymlink && f.target == e.target {
+			return nil
+		}
+		return t.symlink(e)
+	}
+	if name, ok := t.staged[e.path]; ok {
+		return t.rename(name, e)
+	}
+	if f.kind != kindFile {
+		return fmt.Errorf("%w: it was removed by somebody else", ErrVerify)
+	}
+	if f.mode == e.mode && f.mtime == e.mtime {
+		return nil
+	}
+	if err := t.unlockAbove(e.path); err != nil {
+		return err
+	}
+	return t.setMetadata(e)
+}
+
+// symlink makes a link, in the place of whatever file is there.
+func (t *target) symlink(e entry) error {
+	if err := t.unlockAbove(e.path); err != nil {
+		return err
+	}
+	name := path.Join(parent(e.path), temporaryName())
+	if err := t.root.Symlink(e.target, name); err != nil {
+		return err
+	}
+	t.temporary[name] = true
+	return t.rename(name, e)
+}
+
+func (t *target) setMetadata(e entry) error {
+	if err := t.root.Chmod(e.osPath(), fileMode(e.mode)); err != nil {
+		return err
+	}
+	return t.root.Chtimes(e.osPath(), time.Time{}, time.Unix(0, e.mtime))
+}
+
+// verify reads the whole tree again, as far as it was not read before and left
+// alone since, and compares it with m.
+func (t *target) verify(ctx context.Context, m *manifest) (*manifest, error) {
+	t.scanner.wants = nil
+	all, err := t.scanner.scan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	copied := &manifest{}
+	for _, f := range all {
+		if err := copied.add(f.entry); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrVerify, err)
+		}
+	}
+	if copied.digest() != m.digest() {
+		return nil, fmt.Errorf("%w: %s; something else writes there, or the file system cannot keep it",
+			ErrVerify, m.difference(copied))
+	}
+	return copied, nil
+}

@@ -1,0 +1,352 @@
+package replica
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io/fs"
+	"os"
+	"path"
+	"syscall"
+	"time"
+)
+
+// target is the directory that a copy is made in. Everything goes through its
+// root, so that no name and no link leads out of it.
+type target struct {
+	root    *os.Root
+	scanner *scanner
+	// local is what is there, by path.
+	local map[string]found
+	// content says where a content is found, in the tree or under way.
+	content map[digest]string
+	// placed says the same of what came in this round; nothing overwrites it.
+	placed map[digest]string
+	// staged are complete files that wait beside their place, by path, since
+	// something of another kind is in the way.
+	staged map[string]string
+	// temporary are all files under way.
+	temporary map[string]bool
+	// dirty are directories in which names changed since they were synced.
+	dirty map[string]bool
+}
+
+func newTarget(root *os.Root) *target {
+	return &target{
+		root:      root,
+		scanner:   &scanner{root: root, known: make(map[string]hashed), unlock: true},
+		temporary: make(map[string]bool),
+		dirty:     make(map[string]bool),
+	}
+}
+
+// close leaves nothing half-written behind.
+func (t *target) close() {
+	for name := range t.temporary {
+		_ = t.root.Remove(name) // the next Receive removes what stays
+	}
+	_ = t.root.Close()
+}
+
+// index looks at what is there, and hashes what may be of use for m. Files
+// under way count too: those of this Receive, and those of one that was killed.
+func (t *target) index(ctx context.Context, m *manifest) error {
+	sizes := make(map[int64]bool)
+	for _, e := range m.entries {
+		if e.kind == kindFile {
+			sizes[e.size] = true
+		}
+	}
+	t.scanner.wants = func(size int64) bool { return sizes[size] }
+	all, err := t.scanner.scan(ctx)
+	if err != nil {
+		return err
+	}
+	t.local = make(map[string]found, len(all))
+	t.content = make(map[digest]string)
+	t.placed = make(map[digest]string)
+	t.staged = make(map[string]string)
+	for _, f := range t.scanner.temporary {
+		if f.hashed {
+			t.content[f.digest] = f.path
+		}
+	}
+	for _, f := range all {
+		t.local[f.path] = f
+		if f.hashed {
+			t.content[f.digest] = f.path
+		}
+	}
+	return nil
+}
+
+// holds reports whether the content of e is in its place.
+func (t *target) holds(e entry) bool {
+	f, ok := t.local[e.path]
+	return ok && f.hashed && f.kind == kindFile && f.size == e.size && f.digest == e.digest
+}
+
+// copyAll brings files into place whose content is there under other names. It
+// first makes all the copies and then moves them into place, since one's place
+// may be another's source. It returns those whose content is not there.
+func (t *target) copyAll(ctx context.Context, entries []entry) (failed []entry, err error) {
+	var copies []*incoming
+	defer func() {
+		for _, c := range copies {
+			c.discard()
+		}
+	}()
+	for _, e := range entries {
+		from, ok := t.placed[e.digest]
+		if !ok {
+			from, ok = t.content[e.digest]
+		}
+		if !ok {
+			failed = append(failed, e)
+			continue
+		}
+		c, err := t.copyOne(ctx, from, e)
+		if gone(err) {
+			failed = append(failed, e)
+			continue
+		} else if err != nil {
+			return nil, fmt.Errorf("copying %s to %s: %w", from, e.path, err)
+		}
+		copies = append(copies, c)
+	}
+	for _, c := range copies {
+		if err := c.place(); err != nil {
+			return nil, err
+		}
+	}
+	return failed, nil
+}
+
+// copyOne makes a copy for e, ready to be placed.
+func (t *target) copyOne(ctx context.Context, from string, e entry) (c *incoming, err error) {
+	info, err := t.root.Lstat(from)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() != e.size {
+		return nil, errRaced
+	}
+	src, err := t.scanner.open(from, info)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	if c, err = t.create(e); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			c.discard()
+		}
+	}()
+	if _, err := copyCtx(ctx, c, src, e.size); err != nil {
+		return nil, err
+	}
+	if digest(c.hash.Sum(nil)) != e.digest {
+		return nil, errRaced
+	}
+	return c, c.seal()
+}
+
+// blocked reports whether something of another kind is in the way of a file at
+// path: a directory there, or no directory above it.
+func (t *target) blocked(name string) bool {
+	if f, ok := t.local[name]; ok && f.kind == kindDir {
+		return true
+	}
+	for name != "" {
+		name = parent(name)
+		if f, ok := t.local[name]; ok && f.kind != kindDir {
+			return true
+		}
+	}
+	return false
+}
+
+// stage returns the directory in which to make the file for path: that of path
+// where it can be, else the nearest one above.
+func (t *target) stage(name string) (string, error) {
+	blocked := t.blocked(name)
+	dir := ""
+	if err := t.unlock(dir); err != nil {
+		return "", err
+	}
+	for i, c := range name {
+		if c != '/' {
+			continue
+		}
+		next := name[:i]
+		f, ok := t.local[next]
+		if blocked && (!ok || f.kind != kindDir) {
+			break
+		}
+		if !ok {
+			if err := t.mkdir(next); err != nil {
+				return "", err
+			}
+		}
+		if err := t.unlock(next); err != nil {
+			return "", err
+		}
+		dir = next
+	}
+	return dir, nil
+}
+
+// mkdir makes a directory in one that is there and unlocked.
+func (t *target) mkdir(name string) error {
+	if err := t.root.Mkdir(name, 0o700); err != nil {
+		return err
+	}
+	t.local[name] = found{entry: entry{path: name, kind: kindDir, mode: 0o700}}
+	t.dirty[parent(name)] = true
+	return nil
+}
+
+// unlock lets the owner write in a directory. Its mode is set in the end.
+func (t *target) unlock(name string) error {
+	f := t.local[name]
+	if f.mode&0o700 == 0o700 {
+		return nil
+	}
+	f.mode |= 0o700
+	if err := t.root.Chmod(osPath(name), fileMode(f.mode)); err != nil {
+		return err
+	}
+	t.local[name] = f
+	return nil
+}
+
+// incoming is a file under way to its place.
+type incoming struct {
+	target *target
+	entry  entry
+	name   string // of the temporary file
+	file   *os.File
+	hash   hash.Hash
+}
+
+// create begins a file for e.
+func (t *target) create(e entry) (*incoming, error) {
+	dir, err := t.stage(e.path)
+	if err != nil {
+		return nil, err
+	}
+	name := path.Join(dir, temporaryName())
+	f, err := t.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	t.temporary[name] = true
+	t.dirty[dir] = true
+	return &incoming{target: t, entry: e, name: name, file: f, hash: sha256.New()}, nil
+}
+
+func temporaryName() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return ".budgie-sync-" + hex.EncodeToString(b[:])
+}
+
+// Write appends to the file.
+func (c *incoming) Write(p []byte) (int, error) {
+	c.hash.Write(p)
+	return c.file.Write(p)
+}
+
+// commit verifies the file and brings it into place.
+func (c *incoming) commit() error {
+	if got := digest(c.hash.Sum(nil)); got != c.entry.digest {
+		return fmt.Errorf("%w: content with the digest %x arrived, %x was announced", ErrVerify, got, c.entry.digest)
+	}
+	if err := c.seal(); err != nil {
+		return err
+	}
+	return c.place()
+}
+
+// seal gives the file its mode and time, and makes it durable.
+func (c *incoming) seal() error {
+	if err := c.file.Chmod(fileMode(c.entry.mode)); err != nil {
+		return err
+	}
+	if err := c.target.root.Chtimes(c.name, time.Time{}, time.Unix(0, c.entry.mtime)); err != nil {
+		return err
+	}
+	if err := c.file.Sync(); err != nil {
+		return err
+	}
+	err := c.file.Close()
+	c.file = nil
+	return err
+}
+
+// place moves the sealed file into place, or leaves it beside.
+func (c *incoming) place() error {
+	t, e := c.target, c.entry
+	if t.blocked(e.path) {
+		t.staged[e.path] = c.name
+		t.placed[e.digest] = c.name
+	} else {
+		if err := t.rename(c.name, e); err != nil {
+			return err
+		}
+		t.placed[e.digest] = e.path
+	}
+	c.name = ""
+	return nil
+}
+
+// discard removes the file, if it was not placed.
+func (c *incoming) discard() {
+	if c.file != nil {
+		_ = c.file.Close()
+		c.file = nil
+	}
+	if c.name != "" && c.target.root.Remove(c.name) == nil {
+		delete(c.target.temporary, c.name)
+		c.name = ""
+	}
+}
+
+// rename moves a temporary file or link into the place of e, at once and
+// whatever file was there.
+func (t *target) rename(name string, e entry) error {
+	if err := t.root.Rename(name, e.path); err != nil {
+		return err
+	}
+	delete(t.temporary, name)
+	t.dirty[parent(name)] = true
+	t.dirty[parent(e.path)] = true
+	t.local[e.path] = found{entry: e, hashed: e.kind == kindFile}
+	return nil
+}
+
+// syncDirs makes the changed names durable.
+func (t *target) syncDirs() error {
+	for name := range t.dirty {
+		d, err := t.root.Open(osPath(name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		err = d.Sync()
+		_ = d.Close()
+		// Some file systems have no fsync for directories, and say so.
+		if err != nil && !errors.Is(err, syscall.EINVAL) {
+			return err
+		}
+	}
+	clear(t.dirty)
+	return nil
+}
