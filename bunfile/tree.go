@@ -1,0 +1,474 @@
+package bunfile
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// Limits on the tokens that the YAML parser is fed: it recurses over the keys
+// of a mapping and the levels of nesting, and copies at each step.
+const (
+	maxDepth          = 16
+	maxDocumentTokens = 10_000
+	maxTokens         = 50_000
+	maxDocuments      = 1_000
+)
+
+type kind int
+
+const (
+	scalarKind kind = iota
+	nullKind
+	listKind
+	mappingKind
+)
+
+func (k kind) String() string {
+	switch k {
+	case nullKind:
+		return "nothing"
+	case listKind:
+		return "a list"
+	case mappingKind:
+		return "a mapping"
+	}
+	return "a single value"
+}
+
+// node is a YAML value free of anchors, aliases and merge keys. Scalars keep
+// the text of the file: 1.10 stays "1.10", 010 stays "010".
+type node struct {
+	kind  kind
+	pos   position
+	text  string // of a scalar, and of a null as it was written
+	plain bool   // a scalar without quotes, on one line
+	items []*node
+	pairs []pair
+}
+
+type pair struct{ key, value *node }
+
+// parseTree turns the text into one tree per document that is not empty.
+func parseTree(src *source, trusted bool) (trees []*node, problems []problem) {
+	// The parser panics on some texts; that is a syntax error to the user.
+	defer func() {
+		if recover() != nil {
+			trees = nil
+			problems = []problem{{message: "the YAML parser cannot read this text", hint: "check quotes, brackets and indentation"}}
+		}
+	}()
+	tokens := lexer.Tokenize(src.text)
+	if p := checkTokens(tokens, trusted); p != nil {
+		return nil, []problem{*p}
+	}
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		return nil, []problem{syntaxProblem(src, err)}
+	}
+	b := &builder{src: src, budget: maxExpansion}
+	for _, doc := range file.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		b.anchors = map[string]*node{}
+		trees = append(trees, b.node(doc.Body))
+	}
+	return trees, b.problems
+}
+
+// syntaxProblem takes message and place from err, whose own text would show
+// the neighbouring lines.
+func syntaxProblem(src *source, err error) problem {
+	p := problem{message: "the YAML parser cannot read this text"}
+	var at interface {
+		GetMessage() string
+		GetToken() *token.Token
+	}
+	if errors.As(err, &at) {
+		p.message = at.GetMessage()
+		if tk := at.GetToken(); tk != nil && tk.Position != nil {
+			p.pos = position{tk.Position.Line, tk.Position.Column}
+		}
+	}
+	p.message, p.hint = explainSyntax(p.message)
+	// The scanner's place for a tab is that of the line it saw last.
+	if strings.HasPrefix(p.message, "a tab") {
+		for i, line := range src.lines {
+			if blanks := line[:len(line)-len(strings.TrimLeft(line, " \t"))]; i+1 >= p.pos.line && strings.Contains(blanks, "\t") {
+				p.pos = position{i + 1, 1 + strings.IndexByte(line, '\t')}
+				break
+			}
+		}
+	}
+	return p
+}
+
+func explainSyntax(message string) (text, hint string) {
+	switch {
+	case strings.Contains(message, "'\t'"), strings.Contains(message, "a tab character"):
+		return "a tab cannot indent", "YAML wants spaces"
+	case strings.Contains(message, "could not find end character of"):
+		return "this quote is not closed", ""
+	case strings.Contains(message, "sequence end token ']'"):
+		return `this "[" is not closed`, ""
+	case strings.Contains(message, "flow mapping end token '}'"):
+		return `this "{" is not closed`, ""
+	case strings.Contains(message, "is a reserved character"):
+		return message, "put the value in quotes"
+	case strings.Contains(message, "mapping value is not allowed in this context"):
+		return `a second ": " in one line`, "put the value in quotes, or the key in a line of its own"
+	case strings.Contains(message, "value is not allowed in this context"), strings.Contains(message, "non-map value"):
+		return "this does not fit here", `check the indentation, and that every key ends in ":"`
+	case strings.Contains(message, "unexpected key name"):
+		return "this is not a key", `check that the line before has its ":", and the indentation`
+	case strings.Contains(message, "unknown escape character"):
+		return message, `in double quotes, write \\ for a backslash, or use single quotes`
+	}
+	return message, ""
+}
+
+// checkTokens looks for what the parser must not see: too much of anything,
+// and the parts of YAML that a .bun file has no use for.
+func checkTokens(tokens token.Tokens, trusted bool) *problem {
+	if tk := tokens.InvalidToken(); tk != nil {
+		return nil // the parser refuses it at once, with its message
+	}
+	if len(tokens) > maxTokens {
+		return tooMany(tokens[maxTokens], fmt.Sprintf("more than %d YAML tokens", maxTokens), "split the file")
+	}
+	var nest nesting
+	documents, inDocument := 1, 0
+	for i, tk := range tokens {
+		if tk.Type == token.DocumentHeaderType {
+			nest, inDocument = nesting{}, 0
+			if documents++; documents > maxDocuments {
+				return tooMany(tk, fmt.Sprintf("more than %d documents", maxDocuments), "split the file")
+			}
+		}
+		if inDocument++; inDocument > maxDocumentTokens {
+			return tooMany(tk, fmt.Sprintf("more than %d YAML tokens in one document", maxDocumentTokens), "move long lists into an env_file or a volume")
+		}
+		if nest.add(tokens, i) > maxDepth {
+			return tooMany(tk, fmt.Sprintf("nested more than %d deep", maxDepth), "no key of a .bun file is that deep; check brackets and indentation")
+		}
+		if p := refusedToken(tk, trusted); p != nil {
+			return p
+		}
+	}
+	return nil
+}
+
+func tooMany(tk *token.Token, message, hint string) *problem {
+	return &problem{pos: tokenPosition(tk), message: message, hint: hint, cause: ErrTooLarge}
+}
+
+func refusedToken(tk *token.Token, trusted bool) *problem {
+	p := &problem{pos: tokenPosition(tk)}
+	switch tk.Type {
+	case token.TagType:
+		p.message, p.hint = "YAML tags are not supported", "leave the tag out; put a value in quotes to keep it as text"
+	case token.DirectiveType:
+		p.message, p.hint = "YAML directives are not supported", "delete the line"
+	case token.MappingKeyType:
+		p.message, p.hint = `"? " keys are not supported`, `write "key: value", or put the text in quotes`
+	case token.AnchorType, token.AliasType, token.MergeKeyType:
+		if trusted {
+			return nil
+		}
+		p.message, p.hint = "anchors, aliases and merge keys are not accepted from a peer", "write the values out"
+	default:
+		return nil
+	}
+	return p
+}
+
+// nesting follows how deep the tokens of a document are nested, without
+// parsing them.
+type nesting struct {
+	flow    int
+	columns []int // of the open block collections, outermost first
+}
+
+func (n *nesting) add(tokens token.Tokens, i int) (depth int) {
+	tk := tokens[i]
+	switch tk.Type {
+	case token.SequenceStartType, token.MappingStartType:
+		n.flow++
+	case token.SequenceEndType, token.MappingEndType:
+		n.flow = max(0, n.flow-1)
+	case token.SequenceEntryType:
+		n.open(tk.Position.Column)
+	case token.MappingValueType:
+		if n.flow == 0 && i > 0 {
+			n.open(tokens[i-1].Position.Column)
+		}
+	}
+	return n.flow + len(n.columns)
+}
+
+func (n *nesting) open(column int) {
+	for len(n.columns) > 0 && n.columns[len(n.columns)-1] >= column {
+		n.columns = n.columns[:len(n.columns)-1]
+	}
+	n.columns = append(n.columns, column)
+}
+
+func tokenPosition(tk *token.Token) position {
+	if tk == nil || tk.Position == nil {
+		return position{}
+	}
+	return position{tk.Position.Line, tk.Position.Column}
+}
+
+// maxExpansion bounds the text and the nodes that aliases may lead to, so
+// that a small file stays a small Spec.
+const maxExpansion = 4 * MaxSize
+
+// builder makes nodes from the parser's tree in one walk in file order.
+type builder struct {
+	src      *source
+	anchors  map[string]*node // nil while the anchor's own value is being built
+	problems []problem
+	budget   int
+	seen     cursor
+}
+
+func (b *builder) report(pos position, message, hint string) {
+	b.problems = append(b.problems, problem{pos: pos, message: message, hint: hint})
+}
+
+func (b *builder) node(n ast.Node) *node {
+	switch n := n.(type) {
+	case *ast.AnchorNode:
+		name := n.Name.GetToken().Value
+		b.anchors[name] = nil
+		value := b.node(n.Value)
+		b.anchors[name] = value
+		return value
+	case *ast.AliasNode:
+		return b.alias(n)
+	case *ast.MappingNode:
+		out := &node{kind: mappingKind, pos: tokenPosition(n.GetToken())}
+		b.pairs(out, n.Values)
+		// The token of a block mapping is its first colon; people look at the key.
+		if !n.IsFlowStyle && len(out.pairs) > 0 {
+			out.pos = tokenPosition(n.Values[0].Key.GetToken())
+		}
+		return out
+	case *ast.MappingValueNode:
+		out := &node{kind: mappingKind, pos: tokenPosition(n.Key.GetToken())}
+		b.pairs(out, []*ast.MappingValueNode{n})
+		return out
+	case *ast.SequenceNode:
+		out := &node{kind: listKind, pos: tokenPosition(n.GetToken())}
+		for _, value := range n.Values {
+			out.items = append(out.items, b.node(value))
+		}
+		return out
+	case *ast.NullNode:
+		return &node{kind: nullKind, pos: tokenPosition(n.GetToken()), text: strings.TrimSpace(n.GetToken().Value)}
+	case *ast.LiteralNode:
+		return &node{pos: tokenPosition(n.Start), text: n.Value.Value}
+	}
+	return b.scalar(n.GetToken())
+}
+
+func (b *builder) scalar(tk *token.Token) *node {
+	out := &node{pos: tokenPosition(tk), text: tk.Value}
+	switch tk.Type {
+	case token.DoubleQuoteType:
+		b.checkEscapes(out.pos)
+	case token.SingleQuoteType:
+	default:
+		out.plain = true
+	}
+	return out
+}
+
+func (b *builder) alias(n *ast.AliasNode) *node {
+	pos, name := tokenPosition(n.Start), n.Value.GetToken().Value
+	target, known := b.anchors[name]
+	switch {
+	case known && target == nil:
+		b.report(pos, "the alias *"+name+" stands inside its own anchor", "write the value out")
+	case !known:
+		b.report(pos, "there is no anchor &"+name+" above", "")
+	case b.spend(target):
+		return target
+	default:
+		b.problems = append(b.problems, problem{pos: pos, cause: ErrTooLarge,
+			message: fmt.Sprintf("aliases expand to more than %d bytes", maxExpansion), hint: "write fewer aliases of large values"})
+	}
+	return &node{kind: nullKind, pos: pos, text: brokenAlias}
+}
+
+// brokenAlias marks the value of an alias that was already reported.
+const brokenAlias = "*"
+
+// spend takes the weight of an aliased value off the budget and reports
+// whether it was enough.
+func (b *builder) spend(n *node) bool {
+	b.budget -= 64 + len(n.text)
+	if b.budget < 0 {
+		return false
+	}
+	for _, item := range n.items {
+		if !b.spend(item) {
+			return false
+		}
+	}
+	for _, p := range n.pairs {
+		if !b.spend(p.key) || !b.spend(p.value) {
+			return false
+		}
+	}
+	return true
+}
+
+// pairs adds the keys of a mapping, merged ones last, so that own keys win
+// (yaml.org/type/merge).
+func (b *builder) pairs(out *node, values []*ast.MappingValueNode) {
+	own := map[string]position{}
+	var merges []*node
+	for _, v := range values {
+		if _, ok := v.Key.(*ast.MergeKeyNode); ok {
+			merges = append(merges, b.node(v.Value))
+			continue
+		}
+		key := b.node(v.Key)
+		value := b.node(v.Value)
+		if key.kind != scalarKind {
+			b.report(key.pos, fmt.Sprintf("%s cannot be a key", key.kind), "")
+			continue
+		}
+		if first, twice := own[key.text]; twice {
+			b.report(key.pos, fmt.Sprintf("key %s is given twice; first on line %d", quote(key.text), first.line), "delete one of them")
+			continue
+		}
+		own[key.text] = key.pos
+		out.pairs = append(out.pairs, pair{key, value})
+	}
+	for _, m := range merges {
+		b.merge(out, m, own)
+	}
+}
+
+func (b *builder) merge(out, from *node, have map[string]position) {
+	switch {
+	case from.kind == listKind:
+		for _, item := range from.items {
+			if item.kind == listKind {
+				b.report(item.pos, `"<<" wants an alias of a mapping, or a list of them, got a list in a list`, "")
+				continue
+			}
+			b.merge(out, item, have)
+		}
+	case from.kind == mappingKind:
+		for _, p := range from.pairs {
+			if _, ok := have[p.key.text]; !ok {
+				have[p.key.text] = p.key.pos
+				out.pairs = append(out.pairs, p)
+			}
+		}
+	case from.text != brokenAlias:
+		b.report(from.pos, fmt.Sprintf(`"<<" wants an alias of a mapping, or a list of them, got %s`, from.kind), "")
+	}
+}
+
+// checkEscapes looks at the escapes of the double-quoted text that starts at
+// pos. The scanner takes anything for a hexadecimal digit.
+func (b *builder) checkEscapes(pos position) {
+	line, at, ok := b.seen.seek(b.src, pos)
+	if !ok || at >= len(line) || line[at] != '"' {
+		return
+	}
+	for number, i := pos.line, at+1; ; i++ {
+		if i >= len(line) {
+			if number++; number > len(b.src.lines) {
+				return
+			}
+			line, i = b.src.lines[number-1], -1
+			continue
+		}
+		switch line[i] {
+		case '"':
+			return
+		case '\\':
+			length, problem := escape(line[i:])
+			if problem != "" {
+				b.report(position{number, 1 + utf8.RuneCountInString(line[:i])}, problem, "write the character itself")
+			}
+			i += length - 1
+		}
+	}
+}
+
+// escape looks at the escape at the start of s and returns how many bytes it
+// has, and what is wrong with it.
+func escape(s string) (length int, problem string) {
+	if len(s) < 2 {
+		return len(s), ""
+	}
+	digits := map[byte]int{'x': 2, 'u': 4, 'U': 8}[s[1]]
+	if digits == 0 {
+		return 2, "" // the scanner knows the others
+	}
+	value, ok := hex(s[2:], digits)
+	if !ok {
+		return 2, fmt.Sprintf(`the escape \%c wants %d hexadecimal digits`, s[1], digits)
+	}
+	length = 2 + digits
+	if s[1] == 'u' && utf16.IsSurrogate(value) && strings.HasPrefix(s[length:], `\u`) {
+		if low, ok := hex(s[length+2:], 4); ok && utf16.DecodeRune(value, low) != utf8.RuneError {
+			return 2 * length, ""
+		}
+	}
+	if !utf8.ValidRune(value) {
+		return length, fmt.Sprintf(`the escape %s is no character`, s[:length])
+	}
+	return length, ""
+}
+
+func hex(s string, digits int) (value rune, ok bool) {
+	if len(s) < digits {
+		return 0, false
+	}
+	v, err := strconv.ParseUint(s[:digits], 16, 32)
+	if err != nil {
+		return 0, false
+	}
+	return rune(min(v, math.MaxInt32)), true
+}
+
+// cursor turns positions into byte offsets. Tokens come in file order, so that
+// a long line is walked once and not once per token.
+type cursor struct {
+	pos    position
+	offset int
+}
+
+func (c *cursor) seek(src *source, pos position) (line string, offset int, ok bool) {
+	if pos.line < 1 || pos.line > len(src.lines) {
+		return "", 0, false
+	}
+	line = src.lines[pos.line-1]
+	if c.pos.line != pos.line || c.pos.column > pos.column {
+		c.pos, c.offset = position{pos.line, 1}, 0
+	}
+	for c.pos.column < pos.column && c.offset < len(line) {
+		_, size := utf8.DecodeRuneInString(line[c.offset:])
+		c.offset += size
+		c.pos.column++
+	}
+	return line, c.offset, c.pos.column == pos.column
+}
