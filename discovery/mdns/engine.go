@@ -1,0 +1,361 @@
+package mdns
+
+import (
+	crand "crypto/rand"
+	"encoding/hex"
+	"hash/maphash"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/budgiehq/budgie/discovery"
+)
+
+// mdnsPort is the port of multicast DNS, and of everybody who speaks it whole:
+// RFC 6762 section 6.
+const mdnsPort = 5353
+
+const (
+	// tick is the grain of time in which the engine looks after its cache.
+	tick = 50 * time.Millisecond
+	// loopWindow is how long a sent packet is expected back from the kernel.
+	loopWindow = 2 * time.Second
+	// firstInterval and lastInterval bound the time between the queries of a
+	// browser: RFC 6762 section 5.2.
+	firstInterval = time.Second
+	lastInterval  = time.Hour
+	// questionsPerPacket keeps queries within one packet.
+	questionsPerPacket = 8
+)
+
+// outgoing is a packet to send on a link, by multicast if to is not valid.
+type outgoing struct {
+	link int
+	to   netip.AddrPort
+	data []byte
+}
+
+// echo identifies a packet that multicast brings back to its sender.
+type echo struct {
+	sum  uint64
+	link int
+}
+
+// engine is the protocol without sockets, goroutines and clock: packets and
+// moments go in, packets and events come out. One goroutine at a time uses it.
+type engine struct {
+	log *slog.Logger
+	hub *discovery.Hub
+	ttl time.Duration
+	// links are the indexes of the interfaces.
+	links []int
+	// addrs returns the addresses of a link, as they are now, with zones.
+	addrs func(link int) []netip.Addr
+	// zone returns the name of a link.
+	zone func(link int) string
+	// copies returns how often a multicast packet comes back from a link.
+	copies func(link int) int
+	// room returns how large a packet on a link should be at most.
+	room func(link int) int
+
+	cache *cache
+	// published are the ids that the hub knows from the cache, by short id.
+	published map[string][]string
+
+	// host is the name of this process: several on one machine do not share
+	// one, so that the goodbye of one does not take the addresses of another.
+	host string
+	// own and named are the own announcements by id and by instance name.
+	own   map[string]*announcement
+	named map[string]*announcement
+	// sentAt is when a record was last sent by multicast, by link.
+	sentAt  map[int]map[string]time.Time
+	pending []reply
+
+	// asking is the browsers' query: when the next one is due, and how long
+	// after it the one after that.
+	askAt    time.Time
+	interval time.Duration
+
+	seed    maphash.Seed
+	echoes  map[echo][]time.Time
+	limiter limiter
+	out     []outgoing
+	stats   Stats
+}
+
+// announcement is an own service.
+type announcement struct {
+	svc      discovery.Service
+	instance string
+	txt      []string
+	// repeatAt is when it is announced again; zero for never.
+	repeatAt time.Time
+}
+
+func newEngine(cfg config, links []int) *engine {
+	return &engine{
+		log: cfg.log, hub: discovery.NewHub(), ttl: cfg.ttl, links: links,
+		cache: newCache(), published: make(map[string][]string),
+		host: "budgie-" + randomHex(8) + ".local.",
+		own:  make(map[string]*announcement), named: make(map[string]*announcement), sentAt: make(map[int]map[string]time.Time),
+		seed: maphash.MakeSeed(), echoes: make(map[echo][]time.Time),
+	}
+}
+
+// randomHex returns n random bytes in hexadecimal.
+func randomHex(n int) string {
+	b := make([]byte, n)
+	crand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+// announce makes svc known. The name of its instance changes with its own.
+func (e *engine) announce(now time.Time, svc discovery.Service, txt []string) {
+	a := &announcement{svc: svc, instance: instanceName(svc), txt: txt}
+	a.svc.Ports = slices.Clone(svc.Ports)
+	a.svc.Addrs = nil
+	for _, l := range e.links {
+		a.svc.Addrs = append(a.svc.Addrs, e.addrs(l)...)
+	}
+	slices.SortFunc(a.svc.Addrs, netip.Addr.Compare)
+	a.svc.Addrs = slices.Compact(a.svc.Addrs)
+	if old := e.own[svc.ID]; old != nil {
+		if old.svc.Equal(a.svc) {
+			return
+		}
+		if old.instance != a.instance {
+			e.goodbye(now, old)
+			delete(e.named, old.instance)
+		}
+	}
+	e.own[svc.ID], e.named[a.instance] = a, a
+	e.hub.Set(a.svc)
+	e.advertise(now, a)
+	// RFC 6762 section 8.3: at least two announcements, one second apart.
+	a.repeatAt = now.Add(time.Second)
+}
+
+// advertise sends all records of an announcement on all links.
+func (e *engine) advertise(now time.Time, a *announcement) {
+	for _, l := range e.links {
+		e.multicast(now, l, []group{{answers: append(e.instanceRecords(a), e.hostRecords(l)...)}})
+	}
+}
+
+// withdraw takes an announcement back. If somebody else announces the same id,
+// that shows now.
+func (e *engine) withdraw(now time.Time, id string) {
+	a := e.own[id]
+	if a == nil {
+		return
+	}
+	delete(e.own, id)
+	delete(e.named, a.instance)
+	e.goodbye(now, a)
+	e.publish(now, id[:shortID])
+	if !slices.Contains(e.published[id[:shortID]], id) {
+		e.hub.Delete(id)
+	}
+}
+
+// goodbye tells the network that an announcement is over: RFC 6762 section 10.1.
+func (e *engine) goodbye(now time.Time, a *announcement) {
+	for _, l := range e.links {
+		e.multicast(now, l, []group{{answers: over(e.instanceRecords(a))}})
+	}
+}
+
+// over returns records with TTL 0.
+func over(records []record) []record {
+	for i := range records {
+		records[i].ttl = 0
+	}
+	return records
+}
+
+// close says goodbye to everything, the host included.
+func (e *engine) close(now time.Time) {
+	for _, l := range e.links {
+		var groups []group
+		for _, a := range e.own {
+			groups = append(groups, group{answers: over(e.instanceRecords(a))})
+		}
+		if len(groups) > 0 {
+			e.multicast(now, l, append(groups, group{answers: over(e.hostRecords(l))}))
+		}
+	}
+	clear(e.own)
+	clear(e.named)
+}
+
+// browse makes the engine ask for services. What the first browser has found
+// is there for the others at once.
+func (e *engine) browse(now time.Time) {
+	if e.hub.Subscribers() > 0 && !e.askAt.IsZero() {
+		return
+	}
+	// RFC 6762 section 5.2: the first query waits a little, for the case that
+	// something made everybody ask at the same time.
+	e.askAt = now.Add(20*time.Millisecond + rand.N(100*time.Millisecond))
+	e.interval = firstInterval
+}
+
+// receive takes in a packet from the network. to is false for packets that were
+// not sent to the multicast group.
+func (e *engine) receive(now time.Time, link int, from netip.AddrPort, multicast bool, data []byte) {
+	e.stats.Received++
+	if multicast && e.isEcho(now, link, data) {
+		e.stats.Own++
+		return
+	}
+	if !e.limiter.allow(now, from.Addr()) {
+		e.stats.Limited++
+		return
+	}
+	pkt, err := parse(data)
+	e.stats.Foreign += uint64(pkt.unreadable)
+	switch {
+	case err != nil:
+		e.stats.Invalid++
+		e.log.Debug("mDNS packet ignored", "from", from, "bytes", len(data), "err", err)
+	case !pkt.response:
+		e.answer(now, link, from, pkt)
+	case from.Port() != mdnsPort || !multicast:
+		// RFC 6762 section 6: responses from other ports must be ignored;
+		// section 11: those by unicast that nobody asked for, likewise.
+		e.stats.Invalid++
+		e.log.Debug("mDNS response ignored: not multicast from port 5353", "from", from)
+	default:
+		e.learn(now, link, from.Addr(), pkt)
+	}
+}
+
+// isEcho reports whether a packet is one that was sent here, and counts it off.
+func (e *engine) isEcho(now time.Time, link int, data []byte) bool {
+	key := echo{maphash.Bytes(e.seed, data), link}
+	times := e.echoes[key]
+	for len(times) > 0 && now.Sub(times[0]) > loopWindow {
+		times = times[1:]
+	}
+	if len(times) == 0 {
+		delete(e.echoes, key)
+		return false
+	}
+	if e.echoes[key] = times[1:]; len(times) == 1 {
+		delete(e.echoes, key)
+	}
+	return true
+}
+
+// multicast sends groups of response records on a link and notes when.
+func (e *engine) multicast(now time.Time, link int, groups []group) {
+	packets, err := packResponses(groups, e.room(link))
+	if err != nil {
+		e.log.Warn("mDNS announcement cannot be packed", "err", err)
+		return
+	}
+	at := e.sentAt[link]
+	if at == nil {
+		at = make(map[string]time.Time)
+		e.sentAt[link] = at
+	}
+	for _, g := range groups {
+		for _, r := range g.answers {
+			at[r.key()] = now
+		}
+		for _, r := range g.others {
+			at[r.key()] = now
+		}
+	}
+	for _, data := range packets {
+		e.send(now, link, data)
+	}
+}
+
+func (e *engine) send(now time.Time, link int, data []byte) {
+	key := echo{maphash.Bytes(e.seed, data), link}
+	for range e.copies(link) {
+		e.echoes[key] = append(e.echoes[key], now)
+	}
+	e.out = append(e.out, outgoing{link: link, data: data})
+	e.stats.Sent++
+}
+
+// due does everything whose time has come.
+func (e *engine) due(now time.Time) {
+	browsing := e.hub.Subscribers() > 0
+	if !browsing {
+		e.askAt = time.Time{}
+	}
+	for _, a := range e.own {
+		if !a.repeatAt.IsZero() && !now.Before(a.repeatAt) {
+			a.repeatAt = time.Time{}
+			e.advertise(now, a)
+		}
+	}
+	e.reply(now)
+	var ask asks
+	if !e.cache.next.IsZero() && !now.Before(e.cache.next) {
+		ask = e.cache.sweep(now, browsing)
+		e.forgetSent(now)
+	}
+	if browsing && !e.askAt.IsZero() && !now.Before(e.askAt) {
+		if ask == nil {
+			ask = make(asks)
+		}
+		for _, l := range e.links {
+			ask.add(l, question{serviceName, typePTR})
+		}
+		e.askAt = now.Add(e.interval)
+		e.interval = min(2*e.interval, lastInterval)
+	}
+	e.ask(now, ask)
+	e.publishChanged(now)
+}
+
+// next is when due has something to do; zero for never.
+func (e *engine) next(now time.Time) time.Time {
+	var at time.Time
+	for _, a := range e.own {
+		at = earliest(at, a.repeatAt)
+	}
+	for _, p := range e.pending {
+		at = earliest(at, p.due)
+	}
+	at = earliest(at, e.askAt)
+	if !e.cache.next.IsZero() {
+		// A crowd of records makes no crowd of wake-ups.
+		c := e.cache.next
+		if soon := now.Add(tick); c.Before(soon) {
+			c = soon
+		}
+		at = earliest(at, c)
+	}
+	return at
+}
+
+// take returns the packets to send.
+func (e *engine) take() []outgoing {
+	out := e.out
+	e.out = nil
+	return out
+}
+
+// forgetSent drops what is only kept for a while.
+func (e *engine) forgetSent(now time.Time) {
+	for _, at := range e.sentAt {
+		for k, t := range at {
+			if now.Sub(t) > time.Second {
+				delete(at, k)
+			}
+		}
+	}
+	for k, times := range e.echoes {
+		if now.Sub(times[len(times)-1]) > loopWindow {
+			delete(e.echoes, k)
+		}
+	}
+}

@@ -1,0 +1,252 @@
+package mdns
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// Short names for the types in use.
+const (
+	typePTR  = dnsmessage.TypePTR
+	typeSRV  = dnsmessage.TypeSRV
+	typeTXT  = dnsmessage.TypeTXT
+	typeA    = dnsmessage.TypeA
+	typeAAAA = dnsmessage.TypeAAAA
+)
+
+// maxPending bounds the replies that wait for their time.
+const maxPending = 1024
+
+// reply is an answer to a query that waits for its time.
+type reply struct {
+	due     time.Time
+	link    int
+	from    netip.AddrPort
+	records []record
+}
+
+// instanceRecords are the records of an announcement but for the addresses. The
+// PTR record is shared with others and has no cache-flush bit: RFC 6762 section
+// 10.2.
+func (e *engine) instanceRecords(a *announcement) []record {
+	ttl := seconds(e.ttl)
+	return []record{
+		{name: serviceName, typ: typePTR, ttl: ttl, target: a.instance},
+		{name: a.instance, typ: typeSRV, ttl: ttl, flush: true, target: e.host, port: uint16(a.svc.PeerPort)},
+		{name: a.instance, typ: typeTXT, ttl: ttl, flush: true, txt: a.txt},
+	}
+}
+
+// hostRecords are the addresses of this process on a link, as they are now.
+func (e *engine) hostRecords(link int) []record {
+	var list []record
+	for _, addr := range e.addrs(link) {
+		r := record{name: e.host, typ: typeA, ttl: seconds(e.ttl), flush: true, addr: addr.WithZone("")}
+		if addr.Is6() {
+			r.typ = typeAAAA
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+// matching returns the own records that answer a question on a link, and
+// whether others may answer it too.
+func (e *engine) matching(q question, link int) (records []record, shared bool) {
+	wants := func(r record) bool { return q.typ == typeANY || q.typ == r.typ }
+	switch {
+	case q.name == typesName && len(e.own) > 0:
+		records = []record{{name: typesName, typ: typePTR, ttl: seconds(e.ttl), target: serviceName}}
+		shared = true
+	case q.name == serviceName:
+		for _, a := range e.own {
+			records = append(records, e.instanceRecords(a)[0])
+		}
+		shared = true
+	case q.name == e.host && len(e.own) > 0:
+		records = e.hostRecords(link)
+	default:
+		if a := e.named[q.name]; a != nil {
+			records = e.instanceRecords(a)[1:]
+		}
+	}
+	return slices.DeleteFunc(records, func(r record) bool { return !wants(r) }), shared
+}
+
+// answer prepares the reply to a query: RFC 6762 section 6.
+func (e *engine) answer(now time.Time, link int, from netip.AddrPort, query packet) {
+	if len(query.questions) == 0 {
+		e.suppress(link, from, query.answers)
+		return
+	}
+	if from.Port() != mdnsPort {
+		e.answerLegacy(link, from, query)
+		return
+	}
+	var records []record
+	anyShared := false
+	for _, q := range query.questions {
+		found, shared := e.matching(q, link)
+		found = withoutKnown(found, query.answers)
+		records = append(records, found...)
+		anyShared = anyShared || shared && len(found) > 0
+	}
+	if len(records) == 0 {
+		return
+	}
+	if len(e.pending) >= maxPending {
+		e.stats.Limited++
+		return
+	}
+	due := now
+	switch {
+	case query.truncated:
+		// Section 7.2: more known answers are on their way.
+		due = now.Add(400*time.Millisecond + rand.N(100*time.Millisecond))
+	case anyShared:
+		due = now.Add(20*time.Millisecond + rand.N(100*time.Millisecond))
+	}
+	e.pending = append(e.pending, reply{due, link, from, records})
+}
+
+// withoutKnown drops the records that the asker knows, with at least half of
+// their life before them: RFC 6762 section 7.1.
+func withoutKnown(records, known []record) []record {
+	return slices.DeleteFunc(records, func(r record) bool {
+		return slices.ContainsFunc(known, func(k record) bool {
+			return k.ttl >= r.ttl/2 && k.name == r.name && k.typ == r.typ && k.key() == r.key()
+		})
+	})
+}
+
+// suppress takes known answers that follow a truncated query.
+func (e *engine) suppress(link int, from netip.AddrPort, known []record) {
+	for i, p := range e.pending {
+		if p.link == link && p.from == from {
+			e.pending[i].records = withoutKnown(p.records, known)
+		}
+	}
+}
+
+// answerLegacy replies at once to a resolver that does not speak multicast DNS
+// whole, as it expects of a DNS server: by unicast, with its id and question, in
+// one packet, and with TTLs that do not go stale unseen. RFC 6762 section 6.7.
+func (e *engine) answerLegacy(link int, from netip.AddrPort, query packet) {
+	msg := packet{id: query.id, response: true, questions: query.questions[:min(len(query.questions), questionsPerPacket)]}
+	var records, more []record
+	for _, q := range msg.questions {
+		found, _ := e.matching(q, link)
+		records = append(records, found...)
+	}
+	for _, r := range records {
+		more = append(more, e.additional(r, link)...)
+	}
+	if len(records) == 0 {
+		return
+	}
+	for _, r := range append(records, more...) {
+		r.ttl, r.flush = min(r.ttl, legacyTTL), false
+		next := msg
+		next.answers = append(slices.Clip(msg.answers), r)
+		if data, err := next.pack(); err != nil || len(data) > e.room(link) {
+			msg.truncated = true
+			break
+		}
+		msg = next
+	}
+	data, err := msg.pack()
+	if err != nil {
+		e.stats.Invalid++
+		return
+	}
+	e.out = append(e.out, outgoing{link: link, to: from, data: data})
+	e.stats.Sent++
+}
+
+// additional returns what whoever gets r will ask for next: RFC 6763 section 12.
+func (e *engine) additional(r record, link int) []record {
+	switch {
+	case r.typ == typePTR && r.name == serviceName:
+		if a := e.named[r.target]; a != nil {
+			return append(e.instanceRecords(a)[1:], e.hostRecords(link)...)
+		}
+	case r.typ == typeSRV:
+		return e.hostRecords(link)
+	}
+	return nil
+}
+
+// reply sends the replies whose time has come, in as few packets as hold them.
+// What was sent within the last second waits: RFC 6762 section 6 allows a record
+// once a second.
+func (e *engine) reply(now time.Time) {
+	ready := make(map[int][]record)
+	var later []reply
+	for _, p := range e.pending {
+		if now.Before(p.due) {
+			later = append(later, p)
+			continue
+		}
+		wait := reply{from: p.from, link: p.link}
+		for _, r := range p.records {
+			if at, ok := e.sentAt[p.link][r.key()]; ok && now.Before(at.Add(time.Second)) {
+				wait.due = earliest(wait.due, at.Add(time.Second))
+				wait.records = append(wait.records, r)
+				continue
+			}
+			ready[p.link] = append(ready[p.link], r)
+		}
+		if len(wait.records) > 0 && e.stillOwn(wait.records) {
+			later = append(later, wait)
+		}
+	}
+	e.pending = later
+	for link, records := range ready {
+		e.multicast(now, link, e.groups(now, link, records))
+	}
+}
+
+// groups returns records, each once, with their additional records.
+func (e *engine) groups(now time.Time, link int, records []record) []group {
+	seen := make(map[string]bool)
+	var unique []record
+	for _, r := range records {
+		if k := r.key(); !seen[k] && e.stillOwn([]record{r}) {
+			seen[k] = true
+			unique = append(unique, r)
+		}
+	}
+	var groups []group
+	for _, r := range unique {
+		g := group{answers: []record{r}}
+		for _, o := range e.additional(r, link) {
+			k := o.key()
+			at, sent := e.sentAt[link][k]
+			if !seen[k] && !(sent && now.Before(at.Add(time.Second))) {
+				seen[k] = true
+				g.others = append(g.others, o)
+			}
+		}
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+// stillOwn reports whether a record that was true when a query came is so now.
+func (e *engine) stillOwn(records []record) bool {
+	return slices.ContainsFunc(records, func(r record) bool {
+		if r.name == typesName || r.name == e.host {
+			return len(e.own) > 0
+		}
+		name := r.name
+		if r.typ == typePTR {
+			name = r.target
+		}
+		a := e.named[name]
+		return a != nil && slices.ContainsFunc(e.instanceRecords(a), func(o record) bool { return o.typ == r.typ && o.key() == r.key() })
+	})
+}
