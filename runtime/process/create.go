@@ -1,0 +1,215 @@
+//go:build linux || darwin
+
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/runtime"
+)
+
+// Create prepares the container's directory. Sources of writable volumes that
+// do not exist are created.
+func (r *Runtime) Create(ctx context.Context, cfg runtime.Config) error {
+	ctx, done, err := r.enter(ctx)
+	if err != nil {
+		return opError("create", cfg.ID, err)
+	}
+	defer done()
+	return opError("create", cfg.ID, r.create(ctx, cfg))
+}
+
+func (r *Runtime) create(ctx context.Context, cfg runtime.Config) (err error) {
+	if err := checkID(cfg.ID); err != nil {
+		return err
+	}
+	if err := supports(cfg.Spec); err != nil {
+		return err
+	}
+	unlock, err := r.locks.lock(ctx, cfg.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := r.sweep(cfg.ID); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(r.path(cfg.ID)); err == nil {
+		return runtime.ErrExists
+	}
+	if cfg.Spec.Resources != (bunfile.Resources{}) {
+		r.warnLimits.Do(func() {
+			r.log.Warn("resource limits are not enforced by the process runtime", "id", cfg.ID, "name", cfg.Spec.Name)
+		})
+	}
+	// Everything is made beside its place and put there by one rename.
+	made := r.path(".new-" + cfg.ID)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, removeTree(made))
+		}
+	}()
+	for _, d := range []string{"", "io", "log", "root"} {
+		if err := os.Mkdir(filepath.Join(made, d), 0o700); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(
+		writeJSON(filepath.Join(made, "config.json"), cfg),
+		writeJSON(filepath.Join(made, "status.json"), record{}),
+	); err != nil {
+		return err
+	}
+	undo, err := createSources(cfg.Spec.Volumes)
+	if err != nil {
+		return err
+	}
+	if err = r.finishCreate(ctx, cfg, made); err != nil {
+		undo()
+	}
+	return err
+}
+
+// finishCreate does what can still fail once the volumes' sources are there.
+func (r *Runtime) finishCreate(ctx context.Context, cfg runtime.Config, made string) error {
+	root := filepath.Join(made, "root")
+	if err := linkVolumes(root, cfg.Spec.Volumes); err != nil {
+		return err
+	}
+	path := getEnv(environment(cfg, root, nil), "PATH")
+	workdir := filepath.Join(root, filepath.FromSlash(cfg.Spec.Image.Workdir))
+	if _, err := lookCommand(cfg.Spec.Image.Command[0], path, workdir); err != nil {
+		return err
+	}
+	if _, err := makeWorkdir(root, cfg.Spec); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := os.Rename(made, r.path(cfg.ID)); err != nil {
+		return err
+	}
+	return syncDir(r.dir)
+}
+
+// syncDir makes what was renamed in a directory survive a crash of the machine.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// sweep deletes what a killed Create or Remove of this container left.
+func (r *Runtime) sweep(id string) error {
+	return errors.Join(removeTree(r.path(".new-"+id)), removeTree(r.path(".old-"+id)))
+}
+
+// Remove deletes a container's directory. The sources of volumes stay as they
+// are.
+func (r *Runtime) Remove(ctx context.Context, id string) error {
+	ctx, done, err := r.enter(ctx)
+	if err != nil {
+		return opError("remove", id, err)
+	}
+	defer done()
+	return opError("remove", id, r.remove(ctx, id))
+}
+
+func (r *Runtime) remove(ctx context.Context, id string) error {
+	if checkID(id) != nil {
+		return runtime.ErrNotFound
+	}
+	unlock, err := r.locks.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	_, err = os.Lstat(r.path(".old-" + id))
+	resumed := err == nil
+	if err := r.sweep(id); err != nil {
+		return err
+	}
+	if r.current(id) != nil {
+		return runtime.ErrRunning
+	}
+	st, c, err := r.observe(id)
+	if errors.Is(err, runtime.ErrNotFound) && resumed {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if st.PID != 0 {
+		return runtime.ErrRunning
+	}
+	if err := killAll(ctx, id, c.Process, nil); err != nil {
+		return err
+	}
+	if err := os.Rename(r.path(id), r.path(".old-"+id)); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	delete(r.runs, id)
+	r.mu.Unlock()
+	return removeTree(r.path(".old-" + id))
+}
+
+// removeTree deletes a directory with all that is in it, also where the
+// container took its own permissions away. It follows no links.
+func removeTree(dir string) error {
+	err := os.RemoveAll(dir)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	root, rerr := os.OpenRoot(dir)
+	if rerr != nil {
+		return err
+	}
+	defer root.Close()
+	openAll(root, ".")
+	return os.RemoveAll(dir)
+}
+
+// openAll lets the owner into all directories. Errors show when the deletion
+// is tried again.
+func openAll(root *os.Root, dir string) {
+	if info, err := root.Lstat(dir); err != nil || !info.IsDir() {
+		return
+	}
+	_ = root.Chmod(dir, 0o700)
+	d, err := root.Open(dir)
+	if err != nil {
+		return
+	}
+	entries, _ := d.ReadDir(-1)
+	d.Close()
+	for _, e := range entries {
+		if e.IsDir() {
+			openAll(root, filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
+// exists tells whether the runtime has a container.
+func (r *Runtime) exists(id string) error {
+	if checkID(id) != nil {
+		return runtime.ErrNotFound
+	}
+	if _, err := os.Stat(r.path(id, "config.json")); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return runtime.ErrNotFound
+		}
+		return fmt.Errorf("look for the container: %w", err)
+	}
+	return nil
+}

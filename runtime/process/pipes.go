@@ -1,0 +1,157 @@
+//go:build linux || darwin
+
+package process
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/budgiehq/budgie/runtime"
+	"golang.org/x/sys/unix"
+)
+
+// outputs are the two streams in the order of their file descriptors.
+var outputs = [2]runtime.LogStream{runtime.Stdout, runtime.Stderr}
+
+// chunk is how much is taken from a pipe at a time, in bytes.
+const chunk = 64 << 10
+
+// streams are the named pipes of a container, each open twice: blocking, for
+// the container to inherit, and not blocking, for its supervisor. Both are open
+// for reading and writing, so that neither side ever sees the other one gone.
+type streams struct {
+	child, own [2]*os.File
+}
+
+// makePipes makes new pipes in dir, so that nothing which still has the old
+// ones open writes into a new run's output.
+func makePipes(dir string) (_ *streams, err error) {
+	s := &streams{}
+	defer func() {
+		if err != nil {
+			s.closeChild()
+			s.closeOwn()
+		}
+	}()
+	for i, stream := range outputs {
+		path := filepath.Join(dir, string(stream))
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if err := unix.Mkfifo(path, 0o600); err != nil {
+			return nil, fmt.Errorf("make a named pipe: %w", err)
+		}
+		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("open a named pipe: %w", err)
+		}
+		s.child[i] = os.NewFile(uintptr(fd), path)
+		growPipe(fd)
+	}
+	return s, s.openOwn(dir)
+}
+
+// openOwn opens the supervisor's side of existing pipes.
+func (s *streams) openOwn(dir string) error {
+	for i, stream := range outputs {
+		f, err := os.OpenFile(filepath.Join(dir, string(stream)), os.O_RDWR|unix.O_NONBLOCK, 0)
+		if err != nil {
+			s.closeOwn()
+			return fmt.Errorf("open a named pipe: %w", err)
+		}
+		s.own[i] = f
+	}
+	return nil
+}
+
+func (s *streams) closeChild() { closeFiles(s.child[:]) }
+func (s *streams) closeOwn()   { closeFiles(s.own[:]) }
+
+func closeFiles(files []*os.File) {
+	for i, f := range files {
+		if f != nil {
+			f.Close()
+			files[i] = nil
+		}
+	}
+}
+
+// pumps carry a container's output from its pipes to its log.
+type pumps struct {
+	streams  *streams
+	wg       sync.WaitGroup
+	draining atomic.Bool
+}
+
+// pump starts carrying output.
+func (r *Runtime) pump(n *run, s *streams) *pumps {
+	p := &pumps{streams: s}
+	for i, stream := range outputs {
+		one := &pump{run: n, file: s.own[i], stream: stream}
+		p.wg.Go(func() { one.carry(&p.draining) })
+	}
+	return p
+}
+
+// end stops carrying, after what is in the pipes now if drain is set, and
+// closes the pipes.
+func (p *pumps) end(drain bool) {
+	p.draining.Store(drain)
+	for _, f := range p.streams.own {
+		f.SetReadDeadline(time.Unix(1, 0))
+	}
+	p.wg.Wait()
+	p.streams.closeOwn()
+}
+
+type pump struct {
+	run    *run
+	file   *os.File
+	stream runtime.LogStream
+	warned bool
+}
+
+// drainLimit bounds what is read after the end. It is more than a pipe holds;
+// beyond it, something that outlived the container is still writing.
+const drainLimit = 4 << 20
+
+// carry works until the file's deadline, and then empties the pipe if it is to.
+func (p *pump) carry(draining *atomic.Bool) {
+	conn, err := p.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	pipes := p.run.rt.pipes
+	for err == nil {
+		_, err = pipes.move(conn, true, p.write)
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		p.run.rt.log.Error("cannot read a container's output", "id", p.run.id, "stream", p.stream, "error", err)
+	}
+	if !draining.Load() || p.file.SetReadDeadline(time.Time{}) != nil {
+		return
+	}
+	for total := 0; total < drainLimit; {
+		n, err := pipes.move(conn, false, p.write)
+		if n == 0 || err != nil {
+			return
+		}
+		total += n
+	}
+}
+
+// write logs a piece of output. One that cannot be logged is thrown away: a
+// full disk is no reason to hold the container up.
+func (p *pump) write(data []byte) {
+	err := p.run.log.Write(p.stream, time.Now(), data)
+	if err != nil && !p.warned {
+		p.run.rt.log.Warn("a container's output is lost", "id", p.run.id, "stream", p.stream, "error", err)
+	}
+	p.warned = err != nil
+}
