@@ -1,0 +1,211 @@
+package budgie
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"github.com/budgiehq/budgie/balance"
+	"github.com/budgiehq/budgie/discovery/mdns"
+	"github.com/budgiehq/budgie/replica"
+	"github.com/budgiehq/budgie/runtime/process"
+	"github.com/budgiehq/budgie/store/file"
+)
+
+// Client runs containers, looks after those that it runs, and finds those of
+// others. Make one with [New]; close it with [Client.Close]. All methods may be
+// called concurrently.
+type Client struct {
+	cfg      config
+	log      *slog.Logger
+	store    Store
+	runtimes []Runtime
+	balancer Balancer
+	// disc makes or returns the discoverer, at the first need: a client that
+	// only lists containers opens no sockets.
+	disc func() (Discoverer, error)
+	// node returns the node's id.
+	node func() (string, error)
+
+	// life ends with Close; everything in the background hangs on it.
+	life context.Context
+	end  context.CancelFunc
+	wg   sync.WaitGroup
+	// activate makes this client an owner of containers, once.
+	activate func() error
+	owner    string
+
+	mu      sync.Mutex
+	closed  bool
+	keepers map[string]*keeper
+	// supervising is true while Supervise keeps detached containers.
+	supervising bool
+	// closers are what New and the lazy defaults opened, in order.
+	closers []func() error
+
+	// supervisorPoked holds a value when Supervise should look again.
+	supervisorPoked chan struct{}
+}
+
+// New returns a Client. Without options it works on Linux and macOS as any
+// user: process runtime, mDNS, file store, and the built-in balancer. It
+// returns an error where the data directory cannot be used.
+func New(opts ...Option) (*Client, error) {
+	c := &Client{
+		keepers:         make(map[string]*keeper),
+		owner:           "client-" + newID()[:16],
+		supervisorPoked: make(chan struct{}, 1),
+	}
+	for _, o := range opts {
+		o(&c.cfg)
+	}
+	if c.cfg.dataDir == "" {
+		c.cfg.dataDir = DefaultDataDir()
+	}
+	dir, err := filepath.Abs(c.cfg.dataDir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", c.cfg.dataDir, err)
+	}
+	c.cfg.dataDir = dir
+	c.log = c.cfg.log
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	c.life, c.end = context.WithCancel(context.Background())
+	if err := c.openDefaults(); err != nil {
+		c.end()
+		return nil, errors.Join(err, c.closeDefaults())
+	}
+	c.activate = sync.OnceValue(c.startOwning)
+	return c, nil
+}
+
+// openDefaults fills in what no option set.
+func (c *Client) openDefaults() error {
+	c.store, c.runtimes, c.balancer = c.cfg.store, c.cfg.runtimes, c.cfg.balancer
+	if c.store == nil {
+		s, err := file.Open(c.cfg.dataDir)
+		if err != nil {
+			return err
+		}
+		c.store = s
+		c.closers = append(c.closers, s.Close)
+	}
+	if len(c.runtimes) == 0 {
+		r, err := process.New(filepath.Join(c.cfg.dataDir, "process"), process.WithLogger(c.log))
+		if err != nil {
+			return err
+		}
+		c.runtimes = []Runtime{r}
+		c.closers = append(c.closers, r.Close)
+	}
+	if c.balancer == nil {
+		c.balancer = balance.New(balance.WithLogger(c.log))
+	}
+	if c.cfg.syncer == nil {
+		c.cfg.syncer = replica.New()
+	}
+	c.disc = sync.OnceValues(c.openDiscoverer)
+	c.node = sync.OnceValues(c.loadNode)
+	return nil
+}
+
+// openDiscoverer returns the client's discoverer, nil where there is none.
+func (c *Client) openDiscoverer() (Discoverer, error) {
+	if c.cfg.noDiscovery {
+		return nil, nil
+	}
+	if c.cfg.discoverer != nil {
+		return c.cfg.discoverer, nil
+	}
+	d, err := mdns.New(mdns.WithInterfaces(c.cfg.interfaces...), mdns.WithLogger(c.log))
+	if err != nil {
+		return nil, fmt.Errorf("open mDNS: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, errors.Join(ErrClosed, d.Close())
+	}
+	c.closers = append(c.closers, d.Close)
+	return d, nil
+}
+
+// DataDir returns the absolute path of the client's data directory.
+func (c *Client) DataDir() string { return c.cfg.dataDir }
+
+// Close stops the containers that this client runs, each with its stop signal
+// and grace, and waits for their end. Detached containers run on; where this
+// client was their supervisor, they wait for the next one. Close can be called
+// again.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		c.wg.Wait()
+		return nil
+	}
+	c.closed = true
+	var attached []*keeper
+	for _, k := range c.keepers {
+		if !k.detached {
+			attached = append(attached, k)
+		}
+	}
+	c.mu.Unlock()
+
+	for _, k := range attached {
+		k.endWith("the program that ran it closed its client")
+	}
+	for _, k := range attached {
+		<-k.done
+		k.awaitOutput()
+	}
+	c.end()
+	c.wg.Wait()
+	return c.closeDefaults()
+}
+
+// open returns an error if the client is closed.
+func (c *Client) open() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	return nil
+}
+
+// spawn runs f in the background, and Close waits for it. It reports false,
+// and does not run f, where the client is closed.
+func (c *Client) spawn(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	c.wg.Go(f)
+	return true
+}
+
+// closeDefaults closes what New opened, the last first.
+func (c *Client) closeDefaults() error {
+	var errs []error
+	for i := len(c.closers) - 1; i >= 0; i-- {
+		errs = append(errs, c.closers[i]())
+	}
+	c.closers = nil
+	return errors.Join(errs...)
+}
+
+// newID returns 64 random hexadecimal characters.
+func newID() string {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
+	return hex.EncodeToString(b[:])
+}

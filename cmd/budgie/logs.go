@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/runtime"
+)
+
+func logsCommand() *command {
+	c := &command{
+		name:    "logs",
+		args:    "[-f] [-tail N] [-t] ID|NAME",
+		summary: "Show the log of a container.",
+		example: "budgie logs -f -tail 20 web",
+	}
+	c.run = func(ctx context.Context, a *app, args []string) error {
+		fs := c.flags()
+		follow := fs.Bool("f", false, "follow: go on until the container has ended for good, also over restarts")
+		tail := fs.Int("tail", -1, "begin with the last `N` lines (default all)")
+		stamps := fs.Bool("t", false, "show the time of each line")
+		refs, err := c.parse(a, fs, args)
+		if err != nil {
+			return err
+		}
+		if len(refs) != 1 {
+			return c.usagef("wants one container, and there are %d", len(refs))
+		}
+		if isSet(fs, "tail") && *tail < 0 {
+			return c.usagef("-tail is a number of lines, not %d", *tail)
+		}
+		opts := runtime.LogOptions{Follow: *follow}
+		switch {
+		case *tail == 0:
+			opts.Tail = -1
+		case *tail > 0:
+			opts.Tail = *tail
+		}
+		return a.withClient(func(client *budgie.Client) error {
+			rec, err := client.Get(ctx, refs[0])
+			if err != nil {
+				return err
+			}
+			show := a.logPrinter(false, *stamps)
+			for entry, err := range client.Logs(ctx, rec.ID, opts) {
+				if errors.Is(err, budgie.ErrNotFound) {
+					return nil // removed while it was followed
+				}
+				if err != nil {
+					return err
+				}
+				show(rec, entry)
+			}
+			return nil
+		})
+	}
+	return c
+}

@@ -1,0 +1,138 @@
+// Command budgie runs containers from .bun files on this machine, announces
+// them on the local network and lists what others announce. It is a thin shell
+// around the package github.com/budgiehq/budgie: flags in, library calls, text
+// out.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/budgiehq/budgie"
+)
+
+// Exit statuses.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// app is what a command sees of the world.
+type app struct {
+	stdout, stderr io.Writer
+	// colour is true where stdout is a terminal that wants colour.
+	colour bool
+}
+
+// command is one word of the command line.
+type command struct {
+	name    string
+	args    string // synopsis of flags and arguments
+	summary string
+	example string
+	run     func(ctx context.Context, a *app, args []string) error
+}
+
+func commands() []*command {
+	return []*command{
+		runCommand(), psCommand(), stopCommand(), rmCommand(), logsCommand(),
+		chirpCommand(), superviseCommand(), versionCommand(),
+	}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// After the first signal, a second one has its usual effect: it ends the
+	// program at once.
+	context.AfterFunc(ctx, stop)
+	a := &app{stdout: os.Stdout, stderr: os.Stderr, colour: wantsColour(os.Stdout)}
+	os.Exit(a.main(ctx, os.Args[1:]))
+}
+
+// main runs a command line and returns the exit status.
+func (a *app) main(ctx context.Context, args []string) int {
+	if len(args) == 0 {
+		a.usage(a.stderr)
+		return exitUsage
+	}
+	name, rest := args[0], args[1:]
+	if slices.Contains([]string{"-h", "-help", "--help", "help"}, name) {
+		if name == "help" && len(rest) > 0 {
+			return a.main(ctx, []string{rest[0], "-h"})
+		}
+		a.usage(a.stdout)
+		return exitOK
+	}
+	for _, cmd := range commands() {
+		if cmd.name == name {
+			return a.status(cmd.run(ctx, a, rest))
+		}
+	}
+	fmt.Fprintf(a.stderr, "budgie: there is no command %q; \"budgie help\" lists them\n", name)
+	return exitUsage
+}
+
+// status prints an error and returns the exit status for it.
+func (a *app) status(err error) int {
+	var usage *usageError
+	switch {
+	case err == nil, errors.Is(err, errHelp):
+		return exitOK
+	case errors.As(err, &usage):
+		fmt.Fprintf(a.stderr, "budgie %s: %s\nusage: budgie %s %s\n", usage.cmd.name, usage.text, usage.cmd.name, usage.cmd.args)
+		return exitUsage
+	}
+	fmt.Fprintf(a.stderr, "budgie: %v\n", err)
+	return exitFailure
+}
+
+func (a *app) usage(w io.Writer) {
+	fmt.Fprint(w, "budgie runs containers from .bun files and finds those of others.\n\nusage: budgie COMMAND [FLAG…] [ARGUMENT…]\n\n")
+	for _, cmd := range commands() {
+		fmt.Fprintf(w, "  %-10s %s\n", cmd.name, cmd.summary)
+	}
+	fmt.Fprintf(w, `
+"budgie COMMAND -h" explains a command. Environment:
+
+  BUDGIE_DATA_DIR    state, logs and identity; now %s
+  BUDGIE_BIND        address for published ports, for example 127.0.0.1;
+                     unset means all addresses of this machine
+  BUDGIE_INTERFACES  network interfaces for discovery, separated by commas;
+                     unset means all but container bridges
+`, budgie.DefaultDataDir())
+}
+
+// newClient returns a client with the settings of the environment.
+func (a *app) newClient(opts ...budgie.Option) (*budgie.Client, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program, to start a supervisor with: %w", err)
+	}
+	opts = append([]budgie.Option{
+		budgie.WithBindAddress(os.Getenv("BUDGIE_BIND")),
+		budgie.WithSupervisorCommand(exe, "supervise"),
+		budgie.WithLogger(slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))),
+	}, opts...)
+	if names := os.Getenv("BUDGIE_INTERFACES"); names != "" {
+		opts = append(opts, budgie.WithInterfaces(strings.Split(names, ",")...))
+	}
+	return budgie.New(opts...)
+}
+
+// withClient calls f with a client that it closes afterwards.
+func (a *app) withClient(f func(*budgie.Client) error, opts ...budgie.Option) error {
+	c, err := a.newClient(opts...)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(c), c.Close())
+}

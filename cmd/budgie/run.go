@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/runtime"
+)
+
+func runCommand() *command {
+	c := &command{
+		name:    "run",
+		args:    "[-d] [-name N] [-runtime auto|process] [-rm] [-ready-timeout 1m] FILE.bun…",
+		summary: "Run the containers of .bun files.",
+		example: "budgie run web.bun        # shows the log; Ctrl-C stops it\nbudgie run -d web.bun     # returns once it serves, and prints its id",
+	}
+	c.run = func(ctx context.Context, a *app, args []string) error {
+		fs := c.flags()
+		detach := fs.Bool("d", false, "detach: return once the containers are ready, and print their ids")
+		name := fs.String("name", "", "`name` of the container, instead of the file's (one container only)")
+		rt := fs.String("runtime", "auto", "`runtime` to use: auto, process")
+		rm := fs.Bool("rm", false, "remove the container, with its log, when it is done")
+		ready := fs.Duration("ready-timeout", 0, "how long each container may take to become ready (default 1m plus its start_period)")
+		files, err := c.parse(a, fs, args)
+		if err != nil {
+			return err
+		}
+		if len(files) == 0 {
+			return c.usagef("which .bun file?")
+		}
+		specs, err := load(files)
+		if err != nil {
+			return err
+		}
+		if *name != "" {
+			if len(specs) != 1 {
+				return c.usagef("-name needs exactly one container, and there are %d", len(specs))
+			}
+			specs[0].Name = *name
+		}
+		opts := []budgie.RunOption{budgie.OnRuntime(*rt)}
+		if *rm {
+			opts = append(opts, budgie.AutoRemove())
+		}
+		if *ready > 0 {
+			opts = append(opts, budgie.ReadyWithin(*ready))
+		}
+		return a.withClient(func(client *budgie.Client) error {
+			if *detach {
+				return a.runDetached(ctx, client, specs, opts)
+			}
+			return a.runForeground(ctx, client, specs, opts)
+		})
+	}
+	return c
+}
+
+// load reads all files and reports the problems of all of them.
+func load(files []string) ([]bunfile.Spec, error) {
+	var specs []bunfile.Spec
+	var errs []error
+	for _, file := range files {
+		s, err := bunfile.Load(file)
+		specs, errs = append(specs, s...), append(errs, err)
+	}
+	return specs, errors.Join(errs...)
+}
+
+func (a *app) runDetached(ctx context.Context, client *budgie.Client, specs []bunfile.Spec, opts []budgie.RunOption) error {
+	recs, err := client.RunAll(ctx, specs, append(opts, budgie.Detached())...)
+	if err != nil {
+		return err
+	}
+	for _, rec := range recs {
+		fmt.Fprintln(a.stdout, rec.ID)
+	}
+	return nil
+}
+
+// runForeground shows the containers' logs until they end or ctx does.
+func (a *app) runForeground(ctx context.Context, client *budgie.Client, specs []bunfile.Spec, opts []budgie.RunOption) error {
+	opts = append(opts, budgie.OnLog(a.logPrinter(len(specs) > 1, false)))
+	recs, err := client.RunAll(ctx, specs, opts...)
+	if ctx.Err() != nil {
+		return nil // stopped by the user, cleanly: RunAll has waited for the end
+	}
+	if err != nil {
+		return err
+	}
+	for _, rec := range recs {
+		fmt.Fprintf(a.stderr, "%s (%s) is ready%s\n", rec.Name, rec.ShortID(), where(rec))
+	}
+	errs := make([]error, len(recs))
+	var wg sync.WaitGroup
+	for i, rec := range recs {
+		wg.Go(func() { errs[i] = waitFor(ctx, client, rec) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// waitFor blocks until a container has ended; the error says that it failed.
+func waitFor(ctx context.Context, client *budgie.Client, rec lifecycle.Container) error {
+	rec, err := client.Wait(ctx, rec.ID)
+	switch {
+	case ctx.Err() != nil || errors.Is(err, budgie.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case rec.Desired == lifecycle.WantRunning && (rec.Exit == nil || rec.Exit.Code != 0):
+		return fmt.Errorf("container %s (%s) ended: %s", rec.Name, rec.ShortID(), rec.EndReason())
+	}
+	return nil
+}
+
+// where says where a container serves, ready to follow a sentence.
+func where(rec lifecycle.Container) string {
+	if len(rec.Endpoints) == 0 {
+		return ""
+	}
+	if rec.Endpoints[0].HTTP {
+		return ": " + rec.URL()
+	}
+	return ": " + rec.Endpoints[0].String()
+}
+
+// logPrinter returns a function that prints log entries to the stream they
+// came from, with the container's name in front where there are several.
+func (a *app) logPrinter(several, timestamps bool) func(lifecycle.Container, runtime.LogEntry) {
+	var mu sync.Mutex
+	return func(rec lifecycle.Container, e runtime.LogEntry) {
+		mu.Lock()
+		defer mu.Unlock()
+		var w io.Writer = a.stdout
+		if e.Stream == runtime.Stderr {
+			w = a.stderr
+		}
+		prefix := ""
+		if several {
+			prefix = rec.Name + " | "
+		}
+		if timestamps {
+			prefix += e.Time.UTC().Format(time.RFC3339Nano) + " "
+		}
+		fmt.Fprintf(w, "%s%s\n", prefix, e.Line)
+	}
+}

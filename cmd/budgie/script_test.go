@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// binDir holds the real budgie binary and the program that it runs as a
+// container.
+var binDir string
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "budgie-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	binDir = dir
+	for name, pkg := range map[string]string{"budgie": ".", "testserver": "../../internal/testserver"} {
+		out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), pkg).CombinedOutput()
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", name, err, out)
+			return 1
+		}
+	}
+	return m.Run()
+}
+
+// loopback is the name of the loopback interface.
+func loopback() string {
+	if runtime.GOOS == "darwin" {
+		return "lo0"
+	}
+	return "lo"
+}
+
+// TestScripts runs the real binary through the scripts in testdata/script.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", binDir+string(os.PathListSeparator)+env.Getenv("PATH"))
+			env.Setenv("BUDGIE_DATA_DIR", filepath.Join(env.WorkDir, "data"))
+			env.Setenv("BUDGIE_BIND", "127.0.0.1")
+			env.Setenv("BUDGIE_INTERFACES", loopback())
+			env.Defer(func() { endAll(filepath.Join(env.WorkDir, "data")) })
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"get":            cmdGet,
+			"eventually":     cmdEventually,
+			"killcontainer":  cmdKillContainer,
+			"killsupervisor": cmdKillSupervisor,
+			"occupy":         cmdOccupy,
+			"ambiguous":      cmdAmbiguous,
+			"exits":          cmdExits,
+			"env-replace":    cmdEnvReplace,
+		},
+	})
+}
+
+// endAll ends what a failed script left running.
+func endAll(data string) {
+	env := append(os.Environ(), "BUDGIE_DATA_DIR="+data, "BUDGIE_INTERFACES="+loopback(), "BUDGIE_BIND=127.0.0.1")
+	ps := exec.Command(filepath.Join(binDir, "budgie"), "ps", "-q")
+	ps.Env = env
+	out, err := ps.Output()
+	if ids := strings.Fields(string(out)); err == nil && len(ids) > 0 {
+		rm := exec.Command(filepath.Join(binDir, "budgie"), append([]string{"rm", "-f"}, ids...)...)
+		rm.Env = env
+		_ = rm.Run()
+	}
+}
+
+// psEntry is what scripts need of "budgie ps -format json".
+type psEntry struct {
+	ID        string   `json:"id"`
+	Name      string   `json:"name"`
+	PID       int      `json:"pid"`
+	Endpoints []string `json:"endpoints"`
+}
+
+// container returns the container of a name, as ps lists it.
+func container(ts *testscript.TestScript, name string) psEntry {
+	cmd := exec.Command(filepath.Join(binDir, "budgie"), "ps", "-a", "-format", "json")
+	cmd.Env = append(os.Environ(), "BUDGIE_DATA_DIR="+ts.Getenv("BUDGIE_DATA_DIR"))
+	out, err := cmd.Output()
+	ts.Check(err)
+	var entries []psEntry
+	ts.Check(json.Unmarshal(out, &entries))
+	for _, e := range entries {
+		if e.Name == name {
+			return e
+		}
+	}
+	ts.Fatalf("ps lists no container %s", name)
+	return psEntry{}
+}
+
+// get NAME TEXT: the container's first endpoint answers with TEXT in its body.
+func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: get NAME TEXT")
+	}
+	c := container(ts, args[0])
+	if len(c.Endpoints) == 0 {
+		ts.Fatalf("%s has no endpoints", args[0])
+	}
+	body, err := fetch("http://" + c.Endpoints[0])
+	if ok := err == nil && strings.Contains(body, args[1]); ok == neg {
+		ts.Fatalf("get %s: %q, %v", args[0], body, err)
+	}
+}
+
+func fetch(url string) (string, error) {
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", res.Status, body)
+	}
+	return string(body), err
+}
+
+// eventually TEXT COMMAND…: within 15 s, the output of a command contains TEXT
+// (with "!", it does not).
+func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: eventually TEXT COMMAND…")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	var out []byte
+	for ctx.Err() == nil {
+		path := args[1]
+		if p := filepath.Join(binDir, path); fileExists(p) {
+			path = p
+		}
+		cmd := exec.CommandContext(ctx, path, args[2:]...)
+		cmd.Dir = ts.Getenv("WORK")
+		cmd.Env = os.Environ()
+		for _, key := range []string{"PATH", "BUDGIE_DATA_DIR", "BUDGIE_BIND", "BUDGIE_INTERFACES"} {
+			cmd.Env = append(cmd.Env, key+"="+ts.Getenv(key))
+		}
+		out, _ = cmd.CombinedOutput()
+		if strings.Contains(string(out), args[0]) != neg {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	ts.Fatalf("eventually %q: the last output was:\n%s", args, out)
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// killcontainer NAME: SIGKILL for the container's first process.
+func cmdKillContainer(ts *testscript.TestScript, _ bool, args []string) {
+	c := container(ts, args[0])
+	if c.PID == 0 {
+		ts.Fatalf("%s does not run", args[0])
+	}
+	ts.Check(syscall.Kill(c.PID, syscall.SIGKILL))
+}
+
+// killsupervisor: SIGKILL for the supervisor, whose pid is in its lock file.
+func cmdKillSupervisor(ts *testscript.TestScript, _ bool, _ []string) {
+	pid, err := supervisorPID(ts.Getenv("BUDGIE_DATA_DIR"))
+	ts.Check(err)
+	ts.Check(syscall.Kill(pid, syscall.SIGKILL))
+}
+
+func supervisorPID(data string) (int, error) {
+	text, err := os.ReadFile(filepath.Join(data, "owners", "supervisor.lock"))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(text)))
+}
+
+// occupy VAR: listens on a free port until the script ends, and puts the port
+// into a variable.
+func cmdOccupy(ts *testscript.TestScript, _ bool, args []string) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { _ = ln.Close() })
+	_, port, _ := strings.Cut(ln.Addr().String(), ":")
+	ts.Setenv(args[0], port)
+}
+
+// ambiguous VAR: puts an id prefix that fits several of the containers into a
+// variable, by running more of them until there is one.
+func cmdAmbiguous(ts *testscript.TestScript, _ bool, args []string) {
+	seen := make(map[byte]bool)
+	for n := range 17 {
+		name := fmt.Sprintf("job-%d", n)
+		ts.Check(ts.Exec("budgie", "run", "-name", name, args[1]))
+		id := container(ts, name).ID
+		if seen[id[0]] {
+			ts.Setenv(args[0], id[:1])
+			return
+		}
+		seen[id[0]] = true
+	}
+	ts.Fatalf("17 ids without a common first digit")
+}
+
+// exits STATUS COMMAND…: the command ends with this exit status. Its output is
+// there for stdout and stderr.
+func cmdExits(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	status := 0
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		status = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if want, _ := strconv.Atoi(args[0]); status != want {
+		ts.Fatalf("exit status %d, want %d", status, want)
+	}
+}
+
+// env-replace FILE…: replaces variables in files.
+func cmdEnvReplace(ts *testscript.TestScript, _ bool, args []string) {
+	for _, name := range args {
+		text := os.Expand(ts.ReadFile(name), ts.Getenv)
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))
+	}
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/budgiehq/budgie"
+)
+
+func stopCommand() *command {
+	c := &command{
+		name:    "stop",
+		args:    "[-t 10s] ID|NAME…",
+		summary: "Stop containers. They stay stopped, whatever their restart policy.",
+		example: "budgie stop web\nbudgie stop -t 30s 3f2a api",
+	}
+	c.run = func(ctx context.Context, a *app, args []string) error {
+		fs := c.flags()
+		grace := fs.Duration("t", 0, "`time` between the stop signal and the kill, 0s kills at once (default the container's stop_timeout, 10s)")
+		refs, err := c.parse(a, fs, args)
+		if err != nil {
+			return err
+		}
+		if len(refs) == 0 {
+			return c.usagef("which container?")
+		}
+		if *grace < 0 {
+			return c.usagef("-t is a time of at least 0s, not %s", *grace)
+		}
+		var opts []budgie.StopOption
+		if isSet(fs, "t") {
+			opts = append(opts, budgie.Grace(*grace))
+		}
+		return a.forEach(refs, func(client *budgie.Client, ref string) error {
+			return client.Stop(ctx, ref, opts...)
+		})
+	}
+	return c
+}
+
+func rmCommand() *command {
+	c := &command{
+		name:    "rm",
+		args:    "[-f] ID|NAME…",
+		summary: "Remove stopped containers with their logs. Volumes stay.",
+		example: "budgie rm web\nbudgie rm -f $(budgie ps -q)",
+	}
+	c.run = func(ctx context.Context, a *app, args []string) error {
+		fs := c.flags()
+		force := fs.Bool("f", false, "stop containers that are not stopped")
+		refs, err := c.parse(a, fs, args)
+		if err != nil {
+			return err
+		}
+		if len(refs) == 0 {
+			return c.usagef("which container?")
+		}
+		var opts []budgie.StopOption
+		if *force {
+			opts = append(opts, budgie.Force())
+		}
+		return a.forEach(refs, func(client *budgie.Client, ref string) error {
+			return client.Remove(ctx, ref, opts...)
+		})
+	}
+	return c
+}
+
+// forEach calls f for all containers side by side, prints those that went well
+// as the user named them, in that order, and returns the errors of the others.
+func (a *app) forEach(refs []string, f func(client *budgie.Client, ref string) error) error {
+	return a.withClient(func(client *budgie.Client) error {
+		errs := make([]error, len(refs))
+		var wg sync.WaitGroup
+		for i, ref := range refs {
+			wg.Go(func() { errs[i] = f(client, ref) })
+		}
+		wg.Wait()
+		for i, ref := range refs {
+			if errs[i] == nil {
+				fmt.Fprintln(a.stdout, ref)
+			}
+		}
+		return errors.Join(errs...)
+	})
+}

@@ -1,0 +1,73 @@
+package budgie
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/store"
+)
+
+// Errors that the methods of [Client] return, wrapped with what was done to
+// what.
+var (
+	// ErrNotFound: no container has this id, id prefix or name.
+	ErrNotFound = store.ErrNotFound
+	// ErrExists: the name is taken by a container that is not stopped.
+	ErrExists = store.ErrExists
+	// ErrAmbiguous: an id prefix fits several containers.
+	ErrAmbiguous = errors.New("ambiguous container id")
+	// ErrNotReady: a container ended, or its time was over, before it served.
+	// errors.As finds a *NotReadyError with the reason and the end of its log.
+	ErrNotReady = errors.New("container did not become ready")
+	// ErrRunning: the operation needs a container that is stopped.
+	ErrRunning = errors.New("container is not stopped")
+	// ErrNoRuntime: none of the client's runtimes can run the specification.
+	ErrNoRuntime = errors.New("no runtime can run this")
+	// ErrUnsupported: the container's runtime lacks the optional ability that
+	// was asked for.
+	ErrUnsupported = errors.New("not supported by this runtime")
+	// ErrNoSupervisor: a detached container needs a supervisor, none is alive,
+	// and the client was not told how to start one.
+	ErrNoSupervisor = errors.New("no supervisor is alive")
+	// ErrSupervised: another process supervises this data directory already.
+	ErrSupervised = errors.New("another process supervises this data directory")
+	// ErrJoin: joining a replica of another machine does not exist yet.
+	ErrJoin = errors.New("joining across machines is not available in this version")
+	// ErrClosed: the client is closed.
+	ErrClosed = errors.New("client is closed")
+)
+
+// NotReadyError says why a container did not become ready. It is an
+// ErrNotReady.
+type NotReadyError struct {
+	// Container as last seen.
+	Container lifecycle.Container
+	// Reason in words.
+	Reason string
+	// Log is the end of the container's output, oldest line first.
+	Log []string
+	// Err is the error behind the reason, nil where there is none.
+	Err error
+}
+
+// Error implements error. The text has several lines where there is a log.
+func (e *NotReadyError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "container %s (%s) did not become ready: %s", e.Container.Name, e.Container.ShortID(), e.Reason)
+	if len(e.Log) > 0 {
+		b.WriteString("\nthe last lines of its log:")
+		for _, line := range e.Log {
+			b.WriteString("\n  ")
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// Is makes errors.Is(e, ErrNotReady) true.
+func (e *NotReadyError) Is(target error) bool { return target == ErrNotReady }
+
+// Unwrap returns the error behind the reason.
+func (e *NotReadyError) Unwrap() error { return e.Err }

@@ -1,0 +1,210 @@
+// Command replicated-web shows the whole idea of Budgie on one machine: a
+// service from a .bun file runs as several replicas, each on a node of its own
+// (a client with its own data directory), all announced over mDNS on the
+// loopback interface. One more client finds them by discovery alone and
+// balances HTTP over them. Kill any replica's process: it is restarted, and no
+// request fails.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	_ "embed"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/balance"
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/lifecycle"
+)
+
+//go:embed web.bun
+var bunText []byte
+
+type settings struct {
+	replicas  int
+	addr      string
+	algorithm string
+	check     bool
+}
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == "serve" {
+		serve()
+		return
+	}
+	var s settings
+	flag.IntVar(&s.replicas, "replicas", 3, "number of replicas")
+	flag.StringVar(&s.addr, "addr", "127.0.0.1:8080", "address to serve on")
+	flag.StringVar(&s.algorithm, "algorithm", "round-robin", "round-robin or least-connections")
+	flag.BoolVar(&s.check, "check", false, "play the scenario: load, kill a replica, see that nothing failed")
+	flag.Parse()
+	if flag.NArg() > 0 || s.replicas < 1 {
+		fmt.Fprintln(os.Stderr, "usage: replicated-web [-replicas 3] [-addr 127.0.0.1:8080] [-algorithm round-robin|least-connections] [-check]")
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, s); err != nil {
+		fmt.Fprintln(os.Stderr, "replicated-web:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// cluster is the replicas with their nodes, and the balancer in front of them.
+type cluster struct {
+	nodes    []*node
+	balancer *budgie.Client
+	frontend balance.Frontend
+}
+
+// node is a client with the one replica that it runs.
+type node struct {
+	client  *budgie.Client
+	replica lifecycle.Container
+}
+
+func run(ctx context.Context, s settings) (err error) {
+	dir, err := os.MkdirTemp("", "replicated-web-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	c, err := startCluster(ctx, dir, s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+
+	url := "http://" + c.frontend.Addr().String()
+	fmt.Printf("%d replicas behind %s\n", s.replicas, url)
+	if s.check {
+		return c.check(ctx, url)
+	}
+	fmt.Printf("try: curl %s   or kill a replica; Ctrl-C ends it\n\n", url)
+	c.show(ctx)
+	return nil
+}
+
+// startCluster starts the replicas side by side, then the balancer, and
+// returns when it has found them all.
+func startCluster(ctx context.Context, dir string, s settings) (_ *cluster, err error) {
+	spec, err := webSpec()
+	if err != nil {
+		return nil, err
+	}
+	c := &cluster{nodes: make([]*node, s.replicas)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.close())
+		}
+	}()
+	// The containers live as long as ctx, not only as long as this group.
+	var group errgroup.Group
+	for i := range c.nodes {
+		group.Go(func() (err error) {
+			c.nodes[i], err = startNode(ctx, filepath.Join(dir, fmt.Sprintf("node-%d", i+1)), spec)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	// The balancer knows nothing of the nodes above: it has a data directory
+	// of its own and finds them by their announcements.
+	c.balancer, err = budgie.New(budgie.WithDataDir(filepath.Join(dir, "balancer")), budgie.WithLoopback())
+	if err != nil {
+		return nil, err
+	}
+	c.frontend, err = c.balancer.Balance(ctx, spec.Name, s.addr, budgie.WithAlgorithm(bunfile.Algorithm(s.algorithm)))
+	if err != nil {
+		return nil, err
+	}
+	return c, c.awaitReplicas(ctx)
+}
+
+// webSpec parses web.bun. Its command is this very program, which the name in
+// the file finds because this puts its directory on the PATH.
+func webSpec() (bunfile.Spec, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return bunfile.Spec{}, err
+	}
+	specs, err := bunfile.Parse("web.bun", bunText)
+	if err != nil {
+		return bunfile.Spec{}, err
+	}
+	spec := specs[0]
+	if filepath.Base(exe) != spec.Image.Command[0] {
+		spec.Image.Command[0] = exe // built under another name
+	}
+	path := filepath.Dir(exe) + string(filepath.ListSeparator) + os.Getenv("PATH")
+	return spec, os.Setenv("PATH", path)
+}
+
+func startNode(ctx context.Context, dir string, spec bunfile.Spec) (*node, error) {
+	client, err := budgie.New(budgie.WithDataDir(dir), budgie.WithLoopback())
+	if err != nil {
+		return nil, err
+	}
+	replica, err := client.Run(ctx, spec)
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	return &node{client: client, replica: replica}, nil
+}
+
+// awaitReplicas returns when the balancer has found every replica.
+func (c *cluster) awaitReplicas(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for c.found() < len(c.nodes) {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the balancer found %d of %d replicas by mDNS on the loopback interface: %w", c.found(), len(c.nodes), ctx.Err())
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// found returns how many of the replicas the balancer has found. Others of
+// this name may run on this machine, too.
+func (c *cluster) found() int {
+	found := 0
+	for _, b := range c.frontend.Status() {
+		for _, n := range c.nodes {
+			if n.replica.ID == b.ID {
+				found++
+			}
+		}
+	}
+	return found
+}
+
+// close ends the balancer, then the replicas side by side.
+func (c *cluster) close() error {
+	var group errgroup.Group
+	if c.balancer != nil {
+		group.Go(c.balancer.Close)
+	}
+	err := group.Wait()
+	for _, n := range c.nodes {
+		if n != nil {
+			group.Go(n.client.Close)
+		}
+	}
+	return errors.Join(err, group.Wait())
+}

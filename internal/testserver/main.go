@@ -1,0 +1,64 @@
+// Command testserver is the program that end-to-end tests run as a container.
+// Its flags make it behave, or misbehave, as a test needs.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	lines := flag.Int("lines", 0, "print so many numbered lines first, every other one to stderr")
+	exit := flag.Int("exit", -1, "exit with this status instead of serving")
+	deaf := flag.Bool("deaf", false, "run without ever listening")
+	stubborn := flag.Bool("stubborn", false, "ignore the stop signal")
+	flag.Parse()
+
+	for n := range *lines {
+		w := os.Stdout
+		if n%2 == 1 {
+			w = os.Stderr
+		}
+		fmt.Fprintln(w, "line", n+1)
+	}
+	if *exit >= 0 {
+		fmt.Fprintln(os.Stderr, "giving up")
+		os.Exit(*exit)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if *stubborn {
+		ctx = context.Background()
+	}
+	if *deaf {
+		fmt.Println("not listening")
+		<-ctx.Done()
+		return
+	}
+	serve(ctx)
+}
+
+// serve answers until ctx ends.
+func serve(ctx context.Context) {
+	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", os.Getenv("PORT")))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Println(r.Method, r.URL.Path)
+		fmt.Fprintf(w, "%s %s %d\n", os.Getenv("BUDGIE_NAME"), os.Getenv("GREETING"), os.Getpid())
+	})
+	fmt.Println("listening")
+	server := &http.Server{Handler: mux}
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	_ = server.Serve(ln)
+	fmt.Println("goodbye")
+}

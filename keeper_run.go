@@ -1,0 +1,240 @@
+package budgie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/runtime"
+	"github.com/budgiehq/budgie/store"
+)
+
+// A watchedRun is one run of a container's process, from start to end, with
+// the goroutines that wait for its end and probe its health.
+type watchedRun struct {
+	addrs  []runtime.Address
+	exited chan runtime.Status
+	probed chan verdict
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// start brings a container that is not running to Running, creating it first
+// where the runtime does not have it.
+func (k *keeper) start(ctx context.Context) error {
+	if k.record().State == lifecycle.Stopped {
+		if err := k.update(ctx, (*lifecycle.Container).MarkCreated); err != nil {
+			return err
+		}
+	}
+	st, err := k.startInRuntime(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		k.setFailure(err)
+		return k.update(ctx, func(c *lifecycle.Container) error {
+			return c.MarkFailed(time.Now(), err.Error(), rand.Float64())
+		})
+	}
+	return k.markRunning(ctx, st)
+}
+
+// startInRuntime opens the published ports and starts the process.
+func (k *keeper) startInRuntime(ctx context.Context) (runtime.Status, error) {
+	rec := k.record()
+	if err := k.publish(ctx, rec); err != nil {
+		return runtime.Status{}, err
+	}
+	err := k.rt.Create(ctx, runtime.Config{ID: rec.ID, Spec: rec.Spec})
+	if err != nil && !errors.Is(err, runtime.ErrExists) {
+		return runtime.Status{}, err
+	}
+	st, err := k.rt.Start(ctx, rec.ID)
+	if errors.Is(err, runtime.ErrRunning) {
+		return k.rt.Adopt(ctx, rec.ID)
+	}
+	return st, err
+}
+
+// markRunning records a start and begins to watch the run.
+func (k *keeper) markRunning(ctx context.Context, st runtime.Status) error {
+	err := k.update(ctx, func(c *lifecycle.Container) error {
+		if c.State == lifecycle.Creating {
+			if err := c.MarkCreated(); err != nil {
+				return err
+			}
+		}
+		c.Endpoints = k.endpoints(*c, st.Addresses)
+		return c.MarkRunning(st.PID, st.StartedAt)
+	})
+	if err != nil {
+		return err
+	}
+	k.setFailure(nil)
+	k.watch(ctx, st)
+	return nil
+}
+
+// resume finds out what became of a container under an earlier owner.
+func (k *keeper) resume(ctx context.Context) error {
+	rec := k.record()
+	if rec.State == lifecycle.Stopped {
+		return nil
+	}
+	st, err := k.rt.Adopt(ctx, k.id)
+	switch {
+	case errors.Is(err, runtime.ErrNotFound):
+		if rec.State == lifecycle.Running {
+			return k.markEnded(ctx, runtime.Status{ID: k.id, State: lifecycle.Stopped}, "")
+		}
+		return nil
+	case err != nil:
+		return err
+	case st.State == lifecycle.Running:
+		return k.resumeRunning(ctx, rec, st)
+	case rec.State == lifecycle.Running:
+		return k.markEnded(ctx, st, "")
+	}
+	return nil
+}
+
+// resumeRunning goes on with a container that still runs. One that is wanted
+// stopped gets no ports again.
+func (k *keeper) resumeRunning(ctx context.Context, rec lifecycle.Container, st runtime.Status) error {
+	if rec.Desired == lifecycle.WantRunning {
+		if err := k.publish(ctx, rec); err != nil {
+			// Somebody took the port meanwhile. The container is of no use
+			// without it: let the restart policy try again.
+			k.log.Error("cannot publish the ports of an adopted container", "error", err)
+			return k.stop(ctx, err.Error())
+		}
+	}
+	if rec.State != lifecycle.Running {
+		return k.markRunning(ctx, st)
+	}
+	err := k.update(ctx, func(c *lifecycle.Container) error {
+		if rec.Desired == lifecycle.WantRunning {
+			c.Endpoints = k.endpoints(*c, st.Addresses)
+		}
+		c.PID = st.PID
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	k.watch(ctx, st)
+	return nil
+}
+
+// stop ends a running container: the network hears of it first, then requests
+// under way end, then the process does. Ports stay open where the container
+// will start again.
+func (k *keeper) stop(ctx context.Context, reason string) error {
+	rec := k.record()
+	grace := rec.Grace()
+	k.withdraw(ctx)
+	if rec.Desired == lifecycle.WantStopped {
+		drain, cancel := context.WithTimeout(ctx, grace)
+		k.unpublish(drain)
+		cancel()
+	} else {
+		k.pub.setBackends(nil)
+	}
+	if err := k.rt.Stop(ctx, k.id, grace); err != nil && !errors.Is(err, runtime.ErrNotFound) {
+		return fmt.Errorf("stop container: %w", err)
+	}
+	st, err := k.rt.Status(ctx, k.id)
+	if err != nil && !errors.Is(err, runtime.ErrNotFound) {
+		return fmt.Errorf("status after stop: %w", err)
+	}
+	return k.markEnded(ctx, st, reason)
+}
+
+// markEnded records the end of a run. A status without an exit, as of a
+// container that the runtime lost, is an unknown end at this moment.
+func (k *keeper) markEnded(ctx context.Context, st runtime.Status, reason string) error {
+	k.unwatch()
+	exit := lifecycle.Exit{Code: lifecycle.UnknownExitCode, At: time.Now()}
+	if st.Exit != nil {
+		exit = *st.Exit
+	}
+	return k.update(ctx, func(c *lifecycle.Container) error {
+		if c.State != lifecycle.Running {
+			return store.ErrUnchanged
+		}
+		if reason != "" {
+			c.Reason = reason
+		}
+		return c.MarkStopped(exit, rand.Float64())
+	})
+}
+
+// watch begins to wait for the end of a run and to probe it.
+func (k *keeper) watch(ctx context.Context, st runtime.Status) {
+	k.unwatch()
+	ctx, cancel := context.WithCancel(ctx)
+	w := &watchedRun{
+		addrs:  st.Addresses,
+		exited: make(chan runtime.Status, 1),
+		probed: make(chan verdict),
+		cancel: cancel,
+	}
+	k.current = w
+	w.wg.Go(func() {
+		for ctx.Err() == nil {
+			st, err := k.rt.Wait(ctx, k.id)
+			if err == nil || errors.Is(err, runtime.ErrNotFound) {
+				w.exited <- st
+				return
+			}
+			if ctx.Err() == nil {
+				k.log.Warn("cannot wait for the container's end", "error", err)
+			}
+			wait(ctx, storeRetry)
+		}
+	})
+	p := newProber(k.rt, k.record(), st)
+	w.wg.Go(func() { p.run(ctx, w.probed) })
+}
+
+// unwatch ends the watching of a run.
+func (k *keeper) unwatch() {
+	if k.current != nil {
+		k.current.cancel()
+		k.current.wg.Wait()
+		k.current = nil
+	}
+}
+
+// wait blocks for d or until ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// implied reports whether a specification declares no health check but ports
+// that tell by accepting whether the container serves.
+func implied(spec bunfile.Spec) bool {
+	return spec.Healthcheck == nil && len(tcpPorts(spec)) > 0
+}
+
+// tcpPorts returns the TCP ports of a specification, in order.
+func tcpPorts(spec bunfile.Spec) []bunfile.Port {
+	var ports []bunfile.Port
+	for _, p := range spec.Ports {
+		if p.Protocol != bunfile.UDP {
+			ports = append(ports, p)
+		}
+	}
+	return ports
+}

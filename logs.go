@@ -1,0 +1,133 @@
+package budgie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/runtime"
+	"github.com/budgiehq/budgie/store"
+)
+
+// Logs yields the log of the container that ref means (see [Client.Get]),
+// oldest entry first. An error ends the sequence. With Follow it goes on, also
+// over restarts, until the container has ended for good or ctx ends.
+func (c *Client) Logs(ctx context.Context, ref string, opts runtime.LogOptions) iter.Seq2[runtime.LogEntry, error] {
+	return func(yield func(runtime.LogEntry, error) bool) {
+		rec, err := c.Get(ctx, ref)
+		if err == nil {
+			err = c.yieldLogs(ctx, rec, opts, yield)
+		}
+		if err != nil && ctx.Err() == nil && !errors.Is(err, errStopped) {
+			yield(runtime.LogEntry{}, err)
+		}
+	}
+}
+
+// errStopped: the consumer of the log wants no more of it.
+var errStopped = errors.New("consumer stopped")
+
+// yieldLogs yields the logs of one run after the other.
+func (c *Client) yieldLogs(ctx context.Context, rec lifecycle.Container, opts runtime.LogOptions, yield func(runtime.LogEntry, error) bool) error {
+	rt, err := c.runtimeNamed(rec.Runtime)
+	if err != nil {
+		return err
+	}
+	logger, ok := rt.(runtime.Logger)
+	if !ok {
+		return fmt.Errorf("logs of container %s: %w", rec.Name, ErrUnsupported)
+	}
+	var last time.Time
+	for {
+		// A run's entries are all later than those of the run before it, so
+		// reading from the start again repeats nothing.
+		from := last
+		for entry, err := range logger.Logs(ctx, rec.ID, opts) {
+			if errors.Is(err, runtime.ErrNotFound) {
+				break // it was not created yet, or never will be
+			}
+			if err != nil {
+				return err
+			}
+			if !from.IsZero() && !entry.Time.After(from) {
+				continue
+			}
+			last = later(last, entry.Time)
+			if !yield(entry, nil) {
+				return errStopped
+			}
+		}
+		if !opts.Follow || ctx.Err() != nil || rec.Finished() {
+			return nil
+		}
+		if rec, err = c.nextRun(ctx, rec); errors.Is(err, store.ErrNotFound) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		opts.Tail = 0
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// nextRun waits until a container that has just ended runs again, or has ended
+// for good.
+func (c *Client) nextRun(ctx context.Context, rec lifecycle.Container) (lifecycle.Container, error) {
+	started := rec.StartedAt
+	err := c.follow(ctx, rec.ID, func(r lifecycle.Container) (bool, error) {
+		rec = r
+		return r.Finished() || r.StartedAt.After(started), nil
+	})
+	return rec, err
+}
+
+// startOutput begins to hand the container's log to onLog, if there is one.
+func (k *keeper) startOutput(onLog func(lifecycle.Container, runtime.LogEntry)) {
+	if onLog == nil {
+		return
+	}
+	k.output = make(chan struct{})
+	k.c.wg.Go(func() {
+		defer close(k.output)
+		for entry, err := range k.c.followOwn(k) {
+			if err != nil {
+				k.log.Warn("cannot read the container's log", "error", err)
+				return
+			}
+			onLog(k.record(), entry)
+		}
+	})
+}
+
+// followOwn yields the whole log of a container that this client keeps.
+func (c *Client) followOwn(k *keeper) iter.Seq2[runtime.LogEntry, error] {
+	return func(yield func(runtime.LogEntry, error) bool) {
+		err := c.yieldLogs(c.life, k.record(), runtime.LogOptions{Follow: true}, yield)
+		if err != nil && c.life.Err() == nil && !errors.Is(err, errStopped) {
+			yield(runtime.LogEntry{}, err)
+		}
+	}
+}
+
+// awaitOutput returns when onLog has had the whole log of an ended container.
+// The wait has a bound, because the log's end is known from the store, and a
+// store that fails must not hold up a program's end.
+func (k *keeper) awaitOutput() {
+	if k.output == nil {
+		return
+	}
+	select {
+	case <-k.output:
+	case <-time.After(letGoTimeout):
+		k.log.Warn("gave up waiting for the end of the container's log")
+	}
+}

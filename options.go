@@ -1,0 +1,164 @@
+package budgie
+
+import (
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/runtime"
+)
+
+// Option changes how [New] makes a Client.
+type Option func(*config)
+
+// config is what the options fill in. A nil field means the default.
+type config struct {
+	dataDir       string
+	bind          string
+	runtimes      []Runtime
+	discoverer    Discoverer
+	noDiscovery   bool
+	interfaces    []string
+	syncer        Syncer
+	balancer      Balancer
+	store         Store
+	log           *slog.Logger
+	supervisorCmd []string
+}
+
+// WithDataDir sets the directory that holds the state, the containers' logs
+// and the node's identity. Programs that use the same directory see the same
+// containers. The default is that of [DefaultDataDir].
+func WithDataDir(dir string) Option { return func(c *config) { c.dataDir = dir } }
+
+// WithBindAddress sets the host address that published ports are bound to:
+// "127.0.0.1" keeps them on this machine. The default, an empty string, binds
+// them to all of the machine's addresses.
+func WithBindAddress(addr string) Option { return func(c *config) { c.bind = addr } }
+
+// WithRuntime adds a runtime. It may be given several times: a container runs
+// on the first runtime that supports it. Without it there is the process
+// runtime in the data directory. The client does not close runtimes given to it.
+func WithRuntime(r Runtime) Option { return func(c *config) { c.runtimes = append(c.runtimes, r) } }
+
+// WithDiscoverer replaces mDNS on the machine's network interfaces. The client
+// does not close it.
+func WithDiscoverer(d Discoverer) Option { return func(c *config) { c.discoverer = d } }
+
+// WithInterfaces limits the default mDNS discoverer to the named network
+// interfaces; "lo" keeps announcements on this machine.
+func WithInterfaces(names ...string) Option { return func(c *config) { c.interfaces = names } }
+
+// WithLoopback keeps everything on this machine: published ports are bound to
+// 127.0.0.1, and the default discoverer uses the loopback interface only.
+func WithLoopback() Option {
+	return func(c *config) {
+		c.bind = "127.0.0.1"
+		c.interfaces = nil
+		ifaces, _ := net.Interfaces() // without any, mDNS says so when it is needed
+		for _, i := range ifaces {
+			if i.Flags&net.FlagLoopback != 0 {
+				c.interfaces = append(c.interfaces, i.Name)
+			}
+		}
+	}
+}
+
+// WithoutDiscovery neither announces nor finds anything.
+func WithoutDiscovery() Option { return func(c *config) { c.noDiscovery = true } }
+
+// WithSyncer replaces the built-in volume sync. The client does not use it
+// before joining across machines exists.
+func WithSyncer(s Syncer) Option { return func(c *config) { c.syncer = s } }
+
+// WithBalancer replaces the built-in balancer.
+func WithBalancer(b Balancer) Option { return func(c *config) { c.balancer = b } }
+
+// WithStore replaces the file store in the data directory. The client does not
+// close it.
+func WithStore(s Store) Option { return func(c *config) { c.store = s } }
+
+// WithLogger sets where the client reports what nobody waits for. The default
+// is silent.
+func WithLogger(l *slog.Logger) Option { return func(c *config) { c.log = l } }
+
+// WithSupervisorCommand tells the client how to start a supervisor for the
+// data directory, in a process of its own, when a detached container needs one
+// and none is alive: a program that calls [Client.Supervise], and its
+// arguments. It is started with BUDGIE_DATA_DIR set to the data directory.
+func WithSupervisorCommand(name string, args ...string) Option {
+	return func(c *config) { c.supervisorCmd = append([]string{name}, args...) }
+}
+
+// DefaultDataDir returns the directory that BUDGIE_DATA_DIR names, else
+// /var/lib/budgie for root, else the user's state directory as in the XDG base
+// directory specification: $XDG_STATE_HOME/budgie or ~/.local/state/budgie.
+func DefaultDataDir() string {
+	if dir := os.Getenv("BUDGIE_DATA_DIR"); dir != "" {
+		return dir
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/budgie"
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "budgie")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return filepath.Join(os.TempDir(), "budgie")
+	}
+	return filepath.Join(home, ".local", "state", "budgie")
+}
+
+// DefaultReadyTimeout is how long [Client.Run] waits for a container to become
+// ready, beyond the start period of its health check.
+const DefaultReadyTimeout = time.Minute
+
+// RunOption changes one [Client.Run].
+type RunOption func(*runConfig)
+
+type runConfig struct {
+	detached     bool
+	autoRemove   bool
+	runtime      string
+	readyTimeout time.Duration
+	onLog        func(lifecycle.Container, runtime.LogEntry)
+}
+
+// Detached makes the container outlive the program: the data directory's
+// supervisor looks after it, and the context of Run governs the waiting only.
+func Detached() RunOption { return func(c *runConfig) { c.detached = true } }
+
+// AutoRemove removes the container, with its logs, when it is done.
+func AutoRemove() RunOption { return func(c *runConfig) { c.autoRemove = true } }
+
+// OnRuntime chooses the runtime by its name instead of by what the
+// specification needs. An empty name or "auto" means the latter.
+func OnRuntime(name string) RunOption { return func(c *runConfig) { c.runtime = name } }
+
+// ReadyWithin sets how long Run waits for the container to become ready before
+// it stops it and fails.
+func ReadyWithin(d time.Duration) RunOption { return func(c *runConfig) { c.readyTimeout = d } }
+
+// OnLog calls f with each line that the container writes, from its start to its
+// end and across restarts, in order. Close and the end of the container wait for
+// f. Containers of the same RunAll call f concurrently. It has no effect on a
+// detached container: use [Client.Logs].
+func OnLog(f func(lifecycle.Container, runtime.LogEntry)) RunOption {
+	return func(c *runConfig) { c.onLog = f }
+}
+
+func newRunConfig(spec bunfile.Spec, opts []RunOption) runConfig {
+	rc := runConfig{readyTimeout: DefaultReadyTimeout}
+	if spec.Healthcheck != nil {
+		rc.readyTimeout += spec.Healthcheck.StartPeriod.Std()
+	}
+	for _, o := range opts {
+		o(&rc)
+	}
+	return rc
+}

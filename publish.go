@@ -1,0 +1,245 @@
+package budgie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"github.com/budgiehq/budgie/balance"
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/discovery"
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/runtime"
+)
+
+// A publication is the published ports of one container: a frontend for each
+// TCP port, whose only backend is the container while it serves. The frontends
+// stay open while the container restarts, so that nobody else takes the port
+// and clients get an answer that says what is going on. UDP ports are the
+// runtime's own.
+type publication struct {
+	id    string
+	ports []publishedPort
+}
+
+type publishedPort struct {
+	endpoint lifecycle.Endpoint
+	frontend balance.Frontend
+}
+
+// publish opens the container's published ports, once.
+func (k *keeper) publish(ctx context.Context, rec lifecycle.Container) error {
+	if k.pub != nil {
+		return nil
+	}
+	pub := &publication{id: rec.ID}
+	for _, port := range tcpPorts(rec.Spec) {
+		p, err := k.open(ctx, rec, port)
+		if err != nil {
+			pub.shutdown(ctx)
+			return err
+		}
+		pub.ports = append(pub.ports, p)
+	}
+	k.pub = pub
+	return nil
+}
+
+// open opens one published port.
+func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile.Port) (publishedPort, error) {
+	ln, err := listen(ctx, rec, port)
+	if err != nil {
+		return publishedPort{}, err
+	}
+	mode := balanceMode(rec.Spec)
+	f, err := k.c.balancer.Listen(ctx, balance.Config{
+		Name: rec.Name, Listener: ln, Mode: mode, Algorithm: rec.Spec.Balance.Algorithm,
+	})
+	if err != nil {
+		return publishedPort{}, errors.Join(err, ln.Close())
+	}
+	return publishedPort{frontend: f, endpoint: lifecycle.Endpoint{
+		ContainerPort: port.ContainerPort,
+		Protocol:      bunfile.TCP,
+		Host:          rec.Bind,
+		Port:          portOf(f.Addr()),
+		HTTP:          mode == bunfile.ModeHTTP,
+	}}, nil
+}
+
+// listen binds a published port. Where any port will do, it is the one that
+// the container had before, if that is free, so that clients find it again.
+func listen(ctx context.Context, rec lifecycle.Container, port bunfile.Port) (net.Listener, error) {
+	var lc net.ListenConfig
+	if port.HostPort == 0 {
+		for _, e := range rec.Endpoints {
+			if e.ContainerPort == port.ContainerPort && e.Protocol == bunfile.TCP {
+				ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort(rec.Bind, strconv.Itoa(e.Port)))
+				if err == nil {
+					return ln, nil
+				}
+			}
+		}
+	}
+	ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort(rec.Bind, strconv.Itoa(port.HostPort)))
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("host port %d is taken: stop the program that uses it, or choose another host_port (none means any free port): %w", port.HostPort, err)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("host port %d needs privileges: run as root, or choose a host_port from 1024 on: %w", port.HostPort, err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("cannot publish ports on %s, which is not an address of this machine: %w", rec.Bind, err)
+	case err != nil:
+		return nil, fmt.Errorf("publish port %d: %w", port.ContainerPort, err)
+	}
+	return ln, nil
+}
+
+// balanceMode says which protocol the proxy in front of a container speaks.
+func balanceMode(spec bunfile.Spec) bunfile.BalanceMode {
+	switch m := spec.Balance.Mode; {
+	case m == bunfile.ModeHTTP || m == bunfile.ModeTCP:
+		return m
+	case spec.Healthcheck != nil && spec.Healthcheck.Path != "":
+		return bunfile.ModeHTTP
+	}
+	return bunfile.ModeTCP
+}
+
+// endpoints returns where a container is published, in the order of its
+// ports.
+func (k *keeper) endpoints(rec lifecycle.Container, addrs []runtime.Address) []lifecycle.Endpoint {
+	var eps []lifecycle.Endpoint
+	if k.pub != nil {
+		for _, p := range k.pub.ports {
+			eps = append(eps, p.endpoint)
+		}
+	}
+	for _, a := range addrs {
+		if a.Protocol != bunfile.UDP {
+			continue
+		}
+		if _, port, err := net.SplitHostPort(a.HostPort); err == nil {
+			n, _ := strconv.Atoi(port)
+			eps = append(eps, lifecycle.Endpoint{
+				ContainerPort: a.ContainerPort, Protocol: bunfile.UDP, Host: rec.Bind, Port: n,
+			})
+		}
+	}
+	return eps
+}
+
+// setBackends directs the published ports to a container's addresses, or to
+// nothing. It may be called on a nil publication.
+func (p *publication) setBackends(addrs []runtime.Address) {
+	if p == nil {
+		return
+	}
+	for _, port := range p.ports {
+		var backends []balance.Backend
+		for _, a := range addrs {
+			if a.ContainerPort == port.endpoint.ContainerPort && a.Protocol != bunfile.UDP {
+				backends = append(backends, balance.Backend{ID: p.id, Addr: a.HostPort})
+			}
+		}
+		port.frontend.Update(backends)
+	}
+}
+
+// shutdown closes the published ports. What is under way may go on until ctx
+// ends.
+func (p *publication) shutdown(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, port := range p.ports {
+		wg.Go(func() { _ = port.frontend.Shutdown(ctx) }) // the error only says that time was over
+	}
+	wg.Wait()
+}
+
+// unpublish closes the published ports, if they are open.
+func (k *keeper) unpublish(ctx context.Context) {
+	if k.pub != nil {
+		k.pub.shutdown(ctx)
+		k.pub = nil
+	}
+}
+
+// reflect makes the published ports and the announcement say what the record
+// says: traffic goes to a container that became ready, and the network knows
+// of one that is not unhealthy either.
+func (k *keeper) reflect(ctx context.Context) {
+	rec := k.record()
+	serving := rec.State == lifecycle.Running && rec.Ready && k.current != nil
+	if serving {
+		k.pub.setBackends(k.current.addrs)
+	} else {
+		k.pub.setBackends(nil)
+	}
+	if serving && rec.Health != lifecycle.Unhealthy && rec.Desired == lifecycle.WantRunning {
+		k.announce(ctx, rec)
+	} else {
+		k.withdraw(ctx)
+	}
+}
+
+// announce tells the network of the container, if it does not know yet. What
+// cannot be announced runs all the same: this machine can serve it.
+func (k *keeper) announce(ctx context.Context, rec lifecycle.Container) {
+	if k.announced {
+		return
+	}
+	k.announced = true // whatever happens: tried once per time it becomes ready
+	d, err := k.c.disc()
+	if d == nil && err == nil {
+		return
+	}
+	if err == nil {
+		var node string
+		if node, err = k.c.node(); err == nil {
+			err = d.Announce(ctx, service(rec, node))
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		k.log.Warn("the container runs, but cannot be announced on the network", "error", err)
+	}
+}
+
+// withdraw takes the announcement back, if there is one.
+func (k *keeper) withdraw(ctx context.Context) {
+	if !k.announced {
+		return
+	}
+	k.announced = false
+	d, err := k.c.disc()
+	if d == nil || err != nil {
+		return
+	}
+	if err := d.Withdraw(ctx, k.id); err != nil && !errors.Is(err, discovery.ErrClosed) {
+		k.log.Warn("cannot take the announcement back", "error", err)
+	}
+}
+
+// service returns what is announced of a container.
+func service(rec lifecycle.Container, node string) discovery.Service {
+	s := discovery.Service{
+		ID: rec.ID, ServiceID: rec.ServiceID, Name: rec.Name, Image: rec.Spec.Image.DockerImage, Node: node,
+	}
+	for _, e := range rec.Endpoints {
+		s.Ports = append(s.Ports, discovery.Port{
+			ContainerPort: e.ContainerPort, HostPort: e.Port, Protocol: e.Protocol, HTTP: e.HTTP,
+		})
+	}
+	return s
+}
+
+// portOf returns the port of a TCP address, 0 for any other.
+func portOf(a net.Addr) int {
+	if t, ok := a.(*net.TCPAddr); ok {
+		return t.Port
+	}
+	return 0
+}

@@ -1,0 +1,225 @@
+package budgie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/runtime"
+	"github.com/budgiehq/budgie/store"
+)
+
+// Run starts a container and returns when it is ready: its health check
+// passes; or, without one, all its TCP ports accept; or, without either, it ran
+// for a moment or exited with status 0. A container that does not become
+// ready is stopped, and the error is a *[NotReadyError] with the reason and the
+// end of its log; it stays listed as stopped.
+//
+// The context governs the container, as that of exec.CommandContext does a
+// process: when it ends, also after Run has returned, the container is stopped
+// with its stop signal and grace. [Client.Close] does the same. A [Detached]
+// container outlives both.
+//
+// The name must not be that of a container that is not stopped: [ErrExists]. A
+// stopped container of the same name is removed first, with its logs.
+func (c *Client) Run(ctx context.Context, spec bunfile.Spec, opts ...RunOption) (lifecycle.Container, error) {
+	rc := newRunConfig(spec, opts)
+	rec, err := c.prepare(ctx, spec, rc)
+	if err != nil {
+		return lifecycle.Container{}, err
+	}
+	if rc.detached {
+		return c.runDetached(ctx, rec, rc)
+	}
+	return c.runAttached(ctx, rec, rc)
+}
+
+// RunFile runs all containers of a .bun file, as [Client.RunAll] does.
+func (c *Client) RunFile(ctx context.Context, path string, opts ...RunOption) ([]lifecycle.Container, error) {
+	specs, err := bunfile.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	return c.RunAll(ctx, specs, opts...)
+}
+
+// RunAll runs containers one after the other in the order of their
+// dependencies, each when those that it depends on are ready. If one fails,
+// those that it started are stopped again, and the error says which failed.
+func (c *Client) RunAll(ctx context.Context, specs []bunfile.Spec, opts ...RunOption) ([]lifecycle.Container, error) {
+	ordered, err := bunfile.StartOrder(specs)
+	if err != nil {
+		return nil, err
+	}
+	var started []lifecycle.Container
+	for _, spec := range ordered {
+		rec, err := c.Run(ctx, spec, opts...)
+		if err != nil {
+			undo := context.WithoutCancel(ctx)
+			for i := len(started) - 1; i >= 0; i-- {
+				err = errors.Join(err, c.Stop(undo, started[i].ID))
+			}
+			return nil, err
+		}
+		started = append(started, rec)
+	}
+	return started, nil
+}
+
+// prepare returns the record of a new container, not yet stored.
+func (c *Client) prepare(ctx context.Context, spec bunfile.Spec, rc runConfig) (lifecycle.Container, error) {
+	if err := c.open(); err != nil {
+		return lifecycle.Container{}, err
+	}
+	spec = spec.WithDefaults()
+	if err := spec.Validate(); err != nil {
+		return lifecycle.Container{}, err
+	}
+	rt, err := c.chooseRuntime(ctx, spec, rc.runtime)
+	if err != nil {
+		return lifecycle.Container{}, err
+	}
+	id := newID()
+	rec := lifecycle.Container{
+		ID: id, Name: spec.Name, ServiceID: id, Spec: spec, Runtime: rt.Name(), Owner: c.owner,
+		Detached: rc.detached, AutoRemove: rc.autoRemove, Bind: c.cfg.bind, Desired: lifecycle.WantRunning,
+	}
+	if rec.Name == "" {
+		rec.Name = rec.ShortID()
+	}
+	return rec, rec.MarkCreating(time.Now().UTC())
+}
+
+// chooseRuntime returns the runtime of a name, or the first that supports spec.
+func (c *Client) chooseRuntime(ctx context.Context, spec bunfile.Spec, name string) (Runtime, error) {
+	if name != "" && name != "auto" {
+		rt, err := c.runtimeNamed(name)
+		if err != nil {
+			return nil, err
+		}
+		if err := rt.Supports(ctx, spec); err != nil {
+			return nil, fmt.Errorf("%w: %s on runtime %s: %w", ErrNoRuntime, spec.Name, name, err)
+		}
+		return rt, nil
+	}
+	var reasons []error
+	for _, rt := range c.runtimes {
+		err := rt.Supports(ctx, spec)
+		if err == nil {
+			return rt, nil
+		}
+		reasons = append(reasons, fmt.Errorf("runtime %s: %w", rt.Name(), err))
+	}
+	return nil, fmt.Errorf("%w: %s: %w", ErrNoRuntime, spec.Name, errors.Join(reasons...))
+}
+
+func (c *Client) runtimeNamed(name string) (Runtime, error) {
+	var names []string
+	for _, rt := range c.runtimes {
+		if rt.Name() == name {
+			return rt, nil
+		}
+		names = append(names, rt.Name())
+	}
+	return nil, fmt.Errorf("%w: there is no runtime %q here, only %s", ErrNoRuntime, name, strings.Join(names, ", "))
+}
+
+// insert stores a new record. A finished container of the same name makes
+// room.
+func (c *Client) insert(ctx context.Context, rec lifecycle.Container) (lifecycle.Container, error) {
+	for {
+		stored, err := c.store.Put(ctx, rec)
+		if err == nil {
+			return stored, nil
+		}
+		taken, ok := errors.AsType[*store.ExistsError](err)
+		if !ok {
+			return lifecycle.Container{}, err
+		}
+		old, getErr := c.store.Get(ctx, taken.ID)
+		switch {
+		case errors.Is(getErr, store.ErrNotFound):
+			continue
+		case getErr != nil:
+			return lifecycle.Container{}, getErr
+		case !old.Finished():
+			return lifecycle.Container{}, fmt.Errorf("%w: stop it, or choose another name", err)
+		}
+		if err := c.removeRecord(ctx, old); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return lifecycle.Container{}, fmt.Errorf("replace the stopped container %s: %w", old.ShortID(), err)
+		}
+	}
+}
+
+// runAttached runs a container that this client looks after.
+func (c *Client) runAttached(ctx context.Context, rec lifecycle.Container, rc runConfig) (lifecycle.Container, error) {
+	if err := c.activate(); err != nil {
+		return lifecycle.Container{}, err
+	}
+	rec, err := c.insert(ctx, rec)
+	if err != nil {
+		return lifecycle.Container{}, err
+	}
+	k, err := c.keep(ctx, rec, false, rc.onLog)
+	if err != nil {
+		return lifecycle.Container{}, errors.Join(err, c.store.Delete(context.WithoutCancel(ctx), rec.ID, rec.Revision))
+	}
+	timer := time.NewTimer(rc.readyTimeout)
+	defer timer.Stop()
+	select {
+	case <-k.ready:
+		return k.record(), nil
+	case <-k.done:
+	case <-timer.C:
+		k.endWith(notReadyWithin(rc.readyTimeout))
+		<-k.done
+	}
+	rec = k.record()
+	switch {
+	case jobDone(rec):
+		return rec, nil
+	case ctx.Err() != nil:
+		return lifecycle.Container{}, fmt.Errorf("run container %s: %w", rec.Name, context.Cause(ctx))
+	}
+	tail, cause := k.last()
+	return lifecycle.Container{}, &NotReadyError{Container: rec, Reason: rec.EndReason(), Log: tail, Err: cause}
+}
+
+// jobDone reports whether a container was a job, with nothing to serve, that
+// did its work.
+func jobDone(rec lifecycle.Container) bool {
+	job := rec.Spec.Healthcheck == nil && !implied(rec.Spec)
+	return job && rec.State == lifecycle.Stopped && rec.Desired == lifecycle.WantRunning &&
+		rec.Exit != nil && rec.Exit.Code == 0
+}
+
+func notReadyWithin(d time.Duration) string {
+	return fmt.Sprintf("it ran, but did not serve within %s: see its log and its health check, or allow it more time", d)
+}
+
+// logTailLines is how much of a failed container's log its error shows.
+const logTailLines = 10
+
+// logTail returns the last lines of a container's log, as far as there is one.
+func (c *Client) logTail(ctx context.Context, rec lifecycle.Container, n int) []string {
+	rt, err := c.runtimeNamed(rec.Runtime)
+	if err != nil {
+		return nil
+	}
+	logger, ok := rt.(runtime.Logger)
+	if !ok {
+		return nil
+	}
+	var lines []string
+	for entry, err := range logger.Logs(ctx, rec.ID, runtime.LogOptions{Tail: n}) {
+		if err != nil {
+			break
+		}
+		lines = append(lines, entry.Line)
+	}
+	return lines
+}
