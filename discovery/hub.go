@@ -124,12 +124,14 @@ func (h *Hub) Subscribe(ctx context.Context) (<-chan Event, error) {
 func (h *Hub) serve(ctx context.Context, s *subscriber, events chan<- Event) {
 	for {
 		event, pending := h.next(s)
-		out := events
-		if !pending {
-			out = nil
+		var out chan<- Event
+		var given Event
+		if pending {
+			// What the receiver gets is its own, also while we remember it.
+			out, given = events, Event{event.Type, clone(event.Service)}
 		}
 		select {
-		case out <- event:
+		case out <- given:
 			h.sent(s, event)
 		case <-s.wake:
 		case <-ctx.Done():
@@ -150,11 +152,11 @@ func (h *Hub) next(s *subscriber) (Event, bool) {
 		told, known := s.told[id]
 		switch {
 		case present && !known:
-			return Event{Type: Added, Service: clone(now)}, true
+			return Event{Type: Added, Service: now}, true
 		case present && !now.Equal(told):
-			return Event{Type: Updated, Service: clone(now)}, true
+			return Event{Type: Updated, Service: now}, true
 		case !present && known:
-			return Event{Type: Removed, Service: clone(told)}, true
+			return Event{Type: Removed, Service: told}, true
 		}
 		s.pop()
 	}
@@ -175,7 +177,7 @@ func (h *Hub) sent(s *subscriber, e Event) {
 	if e.Type == Removed {
 		delete(s.told, id)
 	} else {
-		s.told[id] = clone(e.Service)
+		s.told[id] = e.Service
 	}
 	s.pop()
 	s.push(id)

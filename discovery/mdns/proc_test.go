@@ -1,0 +1,2 @@
+package mdns
+func childMain() bool { return false }
