@@ -1,0 +1,202 @@
+package balance
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func TestProbesHaveHysteresis(t *testing.T) {
+	h := newHealth(&Check{Rise: 2, Fall: 3})
+	now := time.Now()
+	steps := []struct{ ok, want bool }{
+		{false, true}, {false, true}, {true, true}, // two failures are not three
+		{false, true}, {false, true}, {false, false},
+		{true, false}, {false, false}, {true, false}, {true, true}, // two in a row
+	}
+	for i, s := range steps {
+		if s.ok {
+			h.probeSucceeded()
+		} else {
+			h.probeFailed()
+		}
+		if got := h.healthy(now); got != s.want {
+			t.Fatalf("after step %d healthy = %v; want %v", i, got, s.want)
+		}
+	}
+}
+
+func TestEjectionBacksOff(t *testing.T) {
+	h := newHealth(nil)
+	now := time.Now()
+	for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		want *= time.Second
+		h.requestFailed(now, true)
+		if h.healthy(now) || h.healthy(now.Add(want-1)) || !h.healthy(now.Add(want)) {
+			t.Fatalf("ejection %d ends at %v; want %v", i, h.until.Sub(now), want)
+		}
+		now = now.Add(want)
+	}
+	h.served()
+	h.requestFailed(now, true)
+	if got := h.until.Sub(now); got != time.Second {
+		t.Errorf("after a served request the ejection lasts %v; want a second", got)
+	}
+}
+
+func TestTrafficEjectsAfterThree(t *testing.T) {
+	h := newHealth(nil)
+	now := time.Now()
+	for _, failures := range []int{2, 2, 3} {
+		for range failures {
+			if !h.healthy(now) {
+				t.Fatal("ejected too early")
+			}
+			h.requestFailed(now, false)
+		}
+		if h.healthy(now) != (failures < 3) {
+			t.Fatalf("healthy = %v after %d failures in a row", h.healthy(now), failures)
+		}
+		if failures < 3 {
+			h.served()
+		}
+	}
+	until := h.until
+	h.requestFailed(now, true)
+	if h.until != until {
+		t.Error("a failure during the ejection lengthened it")
+	}
+	h.probeSucceeded()
+	if !h.healthy(now) {
+		t.Error("a successful probe did not end the ejection")
+	}
+}
+
+// Whatever happens: one failed probe ejects nothing where Fall is more, an
+// ejection ends by itself within 30 s, traffic does not overrule probes.
+func TestHealthInvariants(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := &Check{Rise: rapid.IntRange(1, 4).Draw(t, "rise"), Fall: rapid.IntRange(1, 4).Draw(t, "fall")}
+		h := newHealth(c)
+		now := time.Now()
+		bad, good := 0, 0
+		t.Repeat(map[string]func(*rapid.T){
+			"probe succeeds": func(*rapid.T) { h.probeSucceeded(); bad = 0; good++ },
+			"probe fails":    func(*rapid.T) { h.probeFailed(); bad++; good = 0 },
+			"served":         func(*rapid.T) { h.served() },
+			"failed":         func(t *rapid.T) { h.requestFailed(now, rapid.Bool().Draw(t, "fatal")) },
+			"time passes": func(t *rapid.T) {
+				now = now.Add(time.Duration(rapid.IntRange(0, int(time.Minute)).Draw(t, "time")))
+			},
+			"": func(t *rapid.T) {
+				if bad >= c.Fall && !h.down || h.down && bad == 0 && good >= c.Rise {
+					t.Fatalf("down = %v after %d failed and %d successful probes", h.down, bad, good)
+				}
+				if h.until.Sub(now) > maxEjection {
+					t.Fatalf("ejected for %v", h.until.Sub(now))
+				}
+				if !h.down && !h.healthy(now.Add(maxEjection)) {
+					t.Fatal("an ejection does not end")
+				}
+			},
+		})
+	})
+}
+
+// watch runs the probes of one member in a bubble.
+func watch(t *testing.T, c Check, probe func(context.Context, string) error) *pool {
+	p := newPool(roundRobin{}, &c, slog.New(slog.DiscardHandler))
+	added, _ := p.update(backendsNamed(1))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		watchHealth(ctx, p, added[0], c.Interval, probe)
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	return p
+}
+
+func TestProbesFollowTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var at []time.Duration
+		var failing atomic.Bool
+		p := watch(t, Check{Interval: 2 * time.Second, Rise: 1, Fall: 3}, func(context.Context, string) error {
+			at = append(at, time.Since(began))
+			if failing.Load() {
+				return errTest
+			}
+			return nil
+		})
+		synctest.Wait()
+		if len(at) != 1 || at[0] != 0 {
+			t.Fatalf("probes at %v; want the first at once", at)
+		}
+		// Look in the middle between two probes.
+		time.Sleep(time.Second)
+		failing.Store(true)
+		for i, healthy := range []bool{true, true, false, false} {
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if got := p.status()[0].Healthy; got != healthy {
+				t.Fatalf("healthy = %v after %d failed probes", got, i+1)
+			}
+		}
+		failing.Store(false)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if !p.status()[0].Healthy {
+			t.Fatal("not back after a successful probe")
+		}
+		for i, d := range at {
+			if d != time.Duration(i)*2*time.Second {
+				t.Fatalf("probes at %v; want every two seconds", at)
+			}
+		}
+	})
+}
+
+func TestEjectedMemberComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := testPool(roundRobin{}, 2)
+		p.release(p.pick(nil), result{err: errTest, fatal: true})
+		for range 4 {
+			if m := p.pick(nil); m.backend.ID != "b1" {
+				t.Fatalf("%s was taken during its ejection", m.backend.ID)
+			}
+		}
+		time.Sleep(minEjection)
+		got := map[string]int{}
+		for range 4 {
+			got[p.pick(nil).backend.ID]++
+		}
+		if got["b0"] != 2 || got["b1"] != 2 {
+			t.Errorf("after the ejection the shares are %v", got)
+		}
+	})
+}
+
+// A probe under way when its member leaves tells nobody anything.
+func TestProbeOfLeavingMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(roundRobin{}, &Check{Rise: 1, Fall: 1}, slog.New(slog.DiscardHandler))
+		added, _ := p.update(backendsNamed(1))
+		ctx, cancel := context.WithCancel(t.Context())
+		go watchHealth(ctx, p, added[0], time.Second, func(ctx context.Context, _ string) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if s := p.status()[0]; !s.Healthy || s.LastError != nil {
+			t.Errorf("status = %+v", s)
+		}
+	})
+}
