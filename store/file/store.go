@@ -88,23 +88,26 @@ func (s *Store) prepare() error {
 	if err := s.makeDirs(); err != nil {
 		return err
 	}
-	// This creates the lock file, and so shows whether the directory can be
-	// written to. Whoever holds the lock is writing its own temporary file,
-	// and removes what it finds.
 	lock, ok, err := tryLock(s.lockPath)
 	if err != nil {
 		return err
 	}
-	if ok {
-		err := os.Remove(s.statePath + tempSuffix)
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-		if err := errors.Join(err, lock.Unlock()); err != nil {
+	if ok { // else somebody writes there, and removes what is left over
+		err := errors.Join(tryWrite(s.statePath+tempSuffix), lock.Unlock())
+		if err != nil {
 			return err
 		}
 	}
 	return s.owners.sweep()
+}
+
+// tryWrite finds out whether a file can be written, and removes it.
+func tryWrite(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(path))
 }
 
 // makeDirs creates the directories. Each that is new must survive a crash like
