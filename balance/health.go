@@ -21,6 +21,7 @@ type health struct {
 	failed    int       // failed requests in a row
 	ejections int       // without a served request between them
 	until     time.Time // the end of the last ejection
+	goodSince int       // successful probes in a row since it began
 }
 
 func newHealth(c *Check) health {
@@ -36,14 +37,17 @@ func (h *health) healthy(now time.Time) bool {
 }
 
 func (h *health) probeSucceeded() {
-	h.good, h.bad = h.good+1, 0
+	h.good, h.goodSince, h.bad = h.good+1, h.goodSince+1, 0
 	if h.good >= h.rise {
-		h.down, h.until = false, time.Time{}
+		h.down = false
+	}
+	if h.goodSince >= h.rise {
+		h.until = time.Time{}
 	}
 }
 
 func (h *health) probeFailed() {
-	h.good, h.bad = 0, h.bad+1
+	h.good, h.goodSince, h.bad = 0, 0, h.bad+1
 	if h.bad >= h.fall {
 		h.down = true
 	}
@@ -69,6 +73,5 @@ func (h *health) requestFailed(now time.Time, fatal bool) {
 	}
 	h.until = now.Add(min(minEjection<<min(h.ejections, 10), maxEjection))
 	h.ejections++
-	h.failed = 0
-	h.good = 0 // the way back by probes begins after the ejection
+	h.failed, h.goodSince = 0, 0
 }

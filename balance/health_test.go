@@ -3,6 +3,8 @@ package balance
 import (
 	"context"
 	"log/slog"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -125,18 +127,26 @@ func watch(t *testing.T, c Check, probe func(context.Context, string) error) *po
 func TestProbesFollowTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		var at []time.Duration
+		var (
+			mu sync.Mutex
+			at []time.Duration
+		)
 		var failing atomic.Bool
 		p := watch(t, Check{Interval: 2 * time.Second, Rise: 1, Fall: 3}, func(context.Context, string) error {
+			mu.Lock()
 			at = append(at, time.Since(began))
+			mu.Unlock()
 			if failing.Load() {
 				return errTest
 			}
 			return nil
 		})
 		synctest.Wait()
-		if len(at) != 1 || at[0] != 0 {
-			t.Fatalf("probes at %v; want the first at once", at)
+		mu.Lock()
+		first := slices.Clone(at)
+		mu.Unlock()
+		if len(first) != 1 || first[0] != 0 {
+			t.Fatalf("probes at %v; want the first at once", first)
 		}
 		// Look in the middle between two probes.
 		time.Sleep(time.Second)
@@ -154,6 +164,8 @@ func TestProbesFollowTheClock(t *testing.T) {
 		if !p.status()[0].Healthy {
 			t.Fatal("not back after a successful probe")
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		for i, d := range at {
 			if d != time.Duration(i)*2*time.Second {
 				t.Fatalf("probes at %v; want every two seconds", at)
