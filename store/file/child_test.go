@@ -3,10 +3,13 @@ package file_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -57,6 +60,8 @@ func child(do, dir string) error {
 		return childHold(ctx, s, arg, false)
 	case "hold-with-child":
 		return childHold(ctx, s, arg, true)
+	case "compete":
+		return childCompete(ctx, s, arg)
 	case "use":
 		_, lerr := s.List(ctx)
 		_, perr := s.Put(ctx, lifecycle.Container{ID: "aa", Name: "a"})
@@ -138,6 +143,40 @@ func childHold(ctx context.Context, s *file.Store, owner string, withChild bool)
 	fmt.Println(pid)
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
+}
+
+// childCompete takes an owner name as often as it is told to, against others
+// that do so too. A directory that only the holder makes shows that there is
+// one at a time.
+func childCompete(ctx context.Context, s *file.Store, arg string) error {
+	n, err := strconv.Atoi(arg)
+	if err != nil {
+		return err
+	}
+	mark := filepath.Join(s.Dir(), "mark")
+	for n > 0 {
+		release, err := s.Acquire(ctx, "wanted")
+		if errors.Is(err, store.ErrOwned) {
+			runtime.Gosched()
+			continue
+		} else if err != nil {
+			return err
+		}
+		if err := os.Mkdir(mark, 0o700); err != nil {
+			return fmt.Errorf("two hold the name: %w", err)
+		}
+		if alive, err := s.Alive(ctx, "wanted"); err != nil || !alive {
+			return fmt.Errorf("Alive while holding the name: %v, %w", alive, err)
+		}
+		if err := os.Remove(mark); err != nil {
+			return err
+		}
+		if err := release(); err != nil {
+			return err
+		}
+		n--
+	}
+	return nil
 }
 
 // process is a child seen from its parent.

@@ -1,0 +1,178 @@
+package file
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/budgiehq/budgie/store"
+)
+
+// Events may be lost after an error: everybody has to look.
+func TestOverflowTicks(t *testing.T) {
+	for _, injected := range []error{fsnotify.ErrEventOverflow, errors.New("another")} {
+		t.Run(injected.Error(), func(t *testing.T) {
+			events, errs := make(chan fsnotify.Event), make(chan error)
+			ticked := make(chan struct{}, 1)
+			var log strings.Builder
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				relay(events, errs, "dir", func() { ticked <- struct{}{} }, slog.New(slog.NewTextHandler(&log, nil)))
+			})
+			errs <- injected
+			<-ticked
+			close(errs)
+			close(events)
+			wg.Wait()
+			if !strings.Contains(log.String(), injected.Error()) {
+				t.Errorf("not logged: %s", log.String())
+			}
+		})
+	}
+}
+
+// The temporary file and the locks change with every write and every look.
+func TestOnlyTheStateTicks(t *testing.T) {
+	dir := t.TempDir()
+	events := make(chan fsnotify.Event)
+	ticks := make(chan struct{}, 10)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		relay(events, nil, dir, func() { ticks <- struct{}{} }, slog.New(slog.DiscardHandler))
+	})
+	for _, name := range []string{stateName + tempSuffix, lockName, ownersName, "other"} {
+		events <- fsnotify.Event{Name: filepath.Join(dir, name), Op: fsnotify.Create}
+	}
+	events <- fsnotify.Event{Name: filepath.Join(dir, stateName), Op: fsnotify.Create}
+	events <- fsnotify.Event{Name: dir, Op: fsnotify.Remove}
+	close(events)
+	wg.Wait()
+	if len(ticks) != 2 {
+		t.Errorf("%d ticks, want 2: for the state and for the directory", len(ticks))
+	}
+}
+
+func TestWatchesShareOneWatcher(t *testing.T) {
+	s, _, _ := openFaulty(t)
+	if s.watcher != nil {
+		t.Error("a store that nobody watches watches its directory")
+	}
+	if _, err := s.Watch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first := s.watcher
+	if _, err := s.Watch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if first == nil || s.watcher != first {
+		t.Error("the second Watch did not take the first one's watcher")
+	}
+}
+
+// tick waits for a value.
+func tick(t *testing.T, changes <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-changes:
+	case <-time.After(20 * time.Second):
+		t.Fatal("no value")
+	}
+}
+
+// Whatever happens to the file, by whomever, is a change.
+func TestWatchSeesTheFileReplacedAndRemoved(t *testing.T) {
+	s, _, c := openFaulty(t)
+	text, err := os.ReadFile(s.statePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes, err := s.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := func(want error) {
+		t.Helper()
+		for {
+			if _, err := s.Get(t.Context(), c.ID); errors.Is(err, want) {
+				return
+			}
+			tick(t, changes)
+		}
+	}
+	tick(t, changes)
+	for range 3 {
+		if err := os.Remove(s.statePath); err != nil {
+			t.Fatal(err)
+		}
+		tick(t, changes)
+		has(store.ErrNotFound)
+		if err := os.WriteFile(s.statePath+".new", text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(s.statePath+".new", s.statePath); err != nil {
+			t.Fatal(err)
+		}
+		tick(t, changes)
+		has(nil)
+	}
+	if err := os.WriteFile(s.statePath, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tick(t, changes)
+	has(store.ErrCorrupt)
+}
+
+// A change of this process does not depend on the file system's notice.
+func TestOwnChangesTick(t *testing.T) {
+	s, _, c := openFaulty(t)
+	changes, ok := s.changes.Subscribe(t.Context()) // without a watcher
+	if !ok {
+		t.Fatal("closed")
+	}
+	tick(t, changes)
+	c, err := s.Put(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tick(t, changes)
+	if err := s.Delete(t.Context(), c.ID, c.Revision); err != nil {
+		t.Fatal(err)
+	}
+	tick(t, changes)
+	if _, err := s.Put(t.Context(), c); !errors.Is(err, store.ErrNotFound) {
+		t.Fatal(err)
+	}
+	if len(changes) != 0 {
+		t.Error("a write that was refused counts as a change")
+	}
+}
+
+// The gate being held by a suspended process must not keep a name from being
+// freed.
+func TestReleaseWithoutTheGate(t *testing.T) {
+	s, _, _ := openFaulty(t)
+	release, err := s.Acquire(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate, ok, err := tryLock(s.owners.gate)
+	if err != nil || !ok {
+		t.Fatalf("lock the gate: %v, %v", ok, err)
+	}
+	if err := release(); err != nil {
+		t.Errorf("release: %v", err)
+	}
+	if err := gate.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if alive, err := s.Alive(t.Context(), "a"); alive || err != nil {
+		t.Errorf("Alive after release: %v, %v", alive, err)
+	}
+}
