@@ -1,0 +1,12 @@
+package balance
+
+import "time"
+
+// WithStall shortens the time that a body may stand still.
+func WithStall(d time.Duration) Option { return func(p *Proxy) { p.limits.stall = d } }
+
+// WithHeaderTimeout shortens the time that a request header may take.
+func WithHeaderTimeout(d time.Duration) Option { return func(p *Proxy) { p.limits.header = d } }
+
+// WithHalfOpen shortens the silence that a half-closed TCP connection may keep.
+func WithHalfOpen(d time.Duration) Option { return func(p *Proxy) { p.limits.halfOpen = d } }
