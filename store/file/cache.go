@@ -22,7 +22,8 @@ type cache struct {
 	closed bool
 	snap   *snapshot // nil before the first load
 	// file is the file that snap came from, nil where there was none. It stays
-	// open where holdOpen, and info describes it; elsewhere data is its content.
+	// open where holdOpen, and with it its space on the disk until it is
+	// replaced; info describes it. Elsewhere data is its content.
 	file io.Closer
 	info fs.FileInfo
 	data []byte
@@ -100,25 +101,31 @@ func (c *cache) read() (*snapshot, error) {
 	return snap, f.Close()
 }
 
-// wrote makes snap, which was written to f, the content of the cache.
-func (c *cache) wrote(snap *snapshot, f diskFile) {
+// wrote makes snap, which was written to the file that info describes, the
+// content of the cache.
+func (c *cache) wrote(snap *snapshot, info fs.FileInfo) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.floor = max(c.floor, snap.table.Revision())
 	if !holdOpen || c.closed {
-		_ = f.Close() // the next load reads
-		return
+		return // the next load reads
 	}
-	info, err := f.Stat()
+	// Opened anew for reading: a file held open for writing would keep its
+	// file system from being made read-only.
+	f, err := os.Open(c.path)
 	if err != nil {
-		_ = f.Close() // the next load reads
 		return
 	}
-	c.replace(snap, f, info, nil)
+	if now, err := f.Stat(); err == nil && os.SameFile(now, info) {
+		c.replace(snap, f, now, nil)
+		return
+	}
+	_ = f.Close() // somebody was faster; nothing was written to it
 }
 
 func (c *cache) replace(snap *snapshot, f io.Closer, info fs.FileInfo, data []byte) {
 	if c.file != nil {
-		_ = c.file.Close() // it was only read, or is synced
+		_ = c.file.Close() // it was only read
 	}
 	c.snap, c.file, c.info, c.data = snap, f, info, data
 	c.floor = max(c.floor, snap.table.Revision())

@@ -181,9 +181,9 @@ func (s *Store) commit(base *snapshot, ops []*op) {
 	if first == len(ops) {
 		return
 	}
-	f, err := writeFile(s.disk, s.statePath, func(w io.Writer) error { return encode(w, next) })
-	if f != nil {
-		s.cache.wrote(next, f)
+	info, err := writeFile(s.disk, s.statePath, func(w io.Writer) error { return encode(w, next) })
+	if info != nil {
+		s.cache.wrote(next, info)
 		s.changes.Tick()
 	}
 	if err == nil {

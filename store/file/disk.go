@@ -61,40 +61,46 @@ func (e *unsureError) Error() string {
 
 func (e *unsureError) Unwrap() error { return e.err }
 
-// writeFile replaces the file at path by what write writes and returns the new
-// file, open. Any error but an *unsureError leaves the file at path as it was,
+// writeFile replaces the file at path by what write writes and describes the
+// new file. Any error but an *unsureError leaves the file at path as it was,
 // and no temporary file.
-func writeFile(d disk, path string, write func(io.Writer) error) (diskFile, error) {
+func writeFile(d disk, path string, write func(io.Writer) error) (fs.FileInfo, error) {
 	temp := path + tempSuffix
-	f, err := d.Create(temp)
-	if err != nil {
-		return nil, fmt.Errorf("create %s: %w%s", temp, err, advice(err))
-	}
-	err = write(f)
+	info, err := writeTemp(d, temp, write)
 	if err == nil {
-		err = f.Sync()
-	}
-	if err == nil && !holdOpen {
-		err = f.Close()
-	}
-	if err == nil {
-		err = d.Rename(temp, path)
+		if err = d.Rename(temp, path); err != nil {
+			err = errors.Join(err, d.Remove(temp))
+		}
 	}
 	if err != nil {
-		if holdOpen {
-			err = errors.Join(err, f.Close())
-		} else {
-			_ = f.Close() // it may be closed already
-		}
-		if rerr := d.Remove(temp); rerr != nil {
-			err = errors.Join(err, rerr)
-		}
 		return nil, fmt.Errorf("write %s (the state before is intact): %w%s", path, err, advice(err))
 	}
 	if err := d.SyncDir(filepath.Dir(path)); err != nil {
-		return f, &unsureError{fmt.Errorf("fsync %s: %w%s", filepath.Dir(path), err, advice(err))}
+		return info, &unsureError{fmt.Errorf("fsync %s: %w%s", filepath.Dir(path), err, advice(err))}
 	}
-	return f, nil
+	return info, nil
+}
+
+// writeTemp writes a new file so that its content survives a crash, or leaves
+// none.
+func writeTemp(d disk, path string, write func(io.Writer) error) (info fs.FileInfo, err error) {
+	f, err := d.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err = write(f); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		info, err = f.Stat()
+	}
+	if cerr := f.Close(); err == nil { // a close after a failure has nothing to add
+		err = cerr
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Remove(path))
+	}
+	return info, nil
 }
 
 // advice says what to do about an error of a write, where that is plain.

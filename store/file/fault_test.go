@@ -114,6 +114,14 @@ func (f *faultFile) Sync() error {
 	return f.diskFile.Sync()
 }
 
+func (f *faultFile) Close() error {
+	err := f.diskFile.Close()
+	if err := f.d.step("close"); err != nil {
+		return err
+	}
+	return err
+}
+
 // openFaulty opens a store with one record on a disk that can fail.
 func openFaulty(t *testing.T) (*Store, *faultDisk, lifecycle.Container) {
 	t.Helper()
@@ -161,13 +169,13 @@ func TestStepsOfAWrite(t *testing.T) {
 	if _, err := s.Put(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := d.took(), []string{"create", "write", "sync", "rename", "sync dir"}; !slices.Equal(got, want) {
+	if got, want := d.took(), []string{"create", "write", "sync", "close", "rename", "sync dir"}; !slices.Equal(got, want) {
 		t.Errorf("a write took the steps %q, want %q", got, want)
 	}
 }
 
 func TestFailingStepLeavesTheOldState(t *testing.T) {
-	for _, step := range []string{"create", "write", "sync", "rename"} {
+	for _, step := range []string{"create", "write", "sync", "close", "rename"} {
 		t.Run(step, func(t *testing.T) {
 			s, d, c := openFaulty(t)
 			d.fail(step, errInjected)
@@ -215,7 +223,7 @@ func TestFailingDirectorySync(t *testing.T) {
 
 // A process that ends at a step, before it can tidy up, leaves the old state.
 func TestDyingAtAStep(t *testing.T) {
-	for _, step := range []string{"create", "write", "sync", "rename"} {
+	for _, step := range []string{"create", "write", "sync", "close", "rename"} {
 		t.Run(step, func(t *testing.T) {
 			s, d, c := openFaulty(t)
 			d.dead = true
