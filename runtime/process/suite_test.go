@@ -1,0 +1,47 @@
+//go:build linux || darwin
+
+package process
+
+import (
+	"os"
+	"testing"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/runtime/runtimetest"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	runtimetest.Program()
+	goleak.VerifyTestMain(m)
+}
+
+// spec is a container that runs the test program.
+func spec(args ...string) bunfile.Spec {
+	return runtimetest.Spec("suite", command0(args...)...)
+}
+
+func command0(args ...string) []string {
+	return runtimetest.ProgramCommand(os.Args[0], args...)
+}
+
+func open(t *testing.T, dir string, opts ...Option) *Runtime {
+	t.Helper()
+	r, err := New(dir, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestConformance(t *testing.T) {
+	runtimetest.Run(t, func(t *testing.T) runtimetest.Harness {
+		dir := t.TempDir()
+		return runtimetest.Harness{
+			Runtime: open(t, dir),
+			Reopen:  func(t *testing.T) runtimetest.Runtime { return open(t, dir) },
+			Spec:    spec,
+			Command: command0,
+		}
+	})
+}

@@ -1,0 +1,116 @@
+package runtimetest
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/runtime"
+)
+
+func (s *suite) testAdoptOwn() {
+	id := s.create("sleep")
+	for _, want := range []lifecycle.State{lifecycle.Created, lifecycle.Running, lifecycle.Stopped} {
+		switch want {
+		case lifecycle.Running:
+			s.start(id)
+		case lifecycle.Stopped:
+			s.stop(id, grace)
+		}
+		before := s.status(id)
+		st, err := s.Runtime.Adopt(s.ctx, id)
+		if err != nil {
+			s.Fatal(err)
+		}
+		if st.State != want || st.PID != before.PID || !st.StartedAt.Equal(before.StartedAt) {
+			s.Fatalf("Adopt of an own container returned %+v, was %+v", st, before)
+		}
+	}
+}
+
+func (s *suite) testAdoptRunning() {
+	id := s.createSpec(WithPort(s.Spec("serve"), ServePort))
+	st := s.start(id)
+	s.reopen()
+	if all, err := s.Runtime.List(s.ctx); err != nil || len(all) != 1 || all[0].State != lifecycle.Running {
+		s.Fatalf("List before Adopt = %+v, %v", all, err)
+	}
+	for range 2 {
+		now, err := s.Runtime.Adopt(s.ctx, id)
+		if err != nil {
+			s.Fatal(err)
+		}
+		if now.State != lifecycle.Running || now.PID != st.PID || !slices.Equal(now.Addresses, st.Addresses) || !now.StartedAt.Equal(st.StartedAt) {
+			s.Fatalf("Adopt returned %+v, want %+v", now, st)
+		}
+	}
+	s.get(st.Addresses[0].HostPort)
+	_, err := s.Runtime.Start(s.ctx, id)
+	s.wantError("Start of an adopted container", err, runtime.ErrRunning)
+	s.wantError("Remove of an adopted container", s.Runtime.Remove(s.ctx, id), runtime.ErrRunning)
+	s.stop(id, grace)
+	s.wantStopped(s.status(id), 143, lifecycle.UnknownExitCode)
+	st = s.start(id)
+	s.get(st.Addresses[0].HostPort)
+	s.stop(id, grace)
+	s.wantStopped(s.status(id), 143)
+}
+
+// testAdoptEnded: a container that ended by itself is seen to have ended, by
+// waiting and by adopting, whoever had begun it.
+func (s *suite) testAdoptEnded() {
+	before := s.run("exit", "9")
+	s.wait(before)
+	running := s.settled("graceful", "8")
+	s.reopen()
+	st, err := s.Runtime.Adopt(s.ctx, before)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.wantStopped(st, 9)
+	if _, err := s.Runtime.Adopt(s.ctx, running); err != nil {
+		s.Fatal(err)
+	}
+	waited := make(chan runtime.Status, 1)
+	go func() {
+		st, _ := s.Runtime.Wait(s.ctx, running)
+		waited <- st
+	}()
+	s.stop(running, grace)
+	s.wantStopped(<-waited, 8, lifecycle.UnknownExitCode)
+}
+
+func (s *suite) testClose() {
+	id := s.run("sleep")
+	failed := make(chan error, 1)
+	go func() {
+		_, err := s.Runtime.Wait(s.ctx, id)
+		failed <- err
+	}()
+	// Whether Wait is under way by now or comes after it, Close ends it.
+	for range 2 {
+		if err := s.Runtime.Close(); err != nil {
+			s.Fatal(err)
+		}
+	}
+	s.closed = true
+	if err := <-failed; err == nil || s.ctx.Err() != nil {
+		s.Fatalf("Wait returned %v after Close", err)
+	}
+	if _, err := s.Runtime.Status(s.ctx, id); err == nil {
+		s.Fatal("Status works after Close")
+	}
+	if s.Reopen == nil {
+		return
+	}
+	s.Runtime, s.closed = s.Reopen(s.T), false
+	if st := s.status(id); st.State != lifecycle.Running {
+		s.Fatalf("the container ended with Close: %+v", st)
+	}
+	// Not adopted: waiting works all the same.
+	ctx, cancel := context.WithTimeout(s.ctx, 20*time.Millisecond)
+	defer cancel()
+	_, err := s.Runtime.Wait(ctx, id)
+	s.wantError("Wait without Adopt", err, context.DeadlineExceeded)
+}
