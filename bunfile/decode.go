@@ -81,7 +81,9 @@ func (d *decoder) want(n *node, path string, k kind, words string) bool {
 	case n.kind == nullKind && n.text == brokenAlias:
 		d.broken[path] = true
 	case n.kind == nullKind && path != "":
-		d.fail(n, path, "the key has no value: want "+words, "give it a value, or delete it")
+		d.fail(n, path, "there is no value here: want "+words, "give it a value, or delete it")
+	case path == "":
+		d.fail(n, path, fmt.Sprintf(`want keys with values, such as version: "1.0", got %s`, got(n)), "")
 	default:
 		d.fail(n, path, fmt.Sprintf("want %s, got %s", words, got(n)), shapeHint(path, n))
 	}
@@ -153,6 +155,20 @@ func (d *decoder) scalar(n *node, path, words string) (string, bool) {
 	return n.text, true
 }
 
+// entry reads a string of a list or a mapping, which may be empty, but not
+// absent.
+func (d *decoder) entry(n *node, path string) (string, bool) {
+	if n.kind == nullKind && n.text != brokenAlias {
+		hint := `write "" for an empty one`
+		if !n.implicit {
+			hint = "in quotes, " + quote(n.text) + " is text"
+		}
+		d.fail(n, path, "there is no value here: want a string", hint)
+		return "", false
+	}
+	return d.scalar(n, path, "a string")
+}
+
 // text reads a string. Without quotes, too, it is taken as it is written:
 // 1.10 is "1.10" and yes is "yes". An empty one is refused, because a Spec
 // cannot tell it from an absent one.
@@ -173,9 +189,20 @@ func textList(to *[]string) readFunc {
 			return
 		}
 		for i, item := range n.items {
-			value, _ := d.scalar(item, indexPath(path, i), "a string")
+			value, _ := d.entry(item, indexPath(path, i))
 			*to = append(*to, value)
 		}
+	}
+}
+
+// fullTextList is textList for a list that is not to be empty.
+func fullTextList(to *[]string) readFunc {
+	return func(d *decoder, n *node, path string) {
+		if n.kind == listKind && len(n.items) == 0 {
+			d.fail(n, path, "the list is empty", "give it an entry, or delete the key")
+			return
+		}
+		textList(to)(d, n, path)
 	}
 }
 
@@ -186,7 +213,7 @@ func textMap(to *map[string]string) readFunc {
 		}
 		*to = make(map[string]string, len(n.pairs))
 		for _, p := range n.pairs {
-			if value, ok := d.scalar(p.value, keyPath(path, p.key.text), "a string"); ok {
+			if value, ok := d.entry(p.value, keyPath(path, p.key.text)); ok {
 				(*to)[p.key.text] = value
 			}
 		}
@@ -207,7 +234,7 @@ func environment(to *[]string) readFunc {
 		d.places[path] = place{n.pos, path}
 		for _, p := range n.pairs {
 			shown, at := keyPath(path, p.key.text), indexPath(path, len(*to))
-			value, ok := d.scalar(p.value, shown, "a string")
+			value, ok := d.entry(p.value, shown)
 			if !ok {
 				d.broken[at] = true
 			} else if strings.Contains(p.key.text, "=") {

@@ -118,9 +118,8 @@ func snippet(line string, column int) (text string, caret int) {
 	if end < len(runes) {
 		text += "…"
 	}
-	// An empty line has nothing to show, but the caret needs a line to point at.
-	if text == "" {
-		text = " "
+	if strings.TrimSpace(text) == "" {
+		return "", 0 // nothing to show
 	}
 	return text, caret
 }

@@ -72,7 +72,7 @@ func healthFields(h *Healthcheck) []field {
 	return []field{
 		{"path", text(&h.Path)},
 		{"tcp", number(&h.TCP, containerPorts)},
-		{"command", textList(&h.Command)},
+		{"command", fullTextList(&h.Command)},
 		{"interval", duration(&h.Interval, minProbe)},
 		{"timeout", duration(&h.Timeout, minProbe)},
 		{"retries", number(&h.Retries, retryCounts)},

@@ -197,8 +197,13 @@ func scalarYAML(s string) string {
 func quoteYAML(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
+	var before rune
 	for _, r := range s {
+		last := before
+		before = r
 		switch {
+		case r == '<' && last == '<':
+			b.WriteString(`\x3c`) // see maxLessThan
 		case r == '"' || r == '\\':
 			b.WriteByte('\\')
 			b.WriteRune(r)

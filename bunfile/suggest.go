@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// nearest returns the candidate that text was probably meant to be, or "".
+// nearest returns the candidate that text was probably meant to be, or "" if
+// there is none, or more than one.
 func nearest(text string, candidates []string) string {
 	const longest = 40 // the distance takes quadratic time; nobody misspells more
 	if len(text) > longest {
@@ -19,6 +20,8 @@ func nearest(text string, candidates []string) string {
 		// A third of the letters may be wrong: "up" is not a near "no".
 		if d := editDistance(strings.ToLower(text), c); d < distance && 3*d <= max(len(c), 3) {
 			best, distance = c, d
+		} else if d == distance {
+			best = ""
 		}
 	}
 	return best

@@ -36,7 +36,7 @@ const (
 func (k kind) String() string {
 	switch k {
 	case nullKind:
-		return "nothing"
+		return "null"
 	case listKind:
 		return "a list"
 	case mappingKind:
@@ -51,9 +51,11 @@ type node struct {
 	kind  kind
 	pos   position
 	text  string // of a scalar, and of a null as it was written
-	plain bool   // a scalar without quotes, on one line
-	items []*node
-	pairs []pair
+	plain bool   // a scalar without quotes
+	// implicit is true for a null that is not written at all.
+	implicit bool
+	items    []*node
+	pairs    []pair
 }
 
 type pair struct{ key, value *node }
@@ -101,6 +103,12 @@ func syntaxProblem(src *source, err error) problem {
 		}
 	}
 	p.message, p.hint = explainSyntax(p.message)
+	if p.message == secondColon && p.pos.line >= 1 && p.pos.line <= len(src.lines) {
+		// The parser took the next line for a part of this one's value.
+		if line := []rune(src.lines[p.pos.line-1]); strings.Count(string(line[min(p.pos.column, len(line)):]), ": ") == 0 {
+			p.message, p.hint = "the next line is indented like a part of this value", "let keys of one mapping start in the same column"
+		}
+	}
 	// The scanner's place for a tab is that of the line it saw last.
 	if strings.HasPrefix(p.message, "a tab") {
 		for i, line := range src.lines {
@@ -113,6 +121,10 @@ func syntaxProblem(src *source, err error) problem {
 	return p
 }
 
+const secondColon = `a second ": " in one line`
+
+// explainSyntax says in the words of a .bun file what the parser says in those
+// of YAML, where its message is not plain.
 func explainSyntax(message string) (text, hint string) {
 	switch {
 	case strings.Contains(message, "'\t'"), strings.Contains(message, "a tab character"):
@@ -126,7 +138,7 @@ func explainSyntax(message string) (text, hint string) {
 	case strings.Contains(message, "is a reserved character"):
 		return message, "put the value in quotes"
 	case strings.Contains(message, "mapping value is not allowed in this context"):
-		return `a second ": " in one line`, "put the value in quotes, or the key in a line of its own"
+		return secondColon, "put the value in quotes, or the key in a line of its own"
 	case strings.Contains(message, "value is not allowed in this context"), strings.Contains(message, "non-map value"):
 		return "this does not fit here", `check the indentation, and that every key ends in ":"`
 	case strings.Contains(message, "unexpected key name"):
@@ -276,7 +288,8 @@ func (b *builder) node(n ast.Node) *node {
 		}
 		return out
 	case *ast.NullNode:
-		return &node{kind: nullKind, pos: tokenPosition(n.GetToken()), text: strings.TrimSpace(n.GetToken().Value)}
+		tk := n.GetToken()
+		return &node{kind: nullKind, pos: tokenPosition(tk), text: tk.Value, implicit: tk.Type == token.ImplicitNullType}
 	case *ast.LiteralNode:
 		return &node{pos: tokenPosition(n.Start), text: n.Value.Value}
 	}
@@ -348,7 +361,7 @@ func (b *builder) pairs(out *node, values []*ast.MappingValueNode) {
 		key := b.node(v.Key)
 		value := b.node(v.Value)
 		if key.kind != scalarKind {
-			b.report(key.pos, fmt.Sprintf("%s cannot be a key", key.kind), "")
+			b.report(key.pos, fmt.Sprintf("%s cannot be a key", key.kind), "put it in quotes, if it is meant as text")
 			continue
 		}
 		if first, twice := own[key.text]; twice {

@@ -12,7 +12,7 @@ import (
 
 // A number is written as people write numbers: other YAML notations (010, 0x1f,
 // 1_000, 8e1) mean different things to different readers.
-var numberText = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+var numberText = regexp.MustCompile(`^(0|-?[1-9][0-9]*)$`)
 
 // parseNumber reads a whole number. The error completes "want …".
 func parseNumber(text string) (int64, error) {
@@ -47,7 +47,7 @@ func parseDuration(text string) (Duration, error) {
 		return Duration(n) * Duration(time.Second), nil
 	}
 	d, err := time.ParseDuration(text)
-	if err != nil {
+	if err != nil || d == 0 && text[0] == '-' {
 		return 0, fmt.Errorf("want a time such as 500ms, 10s or 1m30s, or a whole number of seconds, got %s", quote(text))
 	}
 	return Duration(d), nil
