@@ -72,6 +72,13 @@ func decode(data []byte) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	for i, c := range doc.Containers {
+		// Somebody may have edited the file: an empty list, a time of another
+		// zone and the like are to be what they will be when read next time.
+		if doc.Containers[i], err = store.Canonical(c); err != nil {
+			return nil, corrupt(fmt.Errorf("container %d: %w", i+1, err))
+		}
+	}
 	table, err := store.RestoreTable(doc.Revision, doc.Containers)
 	if err != nil {
 		return nil, corrupt(err)
