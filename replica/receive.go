@@ -139,13 +139,9 @@ func (r *receiver) round(ctx context.Context) (done bool, err error) {
 	if err := r.ask(p.wanted); err != nil {
 		return false, err
 	}
-	complete := true
-	for _, i := range p.wanted {
-		ok, err := r.file(ctx, r.m.entries[i])
-		if err != nil {
-			return false, fmt.Errorf("receiving %s: %w", r.m.entries[i].path, err)
-		}
-		complete = complete && ok
+	complete, err := r.files(ctx, p.wanted)
+	if err != nil {
+		return false, err
 	}
 	missing, err := r.copy.copyAll(ctx, p.again)
 	if err != nil {
@@ -214,6 +210,25 @@ func (r *receiver) ask(wanted []uint32) error {
 	return r.wire.flush()
 }
 
+// files receives the wanted files. Those that came before an error stay. It is
+// false where some changed at the sender meanwhile.
+func (r *receiver) files(ctx context.Context, wanted []uint32) (complete bool, err error) {
+	defer func() {
+		if settled := r.copy.settleArrived(); err == nil {
+			err = settled
+		}
+	}()
+	complete = true
+	for _, i := range wanted {
+		ok, err := r.file(ctx, r.m.entries[i])
+		if err != nil {
+			return false, fmt.Errorf("receiving %s: %w", r.m.entries[i].path, err)
+		}
+		complete = complete && ok
+	}
+	return complete, nil
+}
+
 // file receives one file. It is false where the sender says that the file
 // changed; what came of it is then forgotten.
 func (r *receiver) file(ctx context.Context, e entry) (ok bool, err error) {
@@ -221,7 +236,11 @@ func (r *receiver) file(ctx context.Context, e entry) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer t.discard()
+	defer func() {
+		if !ok {
+			t.discard()
+		}
+	}()
 	for left := e.size; ; {
 		if err := ctx.Err(); err != nil {
 			return false, err
@@ -236,7 +255,8 @@ func (r *receiver) file(ctx context.Context, e entry) (ok bool, err error) {
 			if left != 0 {
 				return false, fmt.Errorf("%w: %d bytes are missing", ErrVerify, left)
 			}
-			return true, t.commit()
+			err := t.accept()
+			return err == nil, err
 		case kind != frameData || len(payload) == 0:
 			return false, unexpected(kind, len(payload))
 		case int64(len(payload)) > left:

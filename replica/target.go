@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -31,6 +32,8 @@ type target struct {
 	staged map[string]string
 	// temporary are all files under way.
 	temporary map[string]bool
+	// arrived are verified files that wait to be made durable together.
+	arrived []*incoming
 	// dirty are directories in which names changed since they were synced.
 	dirty map[string]bool
 }
@@ -117,6 +120,14 @@ func (t *target) copyAll(ctx context.Context, entries []entry) (failed []entry, 
 			return nil, fmt.Errorf("copying %s to %s: %w", from, e.path, err)
 		}
 		copies = append(copies, c)
+		if len(copies)%batch == 0 {
+			if err := syncAll(copies[len(copies)-batch:]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := syncAll(copies[len(copies)/batch*batch:]); err != nil {
+		return nil, err
 	}
 	for _, c := range copies {
 		if err := c.place(); err != nil {
@@ -124,6 +135,50 @@ func (t *target) copyAll(ctx context.Context, entries []entry) (failed []entry, 
 		}
 	}
 	return failed, nil
+}
+
+// batch is how many files are made durable together: waiting for the disk one
+// by one would take most of the time for small files.
+const batch = 64
+
+// syncers is how many files of a batch are synced at the same time, which file
+// systems turn into few writes of their journals.
+const syncers = 16
+
+// syncAll makes files durable, and closes them.
+func syncAll(files []*incoming) error {
+	errs := make([]error, len(files))
+	var wg sync.WaitGroup
+	for first := range min(syncers, len(files)) {
+		wg.Go(func() {
+			for i := first; i < len(files); i += syncers {
+				errs[i] = files[i].sync()
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// settleArrived makes the files durable that arrived, and then moves them into
+// place.
+func (t *target) settleArrived() error {
+	files := t.arrived
+	t.arrived = nil
+	defer func() {
+		for _, c := range files {
+			c.discard()
+		}
+	}()
+	if err := syncAll(files); err != nil {
+		return err
+	}
+	for _, c := range files {
+		if err := c.place(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // copyOne makes a copy for e, ready to be placed.
@@ -263,29 +318,32 @@ func (c *incoming) Write(p []byte) (int, error) {
 	return c.file.Write(p)
 }
 
-// commit verifies the file and brings it into place.
-func (c *incoming) commit() error {
+// accept verifies the file, and has it brought into place with the next batch.
+func (c *incoming) accept() error {
 	if got := digest(c.hash.Sum(nil)); got != c.entry.digest {
 		return fmt.Errorf("%w: content with the digest %x arrived, %x was announced", ErrVerify, got, c.entry.digest)
 	}
 	if err := c.seal(); err != nil {
 		return err
 	}
-	return c.place()
+	c.target.arrived = append(c.target.arrived, c)
+	if len(c.target.arrived) < batch {
+		return nil
+	}
+	return c.target.settleArrived()
 }
 
-// seal gives the file its mode and time, and makes it durable.
+// seal gives the file its mode and time.
 func (c *incoming) seal() error {
 	if err := c.file.Chmod(fileMode(c.entry.mode)); err != nil {
 		return err
 	}
-	if err := c.target.root.Chtimes(c.name, time.Time{}, time.Unix(0, c.entry.mtime)); err != nil {
-		return err
-	}
-	if err := c.file.Sync(); err != nil {
-		return err
-	}
-	err := c.file.Close()
+	return c.target.root.Chtimes(c.name, time.Time{}, time.Unix(0, c.entry.mtime))
+}
+
+// sync makes the file durable, and closes it.
+func (c *incoming) sync() error {
+	err := errors.Join(c.file.Sync(), c.file.Close())
 	c.file = nil
 	return err
 }
