@@ -20,6 +20,7 @@ func parseEnvFile(name string, data []byte) ([]string, Errors) {
 	src, err := newSource(name, data)
 	if err != nil {
 		err.Snippet = "" // it may show a secret
+		err.Hint = "an env_file has one KEY=value per line, in UTF-8"
 		return nil, Errors{err}
 	}
 	p := envParser{src: src, first: map[string]int{}}

@@ -418,7 +418,7 @@ func (b *builder) checkEscapes(pos position) {
 			return
 		case '\\':
 			length, problem := escape(line[i:])
-			if problem != "" {
+			if problem != "" && len(b.problems) < maxErrors { // to find a column costs a walk over the line
 				b.report(position{number, 1 + utf8.RuneCountInString(line[:i])}, problem, "write the character itself")
 			}
 			i += length - 1
