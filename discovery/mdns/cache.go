@@ -54,6 +54,10 @@ type view struct {
 	target        string
 	port          uint16
 	svc           discovery.Service
+	// askAt is when to ask for what is missing, zero if nothing was seen to be
+	// missing; tries is how often that was done.
+	askAt time.Time
+	tries int
 }
 
 // host has addresses, for as long as an instance points at it.
@@ -125,6 +129,8 @@ func (c *cache) apply(r record, a arrival) verdict {
 		return full
 	}
 	c.changed[short] = struct{}{}
+	// If parts are missing after this packet, they are asked for.
+	c.next = earliest(c.next, a.now.Add(resolveDelay))
 	switch r.typ {
 	case dnsmessage.TypePTR:
 		c.renew(&v.ptr, r, a)
@@ -313,12 +319,26 @@ func (c *cache) resolve(i *instance, now time.Time) (discovery.Service, bool) {
 	return svc, len(addrs) > 0
 }
 
+// missing returns the questions for what an instance lacks on a link.
+func (c *cache) missing(i *instance, link int, v *view, now time.Time) []question {
+	if !v.srv.alive(now) || !v.txt.alive(now) {
+		return []question{{i.name, typeANY}}
+	}
+	for _, l := range c.hosts[v.target].links[link] {
+		if l.alive(now) {
+			return nil
+		}
+	}
+	return []question{{v.target, typeANY}}
+}
+
 // known returns the PTR records of a link that need not be told again, with
-// what is left of their TTL: RFC 6762 section 7.1.
+// what is left of their TTL: RFC 6762 section 7.1. Those whose instances are not
+// complete are worth telling, since the rest comes along.
 func (c *cache) known(link int, now time.Time) []record {
 	var list []record
 	for _, i := range c.instances {
-		if v := i.links[link]; v != nil && v.ptr.fresh(now) {
+		if v := i.links[link]; v != nil && v.ptr.fresh(now) && len(c.missing(i, link, v, now)) == 0 {
 			list = append(list, record{
 				name: serviceName, typ: dnsmessage.TypePTR, target: i.name, ttl: seconds(v.ptr.expires.Sub(now)),
 			})

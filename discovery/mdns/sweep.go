@@ -78,7 +78,45 @@ func (c *cache) sweepView(i *instance, link int, v *view, now time.Time, refresh
 	if !alive {
 		delete(i.links, link)
 		c.point(i, v, "")
+		return
 	}
+	if refresh {
+		c.resolveView(i, link, v, now, ask)
+	}
+}
+
+const (
+	// resolveDelay is how long the parts of an instance may take to come by
+	// themselves, as additional records and in further packets.
+	resolveDelay = 100 * time.Millisecond
+	// resolveTries is how often they are asked for: after one second, two, four.
+	resolveTries = 4
+	// resolveAtOnce bounds the questions of one moment, for the case that
+	// somebody announces many instances that do not exist.
+	resolveAtOnce = 64
+)
+
+// resolveView asks for what an instance lacks on a link.
+func (c *cache) resolveView(i *instance, link int, v *view, now time.Time, ask asks) {
+	missing := c.missing(i, link, v, now)
+	switch {
+	case !v.ptr.alive(now) || v.ptr.leaving() || len(missing) == 0:
+		v.askAt, v.tries = time.Time{}, 0
+		return
+	case v.tries >= resolveTries:
+		return
+	case v.askAt.IsZero():
+		v.askAt = now.Add(resolveDelay)
+	case !now.Before(v.askAt) && len(ask[link]) >= resolveAtOnce:
+		v.askAt = now.Add(time.Second)
+	case !now.Before(v.askAt):
+		for _, q := range missing {
+			ask.add(link, q)
+		}
+		v.askAt = now.Add(time.Second << v.tries)
+		v.tries++
+	}
+	c.next = earliest(c.next, v.askAt)
 }
 
 // forget removes an instance without views.
