@@ -161,17 +161,14 @@ func (r *reader) seekIn(all []uint64) error {
 	case r.opts.Tail == 0:
 		return r.cursor.open(all[0], 0)
 	}
-	for i := len(all) - 1; i >= 0; i-- {
-		n, err := r.count(all[i], last, info.Size())
-		if err != nil {
-			return err
-		}
-		if n >= r.opts.Tail || i == 0 {
-			r.skip = max(0, n-r.opts.Tail)
-			return r.cursor.open(all[i], 0)
-		}
+	// All is counted, not only the last segment, as a line may have begun in any
+	// of those before.
+	n, err := r.count(all[0], last, info.Size())
+	if err != nil {
+		return err
 	}
-	return nil
+	r.skip = max(0, n-r.opts.Tail)
+	return r.cursor.open(all[0], 0)
 }
 
 // seekEnd goes to the first line that begins at or after off.

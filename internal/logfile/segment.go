@@ -95,15 +95,34 @@ func (c *cursor) next() ([]byte, bool, error) {
 			return nil, false, nil
 		}
 		// A later segment exists, so this one is final: read what was written
-		// between the look at it and the look at the directory. Where it is
-		// already gone and was never open there is nothing to read.
+		// between the look at it and the look at the directory.
 		if line, ok, err := c.line(); ok || err != nil {
 			return line, ok, err
 		}
-		if err := c.open(all[i], 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, false, fmt.Errorf("open log segment: %w", err)
+		if err := c.advance(all[i]); err != nil {
+			return nil, false, err
 		}
 	}
+}
+
+// advance opens the next segment that is there, at most the one with number
+// to. A listing of a directory may lack what was made while it was read, even
+// if it has something made later, so the numbers between are tried.
+func (c *cursor) advance(to uint64) error {
+	from := c.seq + 1
+	if c.f == nil {
+		from = to
+	}
+	for seq := from; seq <= to; seq++ {
+		err := c.open(seq, 0)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("open log segment: %w", err)
+		}
+	}
+	return nil
 }
 
 // line returns the next complete line of the open segment.

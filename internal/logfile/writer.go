@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"sync"
@@ -53,8 +54,8 @@ type Writer struct {
 }
 
 // OpenWriter opens the log in dir, which it creates if needed, to go on after
-// what is there. A record that a writer did not complete before it died is cut
-// off.
+// what is there: a finished log, or none. A record that a writer did not
+// complete before it died is cut off.
 func OpenWriter(dir string, limit Limit) (*Writer, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create log directory: %w", err)
@@ -67,51 +68,69 @@ func OpenWriter(dir string, limit Limit) (*Writer, error) {
 	if len(all) > 0 {
 		w.seq = all[len(all)-1]
 	}
-	if err := w.recover(all); err != nil {
-		return nil, err
-	}
 	if w.f, err = openSegment(dir, w.seq); err != nil {
 		return nil, err
 	}
-	if err := w.f.Truncate(w.size); err != nil {
+	if w.size, err = lastLineEnd(w.f); err == nil {
+		err = w.f.Truncate(w.size)
+	}
+	if err != nil {
 		w.f.Close()
 		return nil, fmt.Errorf("cut off an unfinished log record: %w", err)
 	}
 	return w, nil
 }
 
+// ResumeWriter is OpenWriter for a log that its last writer did not Finish: it
+// reads all of it to find the lines that are not complete.
+func ResumeWriter(dir string, limit Limit) (*Writer, error) {
+	w, err := OpenWriter(dir, limit)
+	if err != nil {
+		return nil, err
+	}
+	c := &cursor{dir: dir}
+	defer c.close()
+	for {
+		line, ok, err := c.next()
+		if err != nil {
+			w.Close()
+			return nil, err
+		}
+		if !ok {
+			return w, nil
+		}
+		if r, err := parseRecord(line); err == nil {
+			w.note(r.stream, r.partial)
+		}
+	}
+}
+
 func openSegment(dir string, seq uint64) (*os.File, error) {
-	f, err := os.OpenFile(segmentPath(dir, seq), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(segmentPath(dir, seq), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open log segment: %w", err)
 	}
 	return f, nil
 }
 
-// recover finds the end of the last complete record and the lines that were
-// not completed. Two segments are looked at, because a rotation may have just
-// begun an empty one.
-func (w *Writer) recover(all []uint64) error {
-	c := &cursor{dir: w.dir}
-	defer c.close()
-	for _, seq := range all[max(0, len(all)-2):] {
-		if err := c.open(seq, 0); err != nil {
-			return fmt.Errorf("open log segment: %w", err)
-		}
-		for w.size = 0; ; _, w.size = c.position() {
-			line, ok, err := c.line()
-			if err != nil {
-				return err
-			}
-			if !ok {
-				break
-			}
-			if r, err := parseRecord(line); err == nil {
-				w.note(r.stream, r.partial)
-			}
-		}
+// lastLineEnd returns the offset after the last line feed of a file.
+func lastLineEnd(f *os.File) (int64, error) {
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, err
 	}
-	return nil
+	buf := make([]byte, maxRecord)
+	for end > 0 {
+		n := min(end, int64(len(buf)))
+		if _, err := f.ReadAt(buf[:n], end-n); err != nil {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(buf[:n], '\n'); i >= 0 {
+			return end - n + int64(i) + 1, nil
+		}
+		end -= n
+	}
+	return 0, nil
 }
 
 // note keeps account of the streams with an unfinished line.

@@ -72,7 +72,7 @@ func (n *run) takeOver() error {
 		return err
 	}
 	var err error
-	if n.log, err = logfile.OpenWriter(r.path(n.id, "log"), r.logLimit()); err != nil {
+	if n.log, err = logfile.ResumeWriter(r.path(n.id, "log"), r.logLimit()); err != nil {
 		s.closeOwn()
 		return err
 	}
@@ -97,7 +97,7 @@ func (r *Runtime) bury(ctx context.Context, id string, c record) (runtime.Status
 		return runtime.Status{}, err
 	}
 	var err error
-	if n.log, err = logfile.OpenWriter(r.path(id, "log"), r.logLimit()); err != nil {
+	if n.log, err = logfile.ResumeWriter(r.path(id, "log"), r.logLimit()); err != nil {
 		s.closeOwn()
 		return runtime.Status{}, err
 	}

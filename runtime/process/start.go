@@ -48,14 +48,15 @@ func (r *Runtime) start(ctx context.Context, id string) (runtime.Status, error) 
 	}
 	// What a run that nobody saw the end of left behind would hold its ports
 	// and write into its volumes.
-	if err := killAll(ctx, id, before.Process, nil); err != nil {
-		return runtime.Status{}, err
-	}
 	if before.Process != nil {
-		before = before.ended(*st.Exit)
-		if err := r.save(id, before); err != nil {
+		if _, err := r.bury(ctx, id, before); err != nil {
 			return runtime.Status{}, err
 		}
+		if before, err = r.load(id); err != nil {
+			return runtime.Status{}, err
+		}
+	} else if err := killAll(ctx, id, nil, nil); err != nil {
+		return runtime.Status{}, err
 	}
 	n, err := r.launch(ctx, cfg, before)
 	if err != nil {

@@ -174,12 +174,15 @@ func count(limit string) error {
 // ServePort is where "serve" listens without PORT in its environment.
 const ServePort = 8080
 
-// Spec returns a specification for a command, with defaults.
+// Spec returns a specification for a command.
 func Spec(name string, command ...string) bunfile.Spec {
 	return bunfile.Spec{
 		Version: bunfile.Version,
 		Name:    name,
 		Image:   bunfile.Image{Command: command},
+		// A program built with the race detector sleeps for a second before it
+		// exits, unless told otherwise.
+		Environment: []string{"GORACE=atexit_sleep_ms=0"},
 	}
 }
 
