@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -70,6 +71,7 @@ func abortConn(c net.Conn) {
 	raw := c
 	switch w := c.(type) {
 	case *clientConn:
+		w.linger.Store(false)
 		raw = w.Conn
 	case *upstreamConn:
 		raw = w.Conn
@@ -97,7 +99,9 @@ type clientConn struct {
 	set   *connSet
 	stall time.Duration
 	state atomic.Int32
-	quiet atomic.Int64 // when it was accepted or became idle, since the set's epoch
+	// linger: the client may still be sending when this end closes.
+	linger atomic.Bool
+	quiet  atomic.Int64 // when it was accepted or became idle, since the set's epoch
 }
 
 func (s *connSet) addClient(c net.Conn, stall time.Duration) *clientConn {
@@ -141,6 +145,19 @@ func (c *clientConn) Write(p []byte) (int, error) {
 func (c *clientConn) CloseWrite() error {
 	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return cw.CloseWrite()
+	}
+	return c.Conn.Close()
+}
+
+// lingerMax is how long a client may go on sending what nobody reads.
+const lingerMax = time.Second
+
+// Close closes the connection. Where the client is still sending it reads that
+// first, since the kernel answers it with a reset, which would take the response
+// away that the client has not read yet (RFC 9112 section 9.6).
+func (c *clientConn) Close() error {
+	if c.linger.Swap(false) && c.CloseWrite() == nil && c.Conn.SetReadDeadline(time.Now().Add(lingerMax)) == nil {
+		io.Copy(io.Discard, c.Conn) // until its end or the deadline
 	}
 	return c.Conn.Close()
 }

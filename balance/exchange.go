@@ -12,6 +12,8 @@ import (
 // serves the request uses it, but for gotConn's counterpart in http.Transport,
 // which is the same goroutine.
 type exchange struct {
+	front  *frontend
+	client *clientConn // nil under a server that is not this package's
 	writer responseWriter
 	replay *replayBody // nil for a request without a body
 	began  time.Time
@@ -38,10 +40,12 @@ type exchangeKey struct{}
 
 func newExchange(f *frontend, w http.ResponseWriter, r *http.Request) *exchange {
 	ex := &exchange{
-		writer:     responseWriter{ResponseWriter: w, draining: f.door.draining.Load},
+		front:      f,
 		began:      time.Now(),
 		idempotent: idempotent(r.Method),
 	}
+	ex.client, _ = r.Context().Value(clientConnKey{}).(*clientConn)
+	ex.writer = responseWriter{ResponseWriter: w, ex: ex}
 	ex.tried = ex.triedRoom[:0]
 	return ex
 }
@@ -70,6 +74,20 @@ func (ex *exchange) gotConn(info httptrace.GotConnInfo) {
 			c.seal()
 		}
 	}
+}
+
+// lastOnConn reports, when the response begins, whether the client's connection
+// ends with it. It does in a drain. And it does where the response is early: who
+// reads the rest of the request, http.Server or http.Transport, is then a race,
+// which must not decide where the next request begins.
+func (ex *exchange) lastOnConn() bool {
+	if ex.replay != nil && !ex.replay.complete() {
+		if ex.client != nil {
+			ex.client.linger.Store(true)
+		}
+		return true
+	}
+	return ex.front.door.draining.Load()
 }
 
 // conclude makes sure that nothing more of the request goes out on the

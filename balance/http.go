@@ -99,10 +99,8 @@ func (h *httpTraffic) finish(ex *exchange, r *http.Request) {
 		}
 		h.f.pool.release(ex.member, res)
 	}
-	if ex.writer.hijacked {
-		if cc, ok := r.Context().Value(clientConnKey{}).(*clientConn); ok {
-			cc.ended()
-		}
+	if ex.writer.hijacked && ex.client != nil {
+		ex.client.ended()
 	}
 	if !h.f.log.Enabled(r.Context(), slog.LevelDebug) {
 		return
@@ -116,10 +114,11 @@ func (h *httpTraffic) finish(ex *exchange, r *http.Request) {
 		"attempts", ex.attempts, "duration", time.Since(ex.began))
 }
 
-// responseWriter passes a response on, and sees to what a drain asks of it.
+// responseWriter passes a response on, and says at its beginning whether the
+// client's connection is used again.
 type responseWriter struct {
 	http.ResponseWriter
-	draining func() bool
+	ex       *exchange
 	status   int
 	written  int64
 	hijacked bool
@@ -131,7 +130,7 @@ func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 func (w *responseWriter) WriteHeader(status int) {
 	if status >= 200 {
 		w.status = status
-		if w.draining() {
+		if w.ex.lastOnConn() {
 			w.Header().Set("Connection", "close")
 		}
 	}

@@ -67,11 +67,22 @@ func (b *replayBody) settle() {
 }
 
 // end says that the handler is about to return: the client's connection is no
-// longer this body's.
+// longer this body's. http.Server then reads some of what is left, and must not
+// wait long: the connection is closed in any case.
 func (b *replayBody) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.over = true
+	if b.err == nil {
+		b.deadline(time.Now().Add(min(b.stall, lingerMax)))
+	}
+}
+
+// complete reports whether the client's body was read to its end.
+func (b *replayBody) complete() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err == io.EOF
 }
 
 // limit sets the deadline of the next read from the client.
@@ -113,9 +124,11 @@ func (a *attemptBody) Read(p []byte) (int, error) {
 	b := a.b
 	b.limit(time.Now().Add(b.stall))
 	n, err := b.src.Read(p)
-	// What is read in the background from here on is the wait for the client's
-	// next request or its leaving, which has no limit.
-	b.limit(time.Time{})
+	if err == nil || err == io.EOF {
+		// What is read in the background from here on is the wait for the
+		// client's leaving, which has no limit.
+		b.limit(time.Time{})
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.keep(a, p[:n])

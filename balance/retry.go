@@ -42,7 +42,13 @@ func (h *httpTraffic) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.New("balance: internal error: a request without an exchange")
 	}
 	if req.Body != nil {
-		ex.replay = newReplayBody(req, http.NewResponseController(ex.writer.ResponseWriter), h.f.limits.stall)
+		client := http.NewResponseController(ex.writer.ResponseWriter)
+		// A response may begin before the request has ended. Without this
+		// http.Server would first read, and throw away, what is left of it.
+		if err := client.EnableFullDuplex(); err != nil {
+			h.f.log.Debug("no full duplex", "err", err)
+		}
+		ex.replay = newReplayBody(req, client, h.f.limits.stall)
 	}
 	last := &failure{status: http.StatusServiceUnavailable, reason: destinationUnavailable, err: ErrNoBackend}
 	for {
@@ -110,11 +116,8 @@ func (ex *exchange) diagnose(ctx context.Context, err error) *failure {
 	ex.delivered = ex.delivered || sent
 	f := &failure{status: http.StatusBadGateway, reason: connectionTerminated, err: err, delivered: sent, final: received}
 	f.atMember.err = err
-	if ctx.Err() != nil {
-		f.final, f.atMember.err = true, nil
-		return f
-	}
 	if ex.replay != nil {
+		// Before the context, which http.Server cancels on such an error.
 		if cerr := ex.replay.clientErr(); cerr != nil {
 			f.err = fmt.Errorf("reading the request: %w", cerr)
 			f.status, f.reason, f.final, f.atMember.err = http.StatusBadRequest, "", true, nil
@@ -123,6 +126,10 @@ func (ex *exchange) diagnose(ctx context.Context, err error) *failure {
 			}
 			return f
 		}
+	}
+	if ctx.Err() != nil {
+		f.final, f.atMember.err = true, nil
+		return f
 	}
 	var de *dialError
 	switch {
@@ -207,13 +214,13 @@ func (ex *exchange) verdict(last *failure) error {
 
 // fail answers a request that no backend answered.
 func (h *httpTraffic) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		// The client left, or was cut off; nobody reads an answer.
-		panic(http.ErrAbortHandler)
-	}
 	var f *failure
 	if !errors.As(err, &f) {
 		f = &failure{status: http.StatusBadGateway, reason: httpProtocolError, err: err}
+	}
+	if r.Context().Err() != nil && f.status != http.StatusRequestTimeout {
+		// The client left, or was cut off; nobody reads an answer.
+		panic(http.ErrAbortHandler)
 	}
 	h.f.log.Warn("request failed", "method", r.Method, "host", r.Host, "path", r.URL.Path,
 		"status", f.status, "reason", f.reason, "err", f.err)

@@ -173,13 +173,48 @@ func TestEarlyResponse(t *testing.T) {
 		body := io.NopCloser(io.LimitReader(rand.NewChaCha8([32]byte{2}), 4<<20))
 		resp, err := newClient(t).Do(request(t, http.MethodPost, f.url("/"), body))
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%v\n%s", err, f.log)
 		}
 		got, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if err != nil || resp.StatusCode != http.StatusRequestEntityTooLarge || string(got) != "big" {
 			t.Fatalf("got %d %q, %v; want the backend's 413", resp.StatusCode, got, err)
 		}
+	}
+}
+
+// Request and response flow at the same time, as conversations over HTTP/1.1 do.
+func TestFullDuplex(t *testing.T) {
+	f := openHTTP(t)
+	f.set(httpBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		if err := rc.EnableFullDuplex(); err != nil {
+			t.Error(err)
+		}
+		for lines := bufio.NewScanner(r.Body); lines.Scan(); rc.Flush() {
+			fmt.Fprintf(w, "you said %s\n", lines.Text())
+		}
+	}))
+	c := dial(t, f)
+	fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\n")
+	var resp *http.Response
+	var answers *bufio.Reader
+	for i := range 5 {
+		fmt.Fprintf(c, "2\r\n%d\n\r\n", i)
+		if resp == nil {
+			var err error
+			if resp, err = http.ReadResponse(bufio.NewReader(c), nil); err != nil {
+				t.Fatal(err)
+			}
+			answers = bufio.NewReader(resp.Body)
+		}
+		if got, err := answers.ReadString('\n'); err != nil || got != fmt.Sprintf("you said %d\n", i) {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	}
+	fmt.Fprint(c, "0\r\n\r\n")
+	if rest, err := io.ReadAll(answers); err != nil || len(rest) > 0 {
+		t.Errorf("at the end: %q, %v", rest, err)
 	}
 }
 
