@@ -105,7 +105,7 @@ func TestCutAtEveryByteLeavesOldOrNew(t *testing.T) {
 	replicatest.Build(t, dst, before)
 	fresh, old := state(t, src), state(t, dst)
 
-	step := 5
+	step := 23
 	if testing.Short() {
 		step = 50
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -124,9 +123,15 @@ func cutEntry(b []byte) (e entry, rest []byte, err error) {
 	return e, b, nil
 }
 
-// temporary matches the names of files under way, which are never part of a
-// volume.
-var temporary = regexp.MustCompile(`^\.budgie-sync-[0-9a-f]{32}$`)
+// temporaryPrefix begins the names of files under way.
+const temporaryPrefix = ".budgie-sync-"
+
+// isTemporary tells the names of files under way, which are never part of a
+// volume, from all others.
+func isTemporary(name string) bool {
+	random, ok := strings.CutPrefix(name, temporaryPrefix)
+	return ok && len(random) == 32 && strings.Trim(random, "0123456789abcdef") == ""
+}
 
 // checkPath says what is wrong with a path of a volume. The volume itself is
 // not meant.
@@ -145,7 +150,7 @@ func checkPath(path string) error {
 			return fmt.Errorf("path %q is not below the volume", path)
 		case len(name) > maxName:
 			return fmt.Errorf("path %q has a name of more than %d bytes", path, maxName)
-		case temporary.MatchString(name):
+		case isTemporary(name):
 			return fmt.Errorf("path %q has a name that is reserved for files under way", path)
 		}
 	}

@@ -1,6 +1,38 @@
 // Package replica copies the volumes of a service from the node that owns
 // them to the nodes that join it, over a connection that the caller made and
 // trusts.
+//
+// A copy is made once and whole: [Copier.Send] at the owner, [Copier.Receive]
+// at the joiner. Receive asks for the files whose content it has nowhere in
+// its copy, so what was renamed or moved is not sent again; those files are
+// sent whole. It writes each to a temporary file, checks its SHA-256, syncs it
+// and renames it into place. Once everything is there and the sender has seen
+// that its source did not change meanwhile, Receive removes what the source
+// does not have, reads its copy again, and both sides compare the digest of
+// the whole, which each computed from its own files.
+//
+// Carried are directories, empty ones too, files, symbolic links as they are,
+// permission bits, the sticky bit of directories, and modification times of
+// files and directories to the nanosecond. Not carried are owners and groups,
+// set-user-ID and set-group-ID bits (which mean nothing without the owner),
+// extended attributes, hard links (each name gets a file of its own) and holes
+// in files. Sockets, devices and pipes are skipped and reported. An empty
+// source is a source like any other: the copy of it is empty.
+//
+// The receiver works below its directory through [os.Root]: no name and no
+// link leads out of it, whatever the sender says. Every size that the other
+// side names has a limit, see wire.go for them and for the protocol. Volumes
+// of up to 1,048,576 entries can be copied; 100,000 files take about 50 MB of
+// memory on either side. Nothing else should write into the copy: what does is
+// noticed (ErrVerify) or overwritten. Changes of the source are seen by its
+// files' times, and by their content where those are fresh; writes through
+// memory maps may be seen late.
+//
+// After a success the source was, at one moment between the beginning and the
+// end of Send, what the copy is. It does not follow later changes.
+//
+// On Windows, which has no Unix modes, both methods return
+// errors.ErrUnsupported.
 package replica
 
 import "errors"

@@ -97,7 +97,7 @@ func (s *scanner) visit(ctx context.Context, all []found, name string) ([]found,
 		return nil, fmt.Errorf("%w: %w", ErrChanged, err)
 	case err != nil:
 		return nil, err
-	case f.kind != kindDir && temporary.MatchString(path.Base(name)):
+	case f.kind != kindDir && isTemporary(path.Base(name)):
 		s.temporary = append(s.temporary, f)
 		return all, nil
 	}

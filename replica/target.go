@@ -309,7 +309,7 @@ func (t *target) create(e entry) (*incoming, error) {
 func temporaryName() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
-	return ".budgie-sync-" + hex.EncodeToString(b[:])
+	return temporaryPrefix + hex.EncodeToString(b[:])
 }
 
 // Write appends to the file.
