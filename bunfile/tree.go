@@ -3,25 +3,12 @@ package bunfile
 import (
 	"errors"
 	"fmt"
-	"math"
-	"strconv"
 	"strings"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
-)
-
-// Limits on the tokens that the YAML parser is fed: it recurses over the keys
-// of a mapping and the levels of nesting, and copies at each step.
-const (
-	maxDepth          = 16
-	maxDocumentTokens = 10_000
-	maxTokens         = 50_000
-	maxDocuments      = 1_000
 )
 
 type kind int
@@ -147,99 +134,6 @@ func explainSyntax(message string) (text, hint string) {
 		return message, `in double quotes, write \\ for a backslash, or use single quotes`
 	}
 	return message, ""
-}
-
-// checkTokens looks for what the parser must not see: too much of anything,
-// and the parts of YAML that a .bun file has no use for.
-func checkTokens(tokens token.Tokens, trusted bool) *problem {
-	if tk := tokens.InvalidToken(); tk != nil {
-		return nil // the parser refuses it at once, with its message
-	}
-	if len(tokens) > maxTokens {
-		return tooMany(tokens[maxTokens], fmt.Sprintf("more than %d YAML tokens", maxTokens), "split the file")
-	}
-	var nest nesting
-	documents, inDocument := 1, 0
-	for i, tk := range tokens {
-		if tk.Type == token.DocumentHeaderType {
-			nest, inDocument = nesting{}, 0
-			if documents++; documents > maxDocuments {
-				return tooMany(tk, fmt.Sprintf("more than %d documents", maxDocuments), "split the file")
-			}
-		}
-		if inDocument++; inDocument > maxDocumentTokens {
-			return tooMany(tk, fmt.Sprintf("more than %d YAML tokens in one document", maxDocumentTokens), "move long lists into an env_file or a volume")
-		}
-		if nest.add(tokens, i) > maxDepth {
-			return tooMany(tk, fmt.Sprintf("nested more than %d deep", maxDepth), "no key of a .bun file is that deep; check brackets and indentation")
-		}
-		if p := refusedToken(tk, trusted); p != nil {
-			return p
-		}
-	}
-	return nil
-}
-
-func tooMany(tk *token.Token, message, hint string) *problem {
-	return &problem{pos: tokenPosition(tk), message: message, hint: hint, cause: ErrTooLarge}
-}
-
-func refusedToken(tk *token.Token, trusted bool) *problem {
-	p := &problem{pos: tokenPosition(tk)}
-	switch tk.Type {
-	case token.TagType:
-		p.message, p.hint = "YAML tags are not supported", "leave the tag out; put a value in quotes to keep it as text"
-	case token.DirectiveType:
-		p.message, p.hint = "YAML directives are not supported", "delete the line"
-	case token.MappingKeyType:
-		p.message, p.hint = `"? " keys are not supported`, `write "key: value", or put the text in quotes`
-	case token.AnchorType, token.AliasType, token.MergeKeyType:
-		if trusted {
-			return nil
-		}
-		p.message, p.hint = "anchors, aliases and merge keys are not accepted from a peer", "write the values out"
-	default:
-		return nil
-	}
-	return p
-}
-
-// nesting follows how deep the tokens of a document are nested, without
-// parsing them.
-type nesting struct {
-	flow    int
-	columns []int // of the open block collections, outermost first
-}
-
-func (n *nesting) add(tokens token.Tokens, i int) (depth int) {
-	tk := tokens[i]
-	switch tk.Type {
-	case token.SequenceStartType, token.MappingStartType:
-		n.flow++
-	case token.SequenceEndType, token.MappingEndType:
-		n.flow = max(0, n.flow-1)
-	case token.SequenceEntryType:
-		n.open(tk.Position.Column)
-	case token.MappingValueType:
-		if n.flow == 0 && i > 0 {
-			n.open(tokens[i-1].Position.Column)
-		}
-	}
-	return n.flow + len(n.columns)
-}
-
-func (n *nesting) open(column int) {
-	for len(n.columns) > 0 && n.columns[len(n.columns)-1] >= column {
-		n.columns = n.columns[:len(n.columns)-1]
-	}
-	n.columns = append(n.columns, column)
-}
-
-func tokenPosition(tk *token.Token) position {
-	if tk == nil || tk.Position == nil {
-		return position{}
-	}
-	return position{tk.Position.Line, tk.Position.Column}
 }
 
 // maxExpansion bounds the text and the nodes that aliases may lead to, so
@@ -396,92 +290,4 @@ func (b *builder) merge(out, from *node, have map[string]position) {
 	case from.text != brokenAlias:
 		b.report(from.pos, fmt.Sprintf(`"<<" wants an alias of a mapping, or a list of them, got %s`, from.kind), "")
 	}
-}
-
-// checkEscapes looks at the escapes of the double-quoted text that starts at
-// pos. The scanner takes anything for a hexadecimal digit.
-func (b *builder) checkEscapes(pos position) {
-	line, at, ok := b.seen.seek(b.src, pos)
-	if !ok || at >= len(line) || line[at] != '"' {
-		return
-	}
-	for number, i := pos.line, at+1; ; i++ {
-		if i >= len(line) {
-			if number++; number > len(b.src.lines) {
-				return
-			}
-			line, i = b.src.lines[number-1], -1
-			continue
-		}
-		switch line[i] {
-		case '"':
-			return
-		case '\\':
-			length, problem := escape(line[i:])
-			if problem != "" && len(b.problems) < maxErrors { // to find a column costs a walk over the line
-				b.report(position{number, 1 + utf8.RuneCountInString(line[:i])}, problem, "write the character itself")
-			}
-			i += length - 1
-		}
-	}
-}
-
-// escape looks at the escape at the start of s and returns how many bytes it
-// has, and what is wrong with it.
-func escape(s string) (length int, problem string) {
-	if len(s) < 2 {
-		return len(s), ""
-	}
-	digits := map[byte]int{'x': 2, 'u': 4, 'U': 8}[s[1]]
-	if digits == 0 {
-		return 2, "" // the scanner knows the others
-	}
-	value, ok := hex(s[2:], digits)
-	if !ok {
-		return 2, fmt.Sprintf(`the escape \%c wants %d hexadecimal digits`, s[1], digits)
-	}
-	length = 2 + digits
-	if s[1] == 'u' && utf16.IsSurrogate(value) && strings.HasPrefix(s[length:], `\u`) {
-		if low, ok := hex(s[length+2:], 4); ok && utf16.DecodeRune(value, low) != utf8.RuneError {
-			return 2 * length, ""
-		}
-	}
-	if !utf8.ValidRune(value) {
-		return length, fmt.Sprintf(`the escape %s is no character`, s[:length])
-	}
-	return length, ""
-}
-
-func hex(s string, digits int) (value rune, ok bool) {
-	if len(s) < digits {
-		return 0, false
-	}
-	v, err := strconv.ParseUint(s[:digits], 16, 32)
-	if err != nil {
-		return 0, false
-	}
-	return rune(min(v, math.MaxInt32)), true
-}
-
-// cursor turns positions into byte offsets. Tokens come in file order, so that
-// a long line is walked once and not once per token.
-type cursor struct {
-	pos    position
-	offset int
-}
-
-func (c *cursor) seek(src *source, pos position) (line string, offset int, ok bool) {
-	if pos.line < 1 || pos.line > len(src.lines) {
-		return "", 0, false
-	}
-	line = src.lines[pos.line-1]
-	if c.pos.line != pos.line || c.pos.column > pos.column {
-		c.pos, c.offset = position{pos.line, 1}, 0
-	}
-	for c.pos.column < pos.column && c.offset < len(line) {
-		_, size := utf8.DecodeRuneInString(line[c.offset:])
-		c.offset += size
-		c.pos.column++
-	}
-	return line, c.offset, c.pos.column == pos.column
 }
