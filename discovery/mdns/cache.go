@@ -247,10 +247,12 @@ func (c *cache) applyAddr(name string, addr netip.Addr, ttl uint32, a arrival) v
 		l = &life{}
 		addrs[addr] = l
 	}
-	c.renew(l, record{ttl: ttl}, a)
-	for i := range h.users {
-		c.changed[i.short] = struct{}{}
+	if !l.alive(a.now) {
+		for i := range h.users {
+			c.changed[i.short] = struct{}{}
+		}
 	}
+	c.renew(l, record{ttl: ttl}, a)
 	return taken
 }
 

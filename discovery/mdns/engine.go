@@ -63,6 +63,8 @@ type engine struct {
 	cache *cache
 	// published are the ids that the hub knows from the cache, by short id.
 	published map[string][]string
+	// publishedAt is when the hub was last brought up to date.
+	publishedAt time.Time
 
 	// host is the name of this process: several on one machine do not share
 	// one, so that the goodbye of one does not take the addresses of another.
@@ -326,6 +328,9 @@ func (e *engine) next(now time.Time) time.Time {
 		at = earliest(at, p.due)
 	}
 	at = earliest(at, e.askAt)
+	if len(e.cache.changed) > 0 {
+		at = earliest(at, e.publishedAt.Add(tick))
+	}
 	if !e.cache.next.IsZero() {
 		// A crowd of records makes no crowd of wake-ups.
 		c := e.cache.next

@@ -38,7 +38,6 @@ func (e *engine) learn(now time.Time, link int, source netip.Addr, pkt packet) {
 		}
 		e.count(e.cache.applyAddr(r.name, addr, r.ttl, a), r, source)
 	}
-	e.publishChanged(now)
 }
 
 // usable returns an announced address with the zone in which it is valid, and
@@ -102,8 +101,13 @@ func (e *engine) contested(now time.Time, a *announcement, r record, source neti
 	}
 }
 
-// publishChanged tells the browsers what changed in the cache.
+// publishChanged tells the browsers what changed in the cache: at once, unless
+// it has just done so, since a flood of packets may change much at a time.
 func (e *engine) publishChanged(now time.Time) {
+	if len(e.cache.changed) == 0 || now.Before(e.publishedAt.Add(tick)) {
+		return
+	}
+	e.publishedAt = now
 	for short := range e.cache.takeChanged() {
 		e.publish(now, short)
 	}
