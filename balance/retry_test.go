@@ -224,6 +224,8 @@ func TestPostAtMostOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	mu.Lock()
+	defer mu.Unlock()
 	for id, n := range times {
 		if n > 1 {
 			t.Errorf("request %s arrived %d times", id, n)
