@@ -204,7 +204,7 @@ func (k *keeper) run(ctx context.Context, resume bool) {
 		case errors.Is(err, errDone):
 			k.finish(ctx)
 			return
-		case errors.Is(err, store.ErrNotFound):
+		case errors.Is(err, store.ErrNotFound), gone(err):
 			k.log.Warn("the container's record was removed; ending it")
 			k.abandon(ctx)
 			return
@@ -220,7 +220,7 @@ func (k *keeper) run(ctx context.Context, resume bool) {
 
 // step does the next thing.
 func (k *keeper) step(ctx context.Context) error {
-	k.reflect(ctx)
+	k.reflect(ctx, k.record())
 	switch step := lifecycle.Next(k.record(), time.Now()); step.Do {
 	case lifecycle.Create, lifecycle.Start, lifecycle.Restart:
 		return k.start(ctx)
@@ -319,14 +319,20 @@ func (k *keeper) observe(ctx context.Context, v verdict) error {
 	if v.err != nil {
 		k.log.Debug("probe failed", "error", v.err)
 	}
-	return k.update(ctx, func(c *lifecycle.Container) error {
+	change := func(c *lifecycle.Container) error {
 		ready := c.Ready || v.ready
 		if c.State != lifecycle.Running || c.Ready == ready && c.Health == v.health {
 			return store.ErrUnchanged
 		}
 		c.Ready, c.Health = ready, v.health
 		return nil
-	})
+	}
+	// The published ports lead to the container before anybody is told that it
+	// is ready.
+	if next := k.record(); change(&next) == nil {
+		k.reflect(ctx, next)
+	}
+	return k.update(ctx, change)
 }
 
 // finish tidies up after a container that is done.

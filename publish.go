@@ -168,11 +168,10 @@ func (k *keeper) unpublish(ctx context.Context) {
 	}
 }
 
-// reflect makes the published ports and the announcement say what the record
+// reflect makes the published ports and the announcement say what a record
 // says: traffic goes to a container that became ready, and the network knows
 // of one that is not unhealthy either.
-func (k *keeper) reflect(ctx context.Context) {
-	rec := k.record()
+func (k *keeper) reflect(ctx context.Context, rec lifecycle.Container) {
 	serving := rec.State == lifecycle.Running && rec.Ready && k.current != nil
 	if serving {
 		k.pub.setBackends(k.current.addrs)

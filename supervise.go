@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/budgiehq/budgie/lifecycle"
@@ -13,13 +14,26 @@ import (
 // supervisorOwner is the owner name of a data directory's supervisor.
 const supervisorOwner = "supervisor"
 
+// SuperviseOption changes one [Client.Supervise].
+type SuperviseOption func(*superviseConfig)
+
+type superviseConfig struct{ resident bool }
+
+// Resident makes Supervise stay until its context ends, also while there is
+// nothing to look after.
+func Resident() SuperviseOption { return func(c *superviseConfig) { c.resident = true } }
+
 // Supervise makes this client the supervisor of its data directory: it looks
 // after all detached containers, those that an earlier supervisor left running
-// included, and returns nil after the last one ended for good. When ctx ends it
-// returns ctx's error and leaves the containers running for the next
+// included, and returns nil after the last one ended for good, at once where
+// there is none, unless [Resident] makes it stay. When ctx ends it returns ctx's error and leaves the containers running for the next
 // supervisor; their published ports are closed meanwhile. Where another
 // process supervises already it returns [ErrSupervised].
-func (c *Client) Supervise(ctx context.Context) error {
+func (c *Client) Supervise(ctx context.Context, opts ...SuperviseOption) error {
+	var cfg superviseConfig
+	for _, o := range opts {
+		o(&cfg)
+	}
 	if err := c.open(); err != nil {
 		return err
 	}
@@ -34,7 +48,7 @@ func (c *Client) Supervise(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = c.superviseUntilIdle(ctx)
+		err = c.superviseUntilIdle(ctx, cfg.resident)
 		if relErr := release(); err != nil || relErr != nil {
 			return errors.Join(err, relErr)
 		}
@@ -46,8 +60,9 @@ func (c *Client) Supervise(ctx context.Context) error {
 	}
 }
 
-// superviseUntilIdle keeps detached containers until none is left or ctx ends.
-func (c *Client) superviseUntilIdle(ctx context.Context) error {
+// superviseUntilIdle keeps detached containers until none is left, unless it is
+// to stay, or ctx ends.
+func (c *Client) superviseUntilIdle(ctx context.Context, stay bool) error {
 	c.setSupervising(true)
 	defer c.letDetachedGo()
 	changes, err := c.store.Watch(ctx)
@@ -69,11 +84,14 @@ func (c *Client) superviseUntilIdle(ctx context.Context) error {
 				return ctx.Err()
 			}
 			c.log.Error("cannot look at the stored containers", "error", err)
+			if !c.keepsDetached() {
+				return err
+			}
 			wait(ctx, storeRetry)
 			c.pokeSupervisor()
 			continue
 		}
-		if !c.keepsDetached() {
+		if !stay && !c.keepsDetached() {
 			return nil
 		}
 	}
@@ -175,7 +193,7 @@ func (c *Client) startOwning() error {
 // detached containers that nobody keeps.
 func (c *Client) reconcile(ctx context.Context) error {
 	recs, err := c.store.List(ctx)
-	if err != nil {
+	if err != nil && !gone(err) {
 		return err
 	}
 	c.mu.Lock()
@@ -201,8 +219,12 @@ func (c *Client) reconcile(ctx context.Context) error {
 	for _, k := range missing {
 		k.poke()
 	}
-	return nil
+	return err
 }
+
+// gone reports whether an error of the store says that all of it is gone, as
+// after somebody removed the data directory: nothing is wanted any more.
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // adopt takes on a container whose owner is dead, or that was given to this
 // owner name, and keeps it under that name.

@@ -13,21 +13,27 @@ import (
 func superviseCommand() *command {
 	c := &command{
 		name:    "supervise",
-		args:    "",
+		args:    "[-stay]",
 		summary: "Look after the detached containers of the data directory until the last one ends.",
 		example: "budgie supervise    # \"run -d\" starts it when it is needed",
 	}
 	c.run = func(ctx context.Context, a *app, args []string) error {
-		rest, err := c.parse(a, c.flags(), args)
+		fs := c.flags()
+		stay := fs.Bool("stay", false, "stay when there is nothing to look after, as under a service manager")
+		rest, err := c.parse(a, fs, args)
 		if err != nil {
 			return err
+		}
+		var opts []budgie.SuperviseOption
+		if *stay {
+			opts = append(opts, budgie.Resident())
 		}
 		if len(rest) > 0 {
 			return c.usagef("takes no arguments, but there is %q", rest[0])
 		}
 		log := slog.New(slog.NewTextHandler(a.stderr, nil))
 		return a.withClient(func(client *budgie.Client) error {
-			err := client.Supervise(ctx)
+			err := client.Supervise(ctx, opts...)
 			if errors.Is(err, budgie.ErrSupervised) {
 				// Somebody else does the work: what was asked for is so.
 				fmt.Fprintln(a.stderr, "budgie:", err)
