@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/budgiehq/budgie/lifecycle"
@@ -231,6 +235,39 @@ func TestTryLockWantsTheFileThatIsThere(t *testing.T) {
 	if same, err := isAt(l, s.lockPath); err != nil || same {
 		t.Errorf("the file locked was removed, but counts as the one at its path: %v, %v", same, err)
 	}
+}
+
+// Holders that remove the file they have locked still exclude each other.
+func TestTryLockExcludesWhileFilesGo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	var holders atomic.Int32
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 500 {
+				l, ok, err := tryLock(path)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if !ok {
+					continue
+				}
+				if n := holders.Add(1); n != 1 {
+					t.Errorf("%d hold the lock", n)
+				}
+				runtime.Gosched()
+				holders.Add(-1) // with the file goes the lock
+				if err := os.Remove(path); err != nil {
+					t.Error(err)
+				}
+				if err := l.Unlock(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // Writers of two values in one process exclude each other, as those of two

@@ -141,6 +141,9 @@ func TestDirectoryGone(t *testing.T) {
 	if _, err := s.Acquire(t.Context(), "a"); err == nil {
 		t.Error("Acquire: no error")
 	}
+	if _, err := s.Watch(t.Context()); err == nil || !strings.Contains(err.Error(), s.Dir()) {
+		t.Errorf("Watch: want an error with the directory, got %v", err)
+	}
 	if err := s.Close(); err != nil {
 		t.Errorf("Close: %v", err)
 	}
@@ -160,5 +163,28 @@ func TestEditedInPlace(t *testing.T) {
 	c.Restarts = 1
 	if c, err = s.Put(t.Context(), c); err != nil || c.Name != "edited" {
 		t.Errorf("Put: %q, %v", c.Name, err)
+	}
+}
+
+// Neither size nor time tells two files apart: writes come faster than clocks
+// of file systems tick, and many have the same size.
+func TestReplacedByOneOfTheSameSizeAndTime(t *testing.T) {
+	s, path, text := filled(t)
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := path + ".next"
+	if err := os.WriteFile(next, bytes.Replace(text, []byte(`"name": "a"`), []byte(`"name": "b"`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(next, before.ModTime(), before.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, path); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := s.Get(t.Context(), "aa"); err != nil || c.Name != "b" {
+		t.Errorf("Get: %q, %v", c.Name, err)
 	}
 }

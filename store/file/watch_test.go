@@ -157,7 +157,12 @@ func TestOwnChangesTick(t *testing.T) {
 // The gate being held by a suspended process must not keep a name from being
 // freed.
 func TestReleaseWithoutTheGate(t *testing.T) {
-	s, _, _ := openFaulty(t)
+	var log strings.Builder
+	s, err := Open(t.TempDir(), WithLogger(nil), WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
 	release, err := s.Acquire(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
@@ -168,6 +173,9 @@ func TestReleaseWithoutTheGate(t *testing.T) {
 	}
 	if err := release(); err != nil {
 		t.Errorf("release: %v", err)
+	}
+	if !strings.Contains(log.String(), "owner=a") {
+		t.Errorf("not logged: %q", log.String())
 	}
 	if err := gate.Unlock(); err != nil {
 		t.Fatal(err)

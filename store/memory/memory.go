@@ -69,13 +69,13 @@ func (s *Store) Put(ctx context.Context, c lifecycle.Container) (lifecycle.Conta
 }
 
 func (s *Store) put(ctx context.Context, c lifecycle.Container) (lifecycle.Container, error) {
+	c, err := store.Canonical(c)
+	if err != nil {
+		return lifecycle.Container{}, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.usable(ctx); err != nil {
-		return lifecycle.Container{}, err
-	}
-	c, err := store.Canonical(c)
-	if err != nil {
 		return lifecycle.Container{}, err
 	}
 	return s.table.Put(c)
