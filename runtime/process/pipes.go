@@ -57,10 +57,18 @@ func makePipes(dir string) (_ *streams, err error) {
 	return s, s.openOwn(dir)
 }
 
-// openOwn opens the supervisor's side of existing pipes.
+// openOwn opens the supervisor's side of existing pipes. One that somebody has
+// deleted is replaced: its output is lost, but the container can still be
+// supervised.
 func (s *streams) openOwn(dir string) error {
 	for i, stream := range outputs {
-		f, err := os.OpenFile(filepath.Join(dir, string(stream)), os.O_RDWR|unix.O_NONBLOCK, 0)
+		path := filepath.Join(dir, string(stream))
+		f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			if err = unix.Mkfifo(path, 0o600); err == nil {
+				f, err = os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
+			}
+		}
 		if err != nil {
 			s.closeOwn()
 			return fmt.Errorf("open a named pipe: %w", err)

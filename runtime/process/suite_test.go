@@ -13,15 +13,16 @@ import (
 
 func TestMain(m *testing.M) {
 	runtimetest.Program()
+	supervisor()
 	goleak.VerifyTestMain(m)
 }
 
 // spec is a container that runs the test program.
 func spec(args ...string) bunfile.Spec {
-	return runtimetest.Spec("suite", command0(args...)...)
+	return runtimetest.Spec("suite", program(args...)...)
 }
 
-func command0(args ...string) []string {
+func program(args ...string) []string {
 	return runtimetest.ProgramCommand(os.Args[0], args...)
 }
 
@@ -41,7 +42,7 @@ func TestConformance(t *testing.T) {
 			Runtime: open(t, dir),
 			Reopen:  func(t *testing.T) runtimetest.Runtime { return open(t, dir) },
 			Spec:    spec,
-			Command: command0,
+			Command: program,
 		}
 	})
 }
