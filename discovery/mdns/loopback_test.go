@@ -90,6 +90,7 @@ func speaksOf(s discovery.Service, ttl uint32) func(packet) bool {
 }
 
 func TestOnTheWire(t *testing.T) {
+	t.Parallel()
 	wire := newTap(t, true)
 	d := open(t)
 	svc := replica(unique(5), "wire")
@@ -274,6 +275,7 @@ func TestHostilePacketsAreCountedAndIgnored(t *testing.T) {
 
 // Somebody else's goodbye for our service is contradicted at once.
 func TestFalseGoodbyeIsContradicted(t *testing.T) {
+	t.Parallel()
 	d := open(t)
 	other := open(t)
 	events, err := other.Browse(t.Context())
@@ -298,6 +300,7 @@ func TestFalseGoodbyeIsContradicted(t *testing.T) {
 }
 
 func TestConflictIsCounted(t *testing.T) {
+	t.Parallel()
 	d := open(t)
 	svc := replica(unique(11), "mine")
 	announce(t, d, svc)

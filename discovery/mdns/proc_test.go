@@ -172,6 +172,7 @@ func TestProcessesSeeEachOther(t *testing.T) {
 }
 
 func TestKilledProcessExpires(t *testing.T) {
+	t.Parallel()
 	d := open(t)
 	events, err := d.Browse(t.Context())
 	if err != nil {

@@ -47,6 +47,7 @@ func open(t testing.TB, opts ...Option) *Discoverer {
 }
 
 func TestSuite(t *testing.T) {
+	t.Parallel()
 	discoverytest.Run(t, func(*testing.T) discoverytest.Harness {
 		return discoverytest.Harness{New: func(t testing.TB) discoverytest.Discoverer { return open(t) }}
 	})
