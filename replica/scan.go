@@ -56,6 +56,17 @@ type scanner struct {
 	// temporary are the files under way that were found; they are not part of
 	// the tree.
 	temporary []found
+	buf       buffer
+}
+
+// buffer is where content passes through, allocated when first used.
+type buffer []byte
+
+func (b *buffer) bytes() []byte {
+	if *b == nil {
+		*b = make([]byte, 128<<10)
+	}
+	return *b
 }
 
 // found is an entry as it was seen. Files that were not worth hashing are not
@@ -185,7 +196,7 @@ func (s *scanner) hash(ctx context.Context, path string, info fs.FileInfo) (int6
 	}
 	defer f.Close()
 	h := sha256.New()
-	if now.size, err = copyCtx(ctx, h, f, -1); err != nil {
+	if now.size, err = copyCtx(ctx, h, f, -1, s.buf.bytes()); err != nil {
 		return 0, digest{}, fmt.Errorf("reading %s: %w", path, err)
 	}
 	now.digest = digest(h.Sum(nil))
@@ -240,10 +251,9 @@ func fileMode(mode uint16) fs.FileMode {
 	return m
 }
 
-// copyCtx copies from src to dst until its end, limit bytes (unless negative)
-// or the end of ctx.
-func copyCtx(ctx context.Context, dst io.Writer, src io.Reader, limit int64) (int64, error) {
-	buf := make([]byte, 128<<10)
+// copyCtx copies from src to dst by way of buf until src's end, limit bytes
+// (unless negative) or the end of ctx.
+func copyCtx(ctx context.Context, dst io.Writer, src io.Reader, limit int64, buf []byte) (int64, error) {
 	var n int64
 	for limit < 0 || n < limit {
 		if err := ctx.Err(); err != nil {

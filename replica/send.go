@@ -162,7 +162,7 @@ func (s *sender) file(ctx context.Context, e entry) (bool, error) {
 	}
 	defer f.Close()
 	h := sha256.New()
-	n, err := copyCtx(ctx, io.MultiWriter(h, dataWriter{s.wire}), f, e.size)
+	n, err := copyCtx(ctx, io.MultiWriter(h, dataWriter{s.wire}), f, e.size, s.scanner.buf.bytes())
 	s.transferred += n
 	if err != nil {
 		return false, fmt.Errorf("sending %s: %w", e.path, err)

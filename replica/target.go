@@ -203,7 +203,7 @@ func (t *target) copyOne(ctx context.Context, from string, e entry) (c *incoming
 			c.discard()
 		}
 	}()
-	if _, err := copyCtx(ctx, c, src, e.size); err != nil {
+	if _, err := copyCtx(ctx, c, src, e.size, t.scanner.buf.bytes()); err != nil {
 		return nil, err
 	}
 	if digest(c.hash.Sum(nil)) != e.digest {

@@ -108,7 +108,7 @@ var arrows = []struct {
 	{"peer", append([]string{"internal/*"}, vocabulary...)},
 	{"peer/*", append([]string{"peer", "internal/*"}, vocabulary...)},
 	// Helpers know words at most.
-	{"internal/*", []string{"bunfile", "lifecycle", "internal/*"}},
+	{"internal/*", append([]string{"internal/*"}, vocabulary...)},
 	// The root wires the defaults, and nothing that is opt-in.
 	{".", append([]string{"runtime/process", "discovery/mdns", "discovery/static", "store/file", "store/memory", "peer", "internal/*"}, vocabulary...)},
 	// Who chooses may know everything but other programs; suites and fakes are

@@ -15,7 +15,12 @@ const (
 
 // sleepers are the test files that may call time.Sleep outside a synctest
 // bubble, where its clock is not the real one, each with the reason.
-var sleepers = map[string]string{}
+var sleepers = map[string]string{
+	"balance/balancetest/traffic.go": "a frontend's status has no event to wait for; it is asked every millisecond, within a bound",
+	"balance/helpers_test.go":        "conditions of real connections have no event to wait for; they are asked every millisecond, within a bound",
+	"balance/tcp_test.go":            "a peer that talks slowly is what is tested",
+	"runtime/runtimetest/program.go": "it is what containers run: a program that lives until it is stopped",
+}
 
 // undocumented returns a complaint for every exported name of a file without a
 // doc comment. A group's comment stands for its constants and variables.
