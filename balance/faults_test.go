@@ -163,6 +163,34 @@ func TestClientLeaves(t *testing.T) {
 	}
 }
 
+// What is wrong with a request is not held against the backends, nor can it
+// forge a field of them.
+func TestInvalidRequests(t *testing.T) {
+	f := openHTTP(t)
+	f.set(httpBackend(t, says("served")))
+	for _, head := range []string{
+		"GET http://a\";for=evil/ HTTP/1.1\r\nHost: web\r\n\r\n",
+		"GET http://a<b>/ HTTP/1.1\r\nHost: web\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: a\"b\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: web\r\nX:\x01\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: web\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+		"GET / HTTP/1.1\r\nHost: web\r\nContent-Length: -1\r\n\r\nx",
+		"POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+	} {
+		c := dial(t, f)
+		io.WriteString(c, head)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%q: got %v, %v; want 400", head, resp, err)
+		}
+		c.Close()
+	}
+	eventually(t, "nothing under way", func() bool { return f.Status()[0].Active == 0 })
+	if s := f.Status()[0]; s.Failures != 0 || s.Requests != 0 || !s.Healthy || s.LastError != nil {
+		t.Errorf("status = %+v", s)
+	}
+}
+
 func TestPassiveEjectionAndReturn(t *testing.T) {
 	var broken atomic.Bool
 	var requests atomic.Int64

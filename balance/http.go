@@ -9,6 +9,8 @@ import (
 	"net/http/httputil"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // httpTraffic is the HTTP mode: http.Server in front, ReverseProxy in between,
@@ -79,6 +81,11 @@ func (h *httpTraffic) stop() {
 func (h *httpTraffic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodConnect {
 		http.Error(w, "this is a reverse proxy: CONNECT is not supported", http.StatusNotImplemented)
+		return
+	}
+	if !httpguts.ValidHostHeader(r.Host) {
+		// http.Server checks the field, but not the host of an absolute target.
+		http.Error(w, "the host of the request is not valid", http.StatusBadRequest)
 		return
 	}
 	ex := newExchange(h.f, w, r)

@@ -15,6 +15,7 @@ const (
 	destinationUnavailable = "destination_unavailable"
 	connectionTerminated   = "connection_terminated"
 	httpProtocolError      = "http_protocol_error"
+	httpRequestError       = "http_request_error"
 	httpResponseTimeout    = "http_response_timeout"
 )
 

@@ -75,7 +75,7 @@ func (h *httpTraffic) attempt(ex *exchange, m *member, req *http.Request) (*http
 	if err != nil {
 		return nil, ex.diagnose(req.Context(), err)
 	}
-	ex.conn = nil // it is the response's now
+	ex.conn, ex.reused = nil, false // it is the response's now
 	if fail := refusedByResponse(req, resp); fail != nil {
 		resp.Body.Close()
 		return nil, fail
@@ -112,6 +112,7 @@ func (ex *exchange) outgoing(req *http.Request, m *member) *http.Request {
 
 // diagnose says what the error of an attempt means.
 func (ex *exchange) diagnose(ctx context.Context, err error) *failure {
+	connected := ex.conn != nil
 	sent, received := ex.conclude()
 	ex.delivered = ex.delivered || sent
 	f := &failure{status: http.StatusBadGateway, reason: connectionTerminated, err: err, delivered: sent, final: received}
@@ -136,6 +137,10 @@ func (ex *exchange) diagnose(ctx context.Context, err error) *failure {
 	case errors.As(err, &de):
 		f.status, f.reason = http.StatusServiceUnavailable, connectionRefused
 		f.atMember.fatal, f.atMember.blameless = !de.ours, de.ours
+	case !connected && !ex.delivered:
+		// http.Transport finds fault with the request itself. Blaming members
+		// for it would let a client take them out one by one.
+		f.status, f.reason, f.final, f.atMember.err = http.StatusBadRequest, httpRequestError, true, nil
 	case !sent:
 		f.status, f.reason = http.StatusServiceUnavailable, connectionRefused
 	case received && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET):
@@ -188,7 +193,7 @@ func (ex *exchange) again(m *member, f *failure, h *httpTraffic) bool {
 	}
 	// A server may close a kept-alive connection at any time, also when the
 	// next request is on its way: no failure, and reason to try it again.
-	if stale := ex.reused; stale && possible && ex.stale < maxStale {
+	if stale := ex.reused && !f.atMember.fatal; stale && possible && ex.stale < maxStale {
 		ex.stale++
 		h.f.pool.release(m, result{})
 	} else {
@@ -240,7 +245,7 @@ func (h *httpTraffic) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case f.status == http.StatusBadGateway:
 		text += "the replica gave no usable answer; the request may or may not have been carried out"
 	default:
-		text += "the request could not be read to its end"
+		text += "the request is not complete, or not valid"
 	}
 	http.Error(w, text, f.status)
 }

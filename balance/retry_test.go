@@ -293,6 +293,25 @@ func TestFailureOfAnotherBudgie(t *testing.T) {
 	}
 }
 
+// A failure that comes over a kept-alive connection is the proxy's answer, not
+// the end of a stale connection.
+func TestFailureOfAnotherBudgieKeptAlive(t *testing.T) {
+	var inner atomic.Int64
+	var failing atomic.Bool
+	f := openHTTP(t)
+	f.set(httpBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		if failing.Load() {
+			otherBudgie(502, "connection_terminated", &inner)(w, r)
+		}
+	}))
+	get(t, f.url("/"))
+	eventually(t, "the connection is idle", func() bool { return f.Status()[0].Active == 0 })
+	failing.Store(true)
+	if got := get(t, f.url("/")); got.StatusCode != http.StatusBadGateway || inner.Load() != 1 {
+		t.Errorf("got %d after %d requests; want 502 after one", got.StatusCode, inner.Load())
+	}
+}
+
 // The failure of an inner frontend passes through an outer one with its meaning.
 func TestTwoInARow(t *testing.T) {
 	inner, outer := openHTTP(t), openHTTP(t)
