@@ -95,7 +95,7 @@ func TestReadsWhatWasWritten(t *testing.T) {
 		n++
 		dir := filepath.Join(base, fmt.Sprint(n))
 		limit := Limit{
-			Bytes: rapid.Int64Range(100, 4000).Draw(t, "bytes"),
+			Bytes: rapid.Int64Range(300, 4000).Draw(t, "bytes"),
 			Files: 1 << 20, // all are kept, so that the model knows what there is
 		}
 		w := newWriter(t, dir, limit)
@@ -187,7 +187,7 @@ func TestWindow(t *testing.T) {
 		w := newWriter(rt, dir, limit)
 		defer w.Close()
 		var want []string
-		for i := range rapid.IntRange(1, 300).Draw(rt, "lines") {
+		for i := range rapid.IntRange(1, 120).Draw(rt, "lines") {
 			line := fmt.Sprintf("%d %s", i, strings.Repeat("x", i%50))
 			write(rt, w, runtime.Stdout, line+"\n")
 			want = append(want, "stdout "+line)
@@ -220,7 +220,7 @@ func TestFollowAcrossRotation(t *testing.T) {
 	defer w.Close()
 	follow := followAll(dir)
 	var want []string
-	for i := range 3000 {
+	for i := range 1500 {
 		write(t, w, runtime.Stderr, fmt.Sprintln(i))
 		want = append(want, fmt.Sprint("stderr ", i))
 	}

@@ -109,11 +109,7 @@ func (c *cursor) next() ([]byte, bool, error) {
 // to. A listing of a directory may lack what was made while it was read, even
 // if it has something made later, so the numbers between are tried.
 func (c *cursor) advance(to uint64) error {
-	from := c.seq + 1
-	if c.f == nil {
-		from = to
-	}
-	for seq := from; seq <= to; seq++ {
+	for seq := c.seq + 1; seq <= to; seq++ {
 		err := c.open(seq, 0)
 		if err == nil {
 			return nil

@@ -90,6 +90,14 @@ func ResumeWriter(dir string, limit Limit) (*Writer, error) {
 	}
 	c := &cursor{dir: dir}
 	defer c.close()
+	all, err := segments(dir)
+	if err == nil {
+		err = c.open(all[0], 0)
+	}
+	if err != nil {
+		w.Close()
+		return nil, fmt.Errorf("read the log to go on: %w", err)
+	}
 	for {
 		line, ok, err := c.next()
 		if err != nil {

@@ -24,8 +24,10 @@ const (
 // await returns the status of a container as soon as until accepts it.
 func (r *Runtime) await(ctx context.Context, id string, until func(runtime.Status) bool) (runtime.Status, error) {
 	for {
-		n := r.current(id)
-		if n == nil {
+		r.mu.Lock()
+		n := r.runs[id]
+		r.mu.Unlock()
+		if n == nil || n.over() && !until(n.status()) {
 			return r.awaitForeign(ctx, id, until)
 		}
 		select {

@@ -5,6 +5,7 @@ package process
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -254,6 +255,89 @@ func TestCannotRecord(t *testing.T) {
 	wantNoProcess(t, id)
 	if err := os.RemoveAll(status); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestUnrecordedEnd: the end of a container that cannot be recorded is known to
+// the program that saw it, and the container can be started again.
+func TestUnrecordedEnd(t *testing.T) {
+	f := newFixture(t)
+	id := f.run(spec("graceful", "7"))
+	f.firstLine(id)
+	status := f.path(id, "status.json")
+	kept, err := os.ReadFile(status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(status), os.MkdirAll(filepath.Join(status, "x"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Stop(t.Context(), id, 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	for _, look := range []func(context.Context, string) (runtime.Status, error){f.Status, f.Wait} {
+		if st, err := look(t.Context(), id); err != nil || st.Exit == nil || st.Exit.Code != 7 {
+			t.Errorf("the end is seen as %+v, %v", st, err)
+		}
+	}
+	if err := errors.Join(os.RemoveAll(status), os.WriteFile(status, kept, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Start(t.Context(), id); err != nil {
+		t.Errorf("Start after that: %v", err)
+	}
+}
+
+func TestLimitsAreWarnedAboutOnce(t *testing.T) {
+	var out strings.Builder
+	f := newFixture(t, WithLogger(slog.New(slog.NewTextHandler(&out, nil))))
+	for range 2 {
+		s := spec("sleep")
+		s.Resources.MemoryLimit = 1 << 20
+		f.create(s)
+	}
+	if n := strings.Count(out.String(), "not enforced"); n != 1 {
+		t.Errorf("%d warnings in %q", n, out.String())
+	}
+}
+
+func TestLogLimit(t *testing.T) {
+	f := newFixture(t, WithLogLimit(1000, 2))
+	out := f.output(spec("count", "500"))
+	if len(out) == 0 || out[len(out)-1] != "499" {
+		t.Fatalf("followed %q", out)
+	}
+	all, err := f.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var size int64
+	for _, p := range tree(t, f.path(all[0].ID, "log"))[1:] {
+		info, err := os.Stat(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += info.Size()
+	}
+	if size == 0 || size > 2000 {
+		t.Errorf("%d bytes of log are kept, want at most 2000", size)
+	}
+}
+
+func TestPortsAreNotGivenTwice(t *testing.T) {
+	var p portPool
+	seen := map[string]bool{}
+	for range 300 {
+		addrs, err := p.choose([]bunfile.Port{{ContainerPort: 1}, {ContainerPort: 2, Protocol: bunfile.UDP}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range addrs {
+			if seen[a.HostPort] {
+				t.Fatalf("%s was given twice", a.HostPort)
+			}
+			seen[a.HostPort] = true
+		}
 	}
 }
 

@@ -71,6 +71,9 @@ func (r *Runtime) exec(ctx context.Context, id string, cfg runtime.ExecConfig) (
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
+	if errors.Is(err, context.Canceled) {
+		err = runtime.ErrNotRunning // the container ended before the command began
+	}
 	return code, err
 }
 

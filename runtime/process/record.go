@@ -143,6 +143,17 @@ func writeJSON(path string, v any) error {
 	return os.Rename(f.Name(), path)
 }
 
+// supervised reports whether somebody will record the end of a run.
+func (r *Runtime) supervised(id string, c record) bool {
+	switch {
+	case c.Owner == nil:
+		return false
+	case *c.Owner == r.self:
+		return r.current(id) != nil
+	}
+	return c.Owner.Process.alive()
+}
+
 // observe returns the status of a container, whoever supervises it. An end
 // that its living supervisor has not recorded yet has not happened yet, so that
 // nobody sees a container stopped without the code that will be known.
@@ -152,7 +163,7 @@ func (r *Runtime) observe(id string) (runtime.Status, record, error) {
 		if err != nil {
 			return runtime.Status{}, c, err
 		}
-		if c.Process == nil || c.Process.alive() || c.Owner != nil && c.Owner.Process.alive() {
+		if c.Process == nil || c.Process.alive() || r.supervised(id, c) {
 			return c.status(id), c, nil
 		}
 		// Both are dead, but the supervisor may have recorded the end between

@@ -14,7 +14,8 @@ import (
 
 // Stop sends SIGTERM to the container's group, and SIGKILL to all its
 // processes when grace is over. A second Stop with a shorter grace shortens a
-// first one.
+// first one. A container that nobody supervises is adopted for it; one that
+// another living process supervises is that one's to stop, and gives an error.
 func (r *Runtime) Stop(ctx context.Context, id string, grace time.Duration) error {
 	ctx, done, err := r.enter(ctx)
 	if err != nil {

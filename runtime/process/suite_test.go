@@ -14,7 +14,17 @@ import (
 func TestMain(m *testing.M) {
 	runtimetest.Program()
 	supervisor()
-	goleak.VerifyTestMain(m)
+	// Where coverage is measured, the containers' programs want a place for
+	// theirs, or they complain on their standard error.
+	dir, err := os.MkdirTemp("", "coverage")
+	if err != nil {
+		panic(err)
+	}
+	os.Setenv("GOCOVERDIR", dir)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(dir)
+		os.Exit(code)
+	}))
 }
 
 // spec is a container that runs the test program.

@@ -174,9 +174,10 @@ func count(limit string) error {
 // ServePort is where "serve" listens without PORT in its environment.
 const ServePort = 8080
 
-// Spec returns a specification for a command.
+// Spec returns a specification for a command. It passes GOCOVERDIR on, for
+// programs that measure their coverage.
 func Spec(name string, command ...string) bunfile.Spec {
-	return bunfile.Spec{
+	spec := bunfile.Spec{
 		Version: bunfile.Version,
 		Name:    name,
 		Image:   bunfile.Image{Command: command},
@@ -184,6 +185,10 @@ func Spec(name string, command ...string) bunfile.Spec {
 		// exits, unless told otherwise.
 		Environment: []string{"GORACE=atexit_sleep_ms=0"},
 	}
+	if dir := os.Getenv("GOCOVERDIR"); dir != "" {
+		spec.Environment = append(spec.Environment, "GOCOVERDIR="+dir)
+	}
+	return spec
 }
 
 // WithPort adds a TCP port to a specification.
