@@ -97,8 +97,7 @@ func initFunctions(s source) []string {
 // of synctest.Test, where time is not the machine's.
 func sleeps(s source) []string {
 	var complaints []string
-	var walk func(n ast.Node) bool
-	walk = func(n ast.Node) bool {
+	ast.Inspect(s.file, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.CallExpr:
 			if isSelector(n.Fun, "synctest", "Test") {
@@ -110,8 +109,7 @@ func sleeps(s source) []string {
 			}
 		}
 		return true
-	}
-	ast.Inspect(s.file, walk)
+	})
 	return complaints
 }
 
