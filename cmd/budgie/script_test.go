@@ -117,18 +117,28 @@ func container(ts *testscript.TestScript, name string) psEntry {
 	return psEntry{}
 }
 
-// get NAME TEXT: the container's first endpoint answers with TEXT in its body.
+// get [-soon] NAME TEXT: the container's first endpoint answers with TEXT in
+// its body, at once or within 15 s.
 func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
+	var patience time.Duration
+	if len(args) == 3 && args[0] == "-soon" {
+		patience, args = 15*time.Second, args[1:]
+	}
 	if len(args) != 2 {
-		ts.Fatalf("usage: get NAME TEXT")
+		ts.Fatalf("usage: get [-soon] NAME TEXT")
 	}
 	c := container(ts, args[0])
 	if len(c.Endpoints) == 0 {
 		ts.Fatalf("%s has no endpoints", args[0])
 	}
-	body, err := fetch("http://" + c.Endpoints[0])
-	if ok := err == nil && strings.Contains(body, args[1]); ok == neg {
-		ts.Fatalf("get %s: %q, %v", args[0], body, err)
+	for deadline := time.Now().Add(patience); ; {
+		body, err := fetch("http://" + c.Endpoints[0])
+		if ok := err == nil && strings.Contains(body, args[1]); ok != neg {
+			return
+		}
+		if !time.Now().Before(deadline) {
+			ts.Fatalf("get %s: %q, %v", args[0], body, err)
+		}
 	}
 }
 
