@@ -29,7 +29,8 @@
 // frontends stand in a row the second therefore names the first as the client.
 // Host and query reach the backend as the client sent them, bodies are neither
 // compressed nor decompressed, and every write of a backend is flushed to the
-// client at once, so that events and long polls arrive in time. Upgrades
+// client at once, so that events and long polls arrive in time. A response may
+// begin before its request has ended; the client's connection then ends with it. Upgrades
 // (WebSocket) pass and count as under way until they end. CONNECT is refused
 // with 501.
 //
@@ -64,6 +65,8 @@
 //     what it sent is not HTTP.
 //   - 504: it received it and did not answer in time:
 //     "budgie; error=http_response_timeout".
+//   - 400 and 408: the request is not valid, or its body did not come; no
+//     backend is blamed.
 //
 // Where the backend is a frontend of another Budgie proxy these fields tell
 // what became of the request there: the first two mean that it was not

@@ -306,3 +306,79 @@ func TestRollingUpdateLosesNothing(t *testing.T) {
 	close(stop)
 	wg.Wait()
 }
+
+// A client that does not know of the drain yet may use its idle connection for
+// a moment more.
+func TestShutdownServesIdleConnection(t *testing.T) {
+	f := openHTTP(t, balance.WithIdleQuiet(patience/2))
+	f.set(httpBackend(t, says("served")))
+	c := dial(t, f)
+	r := bufio.NewReader(c)
+	var done chan error
+	for _, draining := range []bool{false, true} {
+		if draining {
+			done = make(chan error, 1)
+			go func() { done <- f.Shutdown(context.Background()) }()
+			eventually(t, "the listener is closed", func() bool { return refuses(f) })
+		}
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatalf("draining %v: %v", draining, err)
+		}
+		if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "served" || resp.Close != draining {
+			t.Errorf("draining %v: %q, %v, close %v", draining, body, err, resp.Close)
+		}
+	}
+	if err := receive(t, done); err != nil {
+		t.Errorf("Shutdown = %v", err)
+	}
+}
+
+// gatedListener accepts only after its gate has been opened.
+type gatedListener struct {
+	*net.TCPListener
+	waiting chan struct{}
+	gate    chan struct{}
+	once    sync.Once
+}
+
+func (l *gatedListener) Accept() (net.Conn, error) {
+	l.once.Do(func() { close(l.waiting) })
+	<-l.gate
+	return l.TCPListener.Accept()
+}
+
+// A connection that the kernel has accepted before the drain is served, though
+// the frontend takes it only afterwards.
+func TestShutdownServesBacklog(t *testing.T) {
+	ln := &gatedListener{TCPListener: listen(t).(*net.TCPListener), waiting: make(chan struct{}), gate: make(chan struct{})}
+	f := open(t, balance.Config{Mode: bunfile.ModeHTTP, Listener: ln})
+	backend := httpBackend(t, says("served"))
+	f.set(backend)
+	<-ln.waiting
+	c := dial(t, f)
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+	done := make(chan error, 1)
+	go func() { done <- f.Shutdown(context.Background()) }()
+	eventually(t, "updates have no effect, since the drain has begun", func() bool {
+		f.set(backend, backend+"0")
+		if len(f.Status()) == 1 {
+			return true
+		}
+		f.set(backend)
+		return len(f.Status()) == 2
+	})
+	f.set(backend)
+	close(ln.gate)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "served" {
+		t.Errorf("got %q, %v", body, err)
+	}
+	if err := receive(t, done); err != nil {
+		t.Errorf("Shutdown = %v", err)
+	}
+}

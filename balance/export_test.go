@@ -10,3 +10,6 @@ func WithHeaderTimeout(d time.Duration) Option { return func(p *Proxy) { p.limit
 
 // WithHalfOpen shortens the silence that a half-closed TCP connection may keep.
 func WithHalfOpen(d time.Duration) Option { return func(p *Proxy) { p.limits.halfOpen = d } }
+
+// WithIdleQuiet changes how long a drain leaves an idle connection open.
+func WithIdleQuiet(d time.Duration) Option { return func(p *Proxy) { p.limits.idleQuiet = d } }
