@@ -49,7 +49,7 @@ func TestEnvFileErrors(t *testing.T) {
 		{"A=secret\xff", "web.env:1:9: byte 0xff is not UTF-8 text\n  hint: an env_file has one KEY=value per line, in UTF-8"},
 	} {
 		entries, errs := parseEnvFile("web.env", []byte(test.text))
-		if got := errs.Error(); got != test.want || entries != nil && len(entries) > 1 {
+		if got := errs.Error(); got != test.want || len(entries) > 1 {
 			t.Errorf("%q: %q\n%s\nwant\n%s", test.text, entries, got, test.want)
 		}
 	}

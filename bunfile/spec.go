@@ -44,7 +44,7 @@ type Spec struct {
 	// Environment holds KEY=value entries, in file order, keys unique.
 	Environment []string `json:"environment,omitempty"`
 	// EnvFile is a file with KEY=value lines, which Load merges into
-	// Environment; Environment's own entries win.
+	// Environment, whose own entries win; Load then leaves EnvFile empty.
 	EnvFile string `json:"env_file,omitempty"`
 	// Healthcheck is nil where the file has none.
 	Healthcheck *Healthcheck `json:"healthcheck,omitempty"`

@@ -42,6 +42,9 @@ func checkTokens(tokens token.Tokens, trusted bool) *problem {
 		if p := refusedToken(tk, trusted); p != nil {
 			return p
 		}
+		if nest.flow > 0 && (tk.Type == token.LiteralType || tk.Type == token.FoldedType) {
+			return &problem{pos: tokenPosition(tk), message: "a block of text cannot stand inside brackets", hint: "put the text in quotes"}
+		}
 		if nest.flow > 0 && isTightColon(tokens, i) {
 			return &problem{pos: tokenPosition(tk), message: `inside brackets, ":" needs a blank behind it`, hint: "if it is part of a text, put that in quotes"}
 		}

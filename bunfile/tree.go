@@ -185,6 +185,7 @@ func (b *builder) node(n ast.Node) *node {
 		tk := n.GetToken()
 		return &node{kind: nullKind, pos: tokenPosition(tk), text: tk.Value, implicit: tk.Type == token.ImplicitNullType}
 	case *ast.LiteralNode:
+		b.checkBlock(n.Start)
 		return &node{pos: tokenPosition(n.Start), text: n.Value.Value}
 	}
 	return b.scalar(n.GetToken())
@@ -193,11 +194,11 @@ func (b *builder) node(n ast.Node) *node {
 func (b *builder) scalar(tk *token.Token) *node {
 	out := &node{pos: tokenPosition(tk), text: tk.Value}
 	switch tk.Type {
-	case token.DoubleQuoteType:
-		b.checkEscapes(out.pos)
-	case token.SingleQuoteType:
+	case token.DoubleQuoteType, token.SingleQuoteType:
+		b.checkQuoted(out.pos)
 	default:
 		out.plain = true
+		b.checkPlain(tk)
 	}
 	return out
 }
