@@ -57,6 +57,7 @@ type Client struct {
 // returns an error where the data directory cannot be used.
 func New(opts ...Option) (*Client, error) {
 	c := &Client{
+		cfg:             environment(),
 		keepers:         make(map[string]*keeper),
 		owner:           "client-" + newID()[:16],
 		supervisorPoked: make(chan struct{}, 1),

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/budgiehq/budgie/bunfile"
@@ -36,8 +37,8 @@ type config struct {
 func WithDataDir(dir string) Option { return func(c *config) { c.dataDir = dir } }
 
 // WithBindAddress sets the host address that published ports are bound to:
-// "127.0.0.1" keeps them on this machine. The default, an empty string, binds
-// them to all of the machine's addresses.
+// "127.0.0.1" keeps them on this machine. An empty string binds them to all of
+// the machine's addresses. The default is what BUDGIE_BIND says.
 func WithBindAddress(addr string) Option { return func(c *config) { c.bind = addr } }
 
 // WithRuntime adds a runtime. It may be given several times: a container runs
@@ -50,7 +51,9 @@ func WithRuntime(r Runtime) Option { return func(c *config) { c.runtimes = appen
 func WithDiscoverer(d Discoverer) Option { return func(c *config) { c.discoverer = d } }
 
 // WithInterfaces limits the default mDNS discoverer to the named network
-// interfaces; "lo" keeps announcements on this machine.
+// interfaces; "lo" keeps announcements on this machine. Without names it uses
+// all but container bridges. The default is what BUDGIE_INTERFACES lists,
+// separated by commas.
 func WithInterfaces(names ...string) Option { return func(c *config) { c.interfaces = names } }
 
 // WithLoopback keeps everything on this machine: published ports are bound to
@@ -92,6 +95,17 @@ func WithLogger(l *slog.Logger) Option { return func(c *config) { c.log = l } }
 // arguments. It is started with BUDGIE_DATA_DIR set to the data directory.
 func WithSupervisorCommand(name string, args ...string) Option {
 	return func(c *config) { c.supervisorCmd = append([]string{name}, args...) }
+}
+
+// environment returns the configuration before any option.
+func environment() config {
+	c := config{bind: os.Getenv("BUDGIE_BIND")}
+	for name := range strings.SplitSeq(os.Getenv("BUDGIE_INTERFACES"), ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			c.interfaces = append(c.interfaces, name)
+		}
+	}
+	return c
 }
 
 // DefaultDataDir returns the directory that BUDGIE_DATA_DIR names, else

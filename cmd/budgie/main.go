@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/budgiehq/budgie"
@@ -111,20 +110,16 @@ func (a *app) usage(w io.Writer) {
 `, budgie.DefaultDataDir())
 }
 
-// newClient returns a client with the settings of the environment.
+// newClient returns a client that can start a supervisor and prints warnings.
 func (a *app) newClient(opts ...budgie.Option) (*budgie.Client, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program, to start a supervisor with: %w", err)
 	}
 	opts = append([]budgie.Option{
-		budgie.WithBindAddress(os.Getenv("BUDGIE_BIND")),
 		budgie.WithSupervisorCommand(exe, "supervise"),
 		budgie.WithLogger(slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))),
 	}, opts...)
-	if names := os.Getenv("BUDGIE_INTERFACES"); names != "" {
-		opts = append(opts, budgie.WithInterfaces(strings.Split(names, ",")...))
-	}
 	return budgie.New(opts...)
 }
 
