@@ -1,3 +1,54 @@
 // Package budgie runs containers from .bun files, announces them on the local
-// network, and balances traffic over the replicas.
+// network, finds those of others, and balances traffic over the replicas of a
+// service. It is a library: a program that embeds it needs no daemon, no
+// control plane and no registry.
+//
+// # A first program
+//
+//	client, err := budgie.New()
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//	defer client.Close()
+//	web, err := client.RunFile(ctx, "web.bun")
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//	fmt.Println(web[0].URL())
+//
+// [Client.Run] returns when the container serves. The container lives until its
+// context ends, the client is closed, or somebody stops it.
+//
+// # Who looks after a container
+//
+// A client looks after the containers that it runs: health, restarts,
+// published ports, announcements. [Detached] containers outlive it; the
+// supervisor of their data directory looks after them, a process that calls
+// [Client.Supervise] and that a client starts when it was told how
+// ([WithSupervisorCommand]).
+//
+// Programs that share a data directory see each other's containers and can stop
+// and remove them. They meet in the [Store]: whoever wants something writes the
+// desired state, whoever owns the container makes it so and writes what it sees.
+// What a program that died left behind, the next one ends; what a supervisor
+// that died left running, the next one adopts.
+//
+// # Ports
+//
+// A published TCP port is a listening socket of the client, with a proxy behind
+// it that leads to the container while that serves. It stays open while the
+// container restarts.
+//
+// # The five interfaces
+//
+// A client stands on a [Runtime], a [Discoverer], a [Syncer], a [Balancer] and a
+// [Store]. The defaults need nothing installed; options swap them. For each
+// there is a conformance suite and a fake: packages runtime/runtimetest,
+// discovery/discoverytest, replica/replicatest, balance/balancetest, and
+// store/storetest with store/memory.
+//
+// # Environment
+//
+// BUDGIE_DATA_DIR, BUDGIE_BIND and BUDGIE_INTERFACES are the defaults of
+// [WithDataDir], [WithBindAddress] and [WithInterfaces].
 package budgie

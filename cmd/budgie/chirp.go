@@ -78,7 +78,7 @@ func (a *app) printServices(services []discovery.Service) {
 		if image == "" {
 			image = "-"
 		}
-		t.add(shorten(s.ID, 12), shorten(s.Name, 14), addr, shorten(strings.Join(ports, ","), 12), shorten(image, 14), shorten(s.Node, 8))
+		t.add(s.ID[:min(12, len(s.ID))], shorten(s.Name, 14), addr, shorten(strings.Join(ports, ","), 12), shorten(image, 14), shorten(s.Node, 8))
 	}
 	t.write(a.stdout, a.colour)
 }

@@ -106,10 +106,10 @@ func imageWord(rec lifecycle.Container) string {
 }
 
 func firstEndpoint(rec lifecycle.Container) string {
-	switch n := len(rec.Endpoints); n {
-	case 0:
+	switch n := len(rec.Endpoints); {
+	case n == 0 || rec.Finished():
 		return "-"
-	case 1:
+	case n == 1:
 		return rec.Endpoints[0].String()
 	default:
 		return fmt.Sprintf("%s +%d", rec.Endpoints[0], n-1)
@@ -151,7 +151,9 @@ func containerJSONOf(rec lifecycle.Container) containerJSON {
 		j.Health = "none"
 	}
 	for _, e := range rec.Endpoints {
-		j.Endpoints = append(j.Endpoints, e.String())
+		if !rec.Finished() {
+			j.Endpoints = append(j.Endpoints, e.String())
+		}
 	}
 	if !rec.StartedAt.IsZero() {
 		j.StartedAt = &rec.StartedAt
