@@ -17,8 +17,7 @@ import (
 	"github.com/budgiehq/budgie/runtime/runtimetest"
 )
 
-func running(r lifecycle.Container) bool   { return r.State == lifecycle.Running && r.Ready }
-func isStopped(r lifecycle.Container) bool { return r.Finished() }
+func running(r lifecycle.Container) bool { return r.State == lifecycle.Running && r.Ready }
 
 func TestACrashedContainerRestarts(t *testing.T) {
 	f := newFakes(t)
