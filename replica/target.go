@@ -183,6 +183,9 @@ func (t *target) settleArrived() error {
 
 // copyOne makes a copy for e, ready to be placed.
 func (t *target) copyOne(ctx context.Context, from string, e entry) (c *incoming, err error) {
+	if err := t.unlockAbove(from); err != nil {
+		return nil, err
+	}
 	info, err := t.root.Lstat(from)
 	if err != nil {
 		return nil, err

@@ -58,14 +58,14 @@ func readEntry(path string, info fs.FileInfo) (fakeEntry, error) {
 }
 
 // readCopy reads what is in the directory of a copy, which need not exist, by
-// path. It makes its directories writable.
+// path. It makes its directories and files accessible.
 func readCopy(dir string) (map[string]fakeEntry, error) {
 	local := make(map[string]fakeEntry)
 	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
 		return local, nil
 	}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
+		if err == nil && (d.IsDir() || d.Type().IsRegular()) {
 			return os.Chmod(path, 0o700)
 		}
 		return err

@@ -41,6 +41,7 @@ func Run(t *testing.T, make func(t *testing.T) Syncer) {
 		{"CopiesAnEmptyVolume", testEmpty},
 		{"CopiesLargeFiles", testLarge},
 		{"CarriesModesAndTimes", testMetadata},
+		{"UnlocksTheCopy", testLocked},
 		{"KeepsUnusualNames", testNames},
 		{"RemovesWhatTheSourceDoesNotHave", testRemoves},
 		{"ReplacesOneKindByAnother", testReplaces},

@@ -91,6 +91,26 @@ func testMetadata(t *testing.T, s Syncer) {
 	mustCopy(t, s, src, dst)
 }
 
+// The owner of a copy gets over the modes in it, root or not.
+func testLocked(t *testing.T, s Syncer) {
+	src, dst := dirs(t)
+	Build(t, src, Tree{"readonly/in": F("new"), "readonly/new": F("1"), "readonly/sub/deep": F("2"), "closed/same": F("same"),
+		"moved": F("moved"), "unreadable": F("kept")})
+	Build(t, dst, Tree{
+		"":               {Mode: 0o500},
+		"readonly":       {Mode: 0o555},
+		"readonly/in":    {File: true, Mode: 0o400, Content: "old"},
+		"readonly/extra": F("x"),
+		"closed":         {Mode: 0o1},
+		"closed/same":    F("same"),
+		"closed/from":    F("moved"),
+		"gone":           {Mode: 0o200},
+		"gone/extra":     F("x"),
+		"unreadable":     {File: true, Mode: 0o200, Content: "kept"},
+	})
+	mustCopy(t, s, src, dst)
+}
+
 func testNames(t *testing.T, s Syncer) {
 	src, dst := dirs(t)
 	tree := Tree{}
