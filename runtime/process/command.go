@@ -3,9 +3,7 @@
 package process
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +16,10 @@ import (
 func lookCommand(name, pathVar, dir string) (string, error) {
 	if strings.Contains(name, "/") {
 		if !filepath.IsAbs(name) {
-			name = filepath.Join(dir, name)
+			if err := checkExecutable(filepath.Join(dir, name)); err != nil {
+				return "", fmt.Errorf("command %q, which begins at the working directory, %w", name, err)
+			}
+			return filepath.Join(dir, name), nil
 		}
 		if err := checkExecutable(name); err != nil {
 			return "", fmt.Errorf("command %q %w", name, err)
@@ -37,7 +38,9 @@ func lookCommand(name, pathVar, dir string) (string, error) {
 		if err == nil {
 			return p, nil
 		}
-		if !errors.Is(err, fs.ErrNotExist) && unfit == nil {
+		// A directory that may not be entered is passed over, as shells do; a file
+		// that is there and cannot be run is what was probably meant.
+		if _, serr := os.Stat(p); serr == nil && unfit == nil {
 			unfit = fmt.Errorf("command %q: %s %w", name, p, err)
 		}
 	}

@@ -107,15 +107,15 @@ func TestCreateErrors(t *testing.T) {
 		}
 	}
 	for want, change := range map[string]func(*bunfile.Spec){
-		"not found in PATH":                      commandIs("no-such-command"),
-		"does not exist":                         commandIs("/no/such/command"),
-		"is not executable":                      commandIs(file),
-		"is a directory":                         commandIs(work),
-		"command \"" + f.dir:                     commandIs("./relative"),
-		"is not a directory; only":               volume(file, bunfile.ReadWrite),
-		"does not exist, and a read-only volume": volume(filepath.Join(work, "missing"), bunfile.ReadOnly),
-		"is a link to something":                 volume(dangling, bunfile.ReadWrite),
-		"is not an absolute path":                volume("relative", bunfile.ReadWrite),
+		"not found in PATH": commandIs("no-such-command"),
+		"does not exist":    commandIs("/no/such/command"),
+		"is not executable": commandIs(file),
+		"is a directory":    commandIs(work),
+		"begins at the working directory, does not exist": commandIs("./relative"),
+		"is not a directory; only":                        volume(file, bunfile.ReadWrite),
+		"does not exist, and a read-only volume":          volume(filepath.Join(work, "missing"), bunfile.ReadOnly),
+		"is a link to something":                          volume(dangling, bunfile.ReadWrite),
+		"is not an absolute path":                         volume("relative", bunfile.ReadWrite),
 	} {
 		s := spec("sleep")
 		change(&s)

@@ -76,7 +76,7 @@ func churn(ctx context.Context, r *Runtime, id string, i int) error {
 // startSupervisor starts one and waits for its first line.
 func startSupervisor(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], append([]string{supervisorSwitch}, args...)...)
+	cmd := exec.Command(self(), append([]string{supervisorSwitch}, args...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -85,6 +85,12 @@ func startSupervisor(t *testing.T, args ...string) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // for a test that fails before it has killed it
+		if cmd.ProcessState == nil {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	})
 	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
 		t.Fatalf("the supervisor said nothing: %v", err)
 	}

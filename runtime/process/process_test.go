@@ -126,7 +126,7 @@ func TestGrandchildren(t *testing.T) {
 // TestReusedPID forges records that point at a process which is not the
 // container's. Nothing that is done with the container touches it.
 func TestReusedPID(t *testing.T) {
-	innocent := exec.Command(os.Args[0], program("stubborn")[1:]...)
+	innocent := exec.Command(self(), program("stubborn")[1:]...)
 	out, err := innocent.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

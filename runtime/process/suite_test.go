@@ -33,7 +33,16 @@ func spec(args ...string) bunfile.Spec {
 }
 
 func program(args ...string) []string {
-	return runtimetest.ProgramCommand(os.Args[0], args...)
+	return runtimetest.ProgramCommand(self(), args...)
+}
+
+// self is the test binary, by its absolute path.
+func self() string {
+	path, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	return path
 }
 
 func open(t *testing.T, dir string, opts ...Option) *Runtime {
