@@ -152,14 +152,9 @@ func (c *Client) Close() error {
 		return nil
 	}
 	c.closed = true
-	var attached []*keeper
-	for _, k := range c.keepers {
-		if !k.detached {
-			attached = append(attached, k)
-		}
-	}
 	c.mu.Unlock()
 
+	attached := c.keepersThat(false)
 	for _, k := range attached {
 		k.endWith("the program that ran it closed its client")
 	}
@@ -170,6 +165,28 @@ func (c *Client) Close() error {
 	c.end()
 	c.wg.Wait()
 	return c.closeDefaults()
+}
+
+// Kill ends the containers that this client runs, detached ones excepted, at
+// once and without grace, and cuts short what Close or an ended context waits
+// for. It does not wait itself: Close does.
+func (c *Client) Kill() {
+	for _, k := range c.keepersThat(false) {
+		k.kill("the program that ran it killed it")
+	}
+}
+
+// keepersThat returns the keepers of detached containers, or of the others.
+func (c *Client) keepersThat(detached bool) []*keeper {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var keepers []*keeper
+	for _, k := range c.keepers {
+		if k.detached == detached {
+			keepers = append(keepers, k)
+		}
+	}
+	return keepers
 }
 
 // open returns an error if the client is closed.

@@ -44,6 +44,8 @@ type keeper struct {
 	rec lifecycle.Container
 	// endReason is set when the client itself wants the container to end.
 	endReason string
+	// killed is set when the container is to end without grace.
+	killed bool
 	// cause is the error behind the record's last failure.
 	cause error
 	// tail is the end of the log of a container that never became ready.
@@ -171,9 +173,18 @@ func (k *keeper) setFailure(err error) {
 	k.mu.Unlock()
 }
 
-// update changes the stored record.
+// update changes the stored record. A program that ends does not wait for a
+// store that fails: the change is then made in memory alone, and the next owner
+// finds out from the runtime.
 func (k *keeper) update(ctx context.Context, change func(*lifecycle.Container) error) error {
 	rec, err := store.Modify(ctx, k.c.store, k.id, change)
+	if err != nil && k.ending() && !errors.Is(err, store.ErrNotFound) && !gone(err) {
+		rec = k.record()
+		if change(&rec) == nil {
+			k.log.Error("cannot store what became of the container", "error", err)
+			err = nil
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -197,8 +208,10 @@ func (k *keeper) run(ctx context.Context, resume bool) {
 		resume = false
 	}
 	for ctx.Err() == nil {
-		k.applyEnd(ctx)
-		err := k.step(ctx)
+		err := k.applyEnd(ctx)
+		if err == nil {
+			err = k.step(ctx)
+		}
 		switch {
 		case err == nil:
 		case errors.Is(err, errDone):
@@ -210,9 +223,6 @@ func (k *keeper) run(ctx context.Context, resume bool) {
 			return
 		case ctx.Err() == nil:
 			k.log.Error("cannot look after the container", "error", err)
-			if k.ending() && k.record().State == lifecycle.Stopped {
-				return
-			}
 			k.pause(ctx, storeRetry)
 		}
 	}
@@ -262,25 +272,48 @@ func (k *keeper) await(ctx context.Context, until time.Time) error {
 	case v := <-probed:
 		return k.observe(ctx, v)
 	case <-k.poked:
-		rec, err := k.c.store.Get(ctx, k.id)
-		if err != nil {
-			return err
-		}
-		k.setRecord(rec)
-		return nil
+		return k.refresh(ctx)
 	}
 }
 
-// applyEnd turns the client's own wish to end the container into the desired
-// state, in memory alone where the store refuses it.
-func (k *keeper) applyEnd(ctx context.Context) {
-	k.mu.Lock()
-	reason, rec := k.endReason, k.rec
-	k.mu.Unlock()
-	if reason == "" || rec.Desired == lifecycle.WantStopped {
-		return
+// refresh reads the stored record again.
+func (k *keeper) refresh(ctx context.Context) error {
+	rec, err := k.c.store.Get(ctx, k.id)
+	if err != nil {
+		return err
 	}
-	want := func(c *lifecycle.Container) error {
+	k.setRecord(rec)
+	return nil
+}
+
+// grace returns how long the container may take to stop.
+func (k *keeper) grace() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.killed {
+		return 0
+	}
+	return k.rec.Grace()
+}
+
+// kill makes the keeper end the container without grace.
+func (k *keeper) kill(reason string) {
+	k.mu.Lock()
+	k.killed = true
+	k.mu.Unlock()
+	k.endWith(reason)
+}
+
+// applyEnd turns the client's own wish to end the container into the desired
+// state.
+func (k *keeper) applyEnd(ctx context.Context) error {
+	k.mu.Lock()
+	reason, desired := k.endReason, k.rec.Desired
+	k.mu.Unlock()
+	if reason == "" || desired == lifecycle.WantStopped {
+		return nil
+	}
+	return k.update(ctx, func(c *lifecycle.Container) error {
 		if c.Desired == lifecycle.WantStopped {
 			return store.ErrUnchanged
 		}
@@ -288,12 +321,7 @@ func (k *keeper) applyEnd(ctx context.Context) {
 		c.RestartAt = time.Time{}
 		c.Reason = reason
 		return nil
-	}
-	if err := k.update(ctx, want); err != nil && !errors.Is(err, store.ErrNotFound) {
-		k.log.Error("cannot store that the container is to stop", "error", err)
-		_ = want(&rec)
-		k.setRecord(rec)
-	}
+	})
 }
 
 // ending reports whether the client itself wants the container to end.
@@ -356,7 +384,7 @@ func (k *keeper) finish(ctx context.Context) {
 // abandon ends and deletes a container that has no record any more.
 func (k *keeper) abandon(ctx context.Context) {
 	k.letGo()
-	if err := k.rt.Stop(ctx, k.id, k.record().Grace()); err != nil && !errors.Is(err, runtime.ErrNotFound) {
+	if err := k.rt.Stop(ctx, k.id, k.grace()); err != nil && !errors.Is(err, runtime.ErrNotFound) {
 		k.log.Warn("cannot stop a container without a record", "error", err)
 		return
 	}

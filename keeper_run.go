@@ -133,20 +133,22 @@ func (k *keeper) resumeRunning(ctx context.Context, rec lifecycle.Container, st 
 }
 
 // stop ends a running container: the network hears of it first, then requests
-// under way end, then the process does. Ports stay open where the container
-// will start again.
+// under way end, then the process does. Each of the two may take as long as the
+// container's grace, which somebody may shorten meanwhile. Ports stay open where
+// the container will start again.
 func (k *keeper) stop(ctx context.Context, reason string) error {
-	rec := k.record()
-	grace := rec.Grace()
 	k.withdraw(ctx)
-	if rec.Desired == lifecycle.WantStopped {
-		drain, cancel := context.WithTimeout(ctx, grace)
-		k.unpublish(drain)
-		cancel()
+	if k.record().Desired == lifecycle.WantStopped {
+		k.withinGrace(ctx, k.unpublish)
 	} else {
 		k.pub.setBackends(nil)
 	}
-	if err := k.rt.Stop(ctx, k.id, grace); err != nil && !errors.Is(err, runtime.ErrNotFound) {
+	var err error
+	k.withinGrace(ctx, func(ctx context.Context) { err = k.rt.Stop(ctx, k.id, k.grace()) })
+	if err != nil && ctx.Err() == nil {
+		err = k.rt.Stop(ctx, k.id, 0) // the grace was shortened, and is over
+	}
+	if err != nil && !errors.Is(err, runtime.ErrNotFound) {
 		return fmt.Errorf("stop container: %w", err)
 	}
 	st, err := k.rt.Status(ctx, k.id)
@@ -154,6 +156,34 @@ func (k *keeper) stop(ctx context.Context, reason string) error {
 		return fmt.Errorf("status after stop: %w", err)
 	}
 	return k.markEnded(ctx, st, reason)
+}
+
+// withinGrace calls f with a context that ends when the grace is over.
+func (k *keeper) withinGrace(ctx context.Context, f func(context.Context)) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	began, done := time.Now(), make(chan struct{})
+	go func() {
+		defer close(done)
+		f(ctx)
+	}()
+	for {
+		over := time.NewTimer(time.Until(began.Add(k.grace())))
+		select {
+		case <-over.C:
+			cancel()
+			<-done
+			return
+		case <-done:
+			over.Stop()
+			return
+		case <-k.poked:
+			over.Stop()
+			if err := k.refresh(ctx); err != nil {
+				k.log.Debug("cannot see whether the container is to stop sooner", "error", err)
+			}
+		}
+	}
 }
 
 // markEnded records the end of a run. A status without an exit, as of a

@@ -153,12 +153,16 @@ func (c *Client) stopRecord(ctx context.Context, rec lifecycle.Container, opts [
 	if err != nil {
 		return err
 	}
-	return c.follow(ctx, rec.ID, func(r lifecycle.Container) (bool, error) {
+	err = c.follow(ctx, rec.ID, func(r lifecycle.Container) (bool, error) {
 		if r.Finished() {
 			return true, nil
 		}
 		return false, c.takeOverIfOrphaned(ctx, r)
 	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // it was stopped, and then somebody removed it
+	}
+	return err
 }
 
 // takeOverIfOrphaned makes this client the owner of a container that nobody

@@ -114,15 +114,8 @@ func (c *Client) setSupervising(on bool) {
 // letDetachedGo ends the supervision: detached containers run on without this
 // client.
 func (c *Client) letDetachedGo() {
-	c.mu.Lock()
-	c.supervising = false
-	var detached []*keeper
-	for _, k := range c.keepers {
-		if k.detached {
-			detached = append(detached, k)
-		}
-	}
-	c.mu.Unlock()
+	c.setSupervising(false)
+	detached := c.keepersThat(true)
 	for _, k := range detached {
 		k.leave()
 	}
@@ -131,16 +124,7 @@ func (c *Client) letDetachedGo() {
 	}
 }
 
-func (c *Client) keepsDetached() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, k := range c.keepers {
-		if k.detached {
-			return true
-		}
-	}
-	return false
-}
+func (c *Client) keepsDetached() bool { return len(c.keepersThat(true)) > 0 }
 
 // hasWork reports whether a detached container waits for a supervisor.
 func (c *Client) hasWork(ctx context.Context) (bool, error) {

@@ -60,8 +60,6 @@ func TestCaseR3StopBetweenRestarts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var broken atomic.Bool
-	broken.Store(true)
 	for range 5 {
 		if f.runtime.Crash(rec.ID, 1) == nil {
 			eventually(t, f.Client, "web", "an end", func(r lifecycle.Container) bool { return r.State == lifecycle.Stopped || running(r) })

@@ -30,6 +30,8 @@ type app struct {
 	stdout, stderr io.Writer
 	// colour is true where stdout is a terminal that wants colour.
 	colour bool
+	// hurry ends when the user does not want to wait for a clean stop.
+	hurry context.Context
 }
 
 // command is one word of the command line.
@@ -49,12 +51,28 @@ func commands() []*command {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// After the first signal, a second one has its usual effect: it ends the
-	// program at once.
-	context.AfterFunc(ctx, stop)
-	a := &app{stdout: os.Stdout, stderr: os.Stderr, colour: wantsColour(os.Stdout)}
+	ctx, hurry := signals()
+	a := &app{stdout: os.Stdout, stderr: os.Stderr, colour: wantsColour(os.Stdout), hurry: hurry}
 	os.Exit(a.main(ctx, os.Args[1:]))
+}
+
+// signals returns a context that ends with the first SIGINT or SIGTERM, which
+// asks to stop, and one that ends with the second, which asks to do so at once.
+// The third ends the program.
+func signals() (first, second context.Context) {
+	first, stop := context.WithCancel(context.Background())
+	second, hurry := context.WithCancel(context.Background())
+	received := make(chan os.Signal, 3)
+	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-received
+		stop()
+		<-received
+		hurry()
+		<-received
+		os.Exit(exitFailure)
+	}()
+	return first, second
 }
 
 // main runs a command line and returns the exit status.
@@ -129,5 +147,7 @@ func (a *app) withClient(f func(*budgie.Client) error, opts ...budgie.Option) er
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(c), c.Close())
+	defer context.AfterFunc(a.hurry, c.Kill)()
+	err = f(c)
+	return errors.Join(err, c.Close())
 }

@@ -19,7 +19,7 @@ func runCommand() *command {
 		name:    "run",
 		args:    "[-d] [-name N] [-runtime auto|process] [-rm] [-ready-timeout 1m] FILE.bun…",
 		summary: "Run the containers of .bun files.",
-		example: "budgie run web.bun        # shows the log; Ctrl-C stops it\nbudgie run -d web.bun     # returns once it serves, and prints its id",
+		example: "budgie run web.bun        # shows the log; Ctrl-C stops it, twice kills it\nbudgie run -d web.bun     # returns once it serves, and prints its id",
 	}
 	c.run = func(ctx context.Context, a *app, args []string) error {
 		fs := c.flags()

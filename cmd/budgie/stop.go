@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/budgiehq/budgie"
 )
@@ -18,7 +20,7 @@ func stopCommand() *command {
 	}
 	c.run = func(ctx context.Context, a *app, args []string) error {
 		fs := c.flags()
-		grace := fs.Duration("t", 0, "`time` between the stop signal and the kill, 0s kills at once (default the container's stop_timeout, 10s)")
+		grace := graceFlag(fs)
 		refs, err := c.parse(a, fs, args)
 		if err != nil {
 			return err
@@ -26,12 +28,9 @@ func stopCommand() *command {
 		if len(refs) == 0 {
 			return c.usagef("which container?")
 		}
-		if *grace < 0 {
-			return c.usagef("-t is a time of at least 0s, not %s", *grace)
-		}
-		var opts []budgie.StopOption
-		if isSet(fs, "t") {
-			opts = append(opts, budgie.Grace(*grace))
+		opts, err := c.graceOptions(fs, *grace)
+		if err != nil {
+			return err
 		}
 		return a.forEach(refs, func(client *budgie.Client, ref string) error {
 			return client.Stop(ctx, ref, opts...)
@@ -43,13 +42,14 @@ func stopCommand() *command {
 func rmCommand() *command {
 	c := &command{
 		name:    "rm",
-		args:    "[-f] ID|NAME…",
+		args:    "[-f] [-t 10s] ID|NAME…",
 		summary: "Remove stopped containers with their logs. Volumes stay.",
 		example: "budgie rm web\nbudgie rm -f $(budgie ps -q)",
 	}
 	c.run = func(ctx context.Context, a *app, args []string) error {
 		fs := c.flags()
 		force := fs.Bool("f", false, "stop containers that are not stopped")
+		grace := graceFlag(fs)
 		refs, err := c.parse(a, fs, args)
 		if err != nil {
 			return err
@@ -57,7 +57,10 @@ func rmCommand() *command {
 		if len(refs) == 0 {
 			return c.usagef("which container?")
 		}
-		var opts []budgie.StopOption
+		opts, err := c.graceOptions(fs, *grace)
+		if err != nil {
+			return err
+		}
 		if *force {
 			opts = append(opts, budgie.Force())
 		}
@@ -66,6 +69,21 @@ func rmCommand() *command {
 		})
 	}
 	return c
+}
+
+func graceFlag(fs *flag.FlagSet) *time.Duration {
+	return fs.Duration("t", 0, "`time` between the stop signal and the kill, 0s kills at once (default the container's stop_timeout, 10s)")
+}
+
+// graceOptions returns what -t asks for.
+func (c *command) graceOptions(fs *flag.FlagSet, grace time.Duration) ([]budgie.StopOption, error) {
+	switch {
+	case !isSet(fs, "t"):
+		return nil, nil
+	case grace < 0:
+		return nil, c.usagef("-t is a time of at least 0s, not %s", grace)
+	}
+	return []budgie.StopOption{budgie.Grace(grace)}, nil
 }
 
 // forEach calls f for all containers side by side, prints those that went well

@@ -1,0 +1,86 @@
+package budgie_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+
+	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/runtime/runtimetest"
+	"github.com/budgiehq/budgie/store/memory"
+)
+
+// fullStore is a store whose disk can be full.
+type fullStore struct {
+	*memory.Store
+	full atomic.Bool
+}
+
+var errFull = errors.New("no space left on device")
+
+func (s *fullStore) Put(ctx context.Context, c lifecycle.Container) (lifecycle.Container, error) {
+	if s.full.Load() {
+		return lifecycle.Container{}, errFull
+	}
+	return s.Store.Put(ctx, c)
+}
+
+func newFullStore(t *testing.T) (*fullStore, *runtimetest.Fake, *budgie.Client) {
+	t.Helper()
+	s := &fullStore{Store: memory.New()}
+	fake := runtimetest.NewFake()
+	c, err := budgie.New(budgie.WithStore(s), budgie.WithRuntime(fake), budgie.WithoutDiscovery(), budgie.WithLoopback(), budgie.WithDataDir(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.Close()
+		fake.Shutdown()
+		_ = s.Close()
+	})
+	return s, fake, c
+}
+
+func TestFullDiskRefusesToRun(t *testing.T) {
+	s, fake, c := newFullStore(t)
+	s.full.Store(true)
+	if _, err := c.Run(t.Context(), web("web")); !errors.Is(err, errFull) {
+		t.Fatalf("got %v", err)
+	}
+	if list, err := fake.List(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("the runtime has %v, %v", list, err)
+	}
+}
+
+// A disk that is full for a while loses no restart.
+func TestFullDiskForAWhile(t *testing.T) {
+	s, fake, c := newFullStore(t)
+	rec, err := c.Run(t.Context(), always(web("web")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.full.Store(true)
+	if err := fake.Crash(rec.ID, 1); err != nil {
+		t.Fatal(err)
+	}
+	s.full.Store(false)
+	eventually(t, c, "web", "the restart", func(r lifecycle.Container) bool { return r.Restarts == 1 && r.Ready })
+}
+
+// A full disk does not keep a program from ending its containers.
+func TestFullDiskAtTheEnd(t *testing.T) {
+	s, fake, c := newFullStore(t)
+	rec, err := c.Run(t.Context(), always(web("web")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.full.Store(true)
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := fake.Status(t.Context(), rec.ID); err != nil || st.State != lifecycle.Stopped {
+		t.Fatalf("after Close the runtime says %+v, %v", st, err)
+	}
+}
