@@ -76,7 +76,7 @@ func (c *Client) Balance(ctx context.Context, name, addr string, opts ...Balance
 	}
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("balance %s: %w", name, err)
+		return nil, fmt.Errorf("balance %s: address %s %w", name, addr, explainListen(err, "address"))
 	}
 	cfg := balance.Config{
 		Name: name, Listener: ln, Mode: bunfile.ModeHTTP, Algorithm: bunfile.RoundRobin,

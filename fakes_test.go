@@ -89,3 +89,18 @@ func always(spec bunfile.Spec) bunfile.Spec {
 func status(code int) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) })
 }
+
+// newClient returns a client with the defaults, kept on this machine.
+func newClient(t *testing.T, opts ...budgie.Option) *budgie.Client {
+	t.Helper()
+	c, err := budgie.New(append([]budgie.Option{budgie.WithDataDir(t.TempDir()), budgie.WithLoopback()}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return c
+}

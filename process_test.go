@@ -82,21 +82,6 @@ func server(name string) bunfile.Spec {
 	}
 }
 
-// newClient returns a client with the defaults, kept on this machine.
-func newClient(t *testing.T, opts ...budgie.Option) *budgie.Client {
-	t.Helper()
-	c, err := budgie.New(append([]budgie.Option{budgie.WithDataDir(t.TempDir()), budgie.WithLoopback()}, opts...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	return c
-}
-
 // E1: a container in a Go program takes a few lines and nothing installed.
 func TestCaseE1DefaultsRunAProcess(t *testing.T) {
 	c := newClient(t)

@@ -85,18 +85,26 @@ func listen(ctx context.Context, rec lifecycle.Container, port bunfile.Port) (ne
 			}
 		}
 	}
-	ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort(rec.Bind, strconv.Itoa(port.HostPort)))
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("host port %d is taken: stop the program that uses it, or choose another host_port (none means any free port): %w", port.HostPort, err)
-	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("host port %d needs privileges: run as root, or choose a host_port from 1024 on: %w", port.HostPort, err)
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return nil, fmt.Errorf("cannot publish ports on %s, which is not an address of this machine: %w", rec.Bind, err)
-	case err != nil:
-		return nil, fmt.Errorf("publish port %d: %w", port.ContainerPort, err)
+	addr := net.JoinHostPort(rec.Bind, strconv.Itoa(port.HostPort))
+	ln, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("host port %d %w", port.HostPort, explainListen(err, "host_port"))
 	}
 	return ln, nil
+}
+
+// explainListen says what to do about the error of a Listen, in words that go
+// after the name of the port. setting is what chooses the port.
+func explainListen(err error, setting string) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("is taken: stop the program that uses it, or choose another %s: %w", setting, err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("needs privileges: run as root, or choose a %s from 1024 on: %w", setting, err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("cannot be opened on an address that is not this machine's: %w", err)
+	}
+	return fmt.Errorf("cannot be opened: %w", err)
 }
 
 // balanceMode says which protocol the proxy in front of a container speaks.

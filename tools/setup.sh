@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # Installs what the tests need of the machine besides Go: a C compiler, for the
-# race detector. Does nothing where it is there already.
+# race detector, and on Linux what looks at processes and makes network
+# namespaces. Does nothing where it is there already.
 set -euo pipefail
 
 # command:package, as Debian and Ubuntu name them
-needs=(gcc:gcc)
+needs=(gcc:gcc ps:procps)
+if [[ $(uname -s) == Linux ]]; then
+	needs+=(ip:iproute2 unshare:util-linux script:bsdutils)
+fi
 
 command -v "${GO:-go}" >/dev/null || {
 	echo "setup: go is not in PATH; install Go 1.26 or newer from https://go.dev/dl/" >&2
