@@ -14,7 +14,7 @@ import (
 )
 
 // Runtime creates and runs containers. The optional abilities are
-// [runtime.Logger] and [runtime.Execer].
+// [runtime.Logger], [runtime.Execer] and [runtime.Preparer].
 //
 // All methods may be called concurrently, also for the same container. Those
 // that change a container exclude each other per container and are called by
@@ -139,7 +139,7 @@ type Store interface {
 	Acquire(ctx context.Context, owner string) (release func() error, err error)
 	// Alive reports whether some process holds an owner name.
 	Alive(ctx context.Context, owner string) (bool, error)
-	// Close frees what the value holds, owner names included. It can be called
-	// again.
+	// Close frees what the value holds, owner names included, and closes the
+	// channels of Watch. It can be called again.
 	Close() error
 }

@@ -83,6 +83,11 @@ func (c *Client) prepare(ctx context.Context, spec bunfile.Spec, rc runConfig) (
 	if err != nil {
 		return lifecycle.Container{}, err
 	}
+	if p, ok := rt.(runtime.Preparer); ok {
+		if spec, err = p.Prepare(ctx, spec); err != nil {
+			return lifecycle.Container{}, err
+		}
+	}
 	id := newID()
 	rec := lifecycle.Container{
 		ID: id, Name: spec.Name, ServiceID: id, Spec: spec, Runtime: rt.Name(), Owner: c.owner,

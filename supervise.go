@@ -220,8 +220,10 @@ func (c *Client) adopt(ctx context.Context, rec lifecycle.Container, owner strin
 		if r.Owner == owner {
 			return store.ErrUnchanged
 		}
-		if alive, err := c.store.Alive(ctx, r.Owner); err != nil || alive {
-			return errors.Join(errNotOrphan, err)
+		if alive, err := c.store.Alive(ctx, r.Owner); err != nil {
+			return err
+		} else if alive {
+			return errNotOrphan
 		}
 		r.Owner = owner
 		return nil

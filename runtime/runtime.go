@@ -116,3 +116,12 @@ type Execer interface {
 	// it. A container that does not run gives ErrNotRunning.
 	Exec(ctx context.Context, id string, cfg ExecConfig) (exitCode int, err error)
 }
+
+// Preparer is a runtime whose containers take something from the program that
+// asks for them, which may not be the program that starts them.
+type Preparer interface {
+	// Prepare returns spec completed with what the calling program has. It is
+	// called once, before anything of the container exists, and does not change
+	// what spec refers to.
+	Prepare(ctx context.Context, spec bunfile.Spec) (bunfile.Spec, error)
+}

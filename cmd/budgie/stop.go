@@ -21,14 +21,7 @@ func stopCommand() *command {
 	c.run = func(ctx context.Context, a *app, args []string) error {
 		fs := c.flags()
 		grace := graceFlag(fs)
-		refs, err := c.parse(a, fs, args)
-		if err != nil {
-			return err
-		}
-		if len(refs) == 0 {
-			return c.usagef("which container?")
-		}
-		opts, err := c.graceOptions(fs, *grace)
+		refs, opts, err := c.parseStop(a, fs, args, grace)
 		if err != nil {
 			return err
 		}
@@ -50,14 +43,7 @@ func rmCommand() *command {
 		fs := c.flags()
 		force := fs.Bool("f", false, "stop containers that are not stopped")
 		grace := graceFlag(fs)
-		refs, err := c.parse(a, fs, args)
-		if err != nil {
-			return err
-		}
-		if len(refs) == 0 {
-			return c.usagef("which container?")
-		}
-		opts, err := c.graceOptions(fs, *grace)
+		refs, opts, err := c.parseStop(a, fs, args, grace)
 		if err != nil {
 			return err
 		}
@@ -75,15 +61,21 @@ func graceFlag(fs *flag.FlagSet) *time.Duration {
 	return fs.Duration("t", 0, "`time` between the stop signal and the kill, 0s kills at once (default the container's stop_timeout, 10s)")
 }
 
-// graceOptions returns what -t asks for.
-func (c *command) graceOptions(fs *flag.FlagSet, grace time.Duration) ([]budgie.StopOption, error) {
+// parseStop parses a command line that names containers to stop, with the
+// grace that -t gives them.
+func (c *command) parseStop(a *app, fs *flag.FlagSet, args []string, grace *time.Duration) (refs []string, opts []budgie.StopOption, err error) {
+	refs, err = c.parse(a, fs, args)
 	switch {
-	case !isSet(fs, "t"):
-		return nil, nil
-	case grace < 0:
-		return nil, c.usagef("-t is a time of at least 0s, not %s", grace)
+	case err != nil:
+		return nil, nil, err
+	case len(refs) == 0:
+		return nil, nil, c.usagef("which container?")
+	case *grace < 0:
+		return nil, nil, c.usagef("-t is a time of at least 0s, not %s", *grace)
+	case isSet(fs, "t"):
+		opts = append(opts, budgie.Grace(*grace))
 	}
-	return []budgie.StopOption{budgie.Grace(grace)}, nil
+	return refs, opts, nil
 }
 
 // forEach calls f for all containers side by side, prints those that went well

@@ -26,6 +26,23 @@ func (r *Runtime) Supports(ctx context.Context, spec bunfile.Spec) error {
 	return opError("supports", "", supports(spec))
 }
 
+// Prepare keeps the caller's PATH in the specification, unless that has its
+// own: a command is found where whoever asks for it finds it, also when a
+// supervisor that was started elsewhere runs it.
+func (r *Runtime) Prepare(ctx context.Context, spec bunfile.Spec) (bunfile.Spec, error) {
+	_, done, err := r.enter(ctx)
+	if err != nil {
+		return bunfile.Spec{}, opError("prepare", "", err)
+	}
+	defer done()
+	path, set := os.LookupEnv("PATH")
+	if set && getEnv(spec.Environment, "PATH") == "" {
+		spec = spec.Clone()
+		spec.Environment = append(spec.Environment, "PATH="+path)
+	}
+	return spec, nil
+}
+
 func supports(spec bunfile.Spec) error {
 	switch {
 	case spec.Image.DockerImage != "":
