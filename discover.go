@@ -17,7 +17,7 @@ import (
 )
 
 // Discover tells what is announced on the network: first all that is there,
-// then every change, until ctx ends. What it tells are unproved claims.
+// then every change, until ctx or the client ends. What it tells are unproved claims.
 // [discovery.Collect] turns the events of a limited time into a list.
 func (c *Client) Discover(ctx context.Context) (<-chan discovery.Event, error) {
 	if err := c.open(); err != nil {
@@ -30,7 +30,14 @@ func (c *Client) Discover(ctx context.Context) (<-chan discovery.Event, error) {
 	if d == nil {
 		return nil, errors.New("discovery is switched off in this client")
 	}
-	return d.Browse(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	forget := context.AfterFunc(c.life, cancel)
+	context.AfterFunc(ctx, func() { forget() })
+	events, err := d.Browse(ctx)
+	if err != nil {
+		cancel()
+	}
+	return events, err
 }
 
 // Join will run a replica of a container that another machine announces. It
