@@ -48,6 +48,7 @@ func ExampleMarshal() {
 		Version:     bunfile.Version,
 		Name:        "web",
 		Image:       bunfile.Image{Command: []string{"./server", "--port=80"}},
+		Ports:       []bunfile.Port{{ContainerPort: 80}},
 		Healthcheck: &bunfile.Healthcheck{TCP: 80, Interval: bunfile.Duration(5 * time.Second)},
 	})
 	if err != nil {
@@ -62,6 +63,8 @@ func ExampleMarshal() {
 	//   command:
 	//     - "./server"
 	//     - "--port=80"
+	// ports:
+	//   - container_port: 80
 	// healthcheck:
 	//   tcp: 80
 	//   interval: 5s

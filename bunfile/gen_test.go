@@ -113,7 +113,7 @@ func times(least time.Duration) *rapid.Generator[bunfile.Duration] {
 	return rapid.Map(rapid.Int64Range(int64(least), int64(1000*time.Hour)), func(n int64) bunfile.Duration { return bunfile.Duration(n) })
 }
 
-func healthchecks(hasTCP bool) *rapid.Generator[*bunfile.Healthcheck] {
+func healthchecks(ports []int) *rapid.Generator[*bunfile.Healthcheck] {
 	return rapid.Custom(func(t *rapid.T) *bunfile.Healthcheck {
 		h := &bunfile.Healthcheck{
 			Interval:    maybe(t, "interval", times(time.Millisecond)),
@@ -121,15 +121,13 @@ func healthchecks(hasTCP bool) *rapid.Generator[*bunfile.Healthcheck] {
 			Retries:     maybe(t, "retries", rapid.IntRange(1, 100)),
 			StartPeriod: maybe(t, "start_period", times(0)),
 		}
-		switch rapid.IntRange(0, 2).Draw(t, "kind") {
-		case 0:
+		switch kind := rapid.IntRange(0, 2).Draw(t, "kind"); {
+		case kind == 0 || len(ports) == 0:
 			h.Command = programs().Draw(t, "health command")
-		case 1:
-			h.TCP = rapid.IntRange(1, 65535).Draw(t, "tcp")
+		case kind == 1:
+			h.TCP = rapid.SampledFrom(ports).Draw(t, "tcp")
 		default:
-			if h.TCP = 1; hasTCP {
-				h.TCP, h.Path = 0, "/"+rapid.StringMatching(`[!-~é日]{0,20}`).Draw(t, "path")
-			}
+			h.Path = "/" + rapid.StringMatching(`[!-~é日]{0,20}`).Draw(t, "path")
 		}
 		return h
 	})
@@ -171,8 +169,13 @@ func specs() *rapid.Generator[bunfile.Spec] {
 			s.Labels = labels
 		}
 		if rapid.Bool().Draw(t, "healthcheck?") {
-			hasTCP := slices.ContainsFunc(s.Ports, func(p bunfile.Port) bool { return p.Protocol != bunfile.UDP })
-			s.Healthcheck = healthchecks(hasTCP).Draw(t, "healthcheck")
+			var tcp []int
+			for _, p := range s.Ports {
+				if p.Protocol != bunfile.UDP {
+					tcp = append(tcp, p.ContainerPort)
+				}
+			}
+			s.Healthcheck = healthchecks(tcp).Draw(t, "healthcheck")
 		}
 		s.RestartPolicy = bunfile.RestartPolicy{
 			Name: maybe(t, "restart", rapid.SampledFrom([]bunfile.RestartPolicyName{

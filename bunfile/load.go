@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"strings"
 )
 
@@ -19,29 +20,28 @@ import (
 // file. Whether volume sources exist is not looked at.
 //
 // A file that cannot be read gives an error that wraps the cause (fs.ErrNotExist
-// and so on); wrong text gives Errors, those of env_files included. Only
-// regular files are read, and of them at most MaxSize bytes.
+// and so on); wrong text gives Errors, those of the .bun file before those of
+// its env_files. Only regular files are read, and of them at most MaxSize bytes.
 func Load(path string) ([]Spec, error) {
 	data, err := readText(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot load the .bun file: %w%s", err, loadHint(path, err))
 	}
-	f, errs := parseFile(path, data, true)
-	if len(errs) > 0 {
-		return nil, errs
+	f, failure := parseFile(path, data, true)
+	if failure != nil {
+		return nil, Errors{failure}
 	}
 	full, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot resolve the paths of %s: %w", path, err)
 	}
 	dir := filepath.Dir(full)
-	var bad Errors
+	inEnvFiles := f.mergeEnvFiles(dir)
+	if errs := append(f.src.errors(f.problems), inEnvFiles...); len(errs) > 0 {
+		return nil, errs
+	}
 	for i := range f.specs {
 		resolve(&f.specs[i], dir)
-		bad = append(bad, f.mergeEnvFile(i, dir)...)
-	}
-	if len(bad) > 0 {
-		return nil, bad
 	}
 	return f.specs, nil
 }
@@ -70,26 +70,48 @@ func isRelativeProgram(program string) bool {
 	return strings.HasPrefix(program, "./") || strings.HasPrefix(program, "../")
 }
 
-// mergeEnvFile reads the env_file of a container. That it cannot be read is an
-// error of the .bun file; what is wrong in it is one of its own.
-func (f *file) mergeEnvFile(i int, dir string) Errors {
-	s := &f.specs[i]
-	if s.EnvFile == "" {
-		return nil
+// mergeEnvFiles reads the env_files of the containers, each once. That one
+// cannot be read is a problem of the .bun file; what is wrong in it is returned.
+func (f *file) mergeEnvFiles(dir string) Errors {
+	var errs Errors
+	read := map[string]*envFile{}
+	for i := range f.specs {
+		s, d := &f.specs[i], f.decoders[i]
+		if s.EnvFile == "" || slices.ContainsFunc(d.problems, func(p problem) bool { return p.path == "env_file" }) {
+			continue
+		}
+		name := absolute(dir, s.EnvFile)
+		e := read[name]
+		if e == nil {
+			e = readEnvFile(name)
+			read[name] = e
+			errs = append(errs, e.errs...)
+		}
+		if e.cause != nil {
+			f.problems = append(f.problems, problem{pos: d.places["env_file"].pos, path: "env_file", message: e.cause.Error(), cause: e.cause,
+				hint: "a relative path starts at the directory of the .bun file"})
+		}
+		s.Environment = mergeEnvironment(e.entries, s.Environment)
+		s.EnvFile = ""
 	}
-	name := absolute(dir, s.EnvFile)
+	return errs
+}
+
+// envFile is an env_file that was read: its entries, what is wrong in it, or
+// why it cannot be read.
+type envFile struct {
+	entries []string
+	errs    Errors
+	cause   error
+}
+
+func readEnvFile(name string) *envFile {
 	data, err := readText(name)
 	if err != nil {
-		hint := "a relative path starts at the directory of the .bun file"
-		return f.src.errors([]problem{{pos: f.decoders[i].places["env_file"].pos, path: "env_file", message: err.Error(), hint: hint, cause: err}})
+		return &envFile{cause: err}
 	}
 	entries, errs := parseEnvFile(name, data)
-	if len(errs) > 0 {
-		return errs
-	}
-	s.Environment = mergeEnvironment(entries, s.Environment)
-	s.EnvFile = ""
-	return nil
+	return &envFile{entries: entries, errs: errs}
 }
 
 // readText returns the bytes of a regular file of at most MaxSize.

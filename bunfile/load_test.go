@@ -154,6 +154,78 @@ func TestLoadReportsEnvFiles(t *testing.T) {
 	}
 }
 
+// Problems of the .bun file, env_files that cannot be read and wrong lines in
+// others are reported together, those of the .bun file first and in order.
+func TestLoadReportsEnvFilesBesideOtherProblems(t *testing.T) {
+	dir := t.TempDir()
+	path := write(t, dir, "shop.bun", `version: "1.0"
+name: web
+image: {command: [web]}
+env_file: missing.env
+prots: []
+---
+version: "1.0"
+name: db
+image: {command: [db]}
+env_file: db.env
+---
+version: "1.0"
+name: cache
+image: {command: [cache], pull: often}
+env_file: db.env
+---
+version: "1.0"
+name: home
+image: {command: [home]}
+env_file: ~/home.env
+---
+version: "1.0"
+name: number
+image: {command: [number]}
+env_file: [a.env]
+`)
+	env := write(t, dir, "db.env", "A=1\nB\n")
+	_, err := bunfile.Load(path)
+	errs, ok := errors.AsType[bunfile.Errors](err)
+	if !ok || !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	type place struct {
+		file string
+		line int
+	}
+	var got []place
+	for _, e := range errs {
+		got = append(got, place{e.File, e.Line})
+	}
+	// The wrong line of db.env is shown once, although two containers read it.
+	want := []place{{path, 4}, {path, 5}, {path, 14}, {path, 14}, {path, 20}, {path, 25}, {env, 2}}
+	if !slices.Equal(got, want) {
+		t.Errorf("problems at %v, want %v:\n%v", got, want, err)
+	}
+}
+
+func TestLoadStopsAtASyntaxError(t *testing.T) {
+	path := write(t, t.TempDir(), "web.bun", "version: \"1.0\"\nenv_file: missing.env\nimage: {\n")
+	_, err := bunfile.Load(path)
+	if errs, ok := errors.AsType[bunfile.Errors](err); !ok || len(errs) != 1 || errs[0].Line != 3 {
+		t.Error(err)
+	}
+}
+
+func TestLoadSharesAnEnvFile(t *testing.T) {
+	dir := t.TempDir()
+	path := write(t, dir, "web.bun", "version: \"1.0\"\nname: a\nimage: {command: [a]}\nenv_file: x.env\n---\nversion: \"1.0\"\nname: b\nimage: {command: [b]}\nenv_file: ./x.env\nenvironment: [A=own]\n")
+	write(t, dir, "x.env", "A=1\nB=2\n")
+	specs, err := bunfile.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := specs[0].Environment, specs[1].Environment; !slices.Equal(a, []string{"A=1", "B=2"}) || !slices.Equal(b, []string{"B=2", "A=own"}) {
+		t.Errorf("%q, %q", a, b)
+	}
+}
+
 func TestLoadDirectoryAsEnvFile(t *testing.T) {
 	dir := t.TempDir()
 	path := write(t, dir, "web.bun", "version: \"1.0\"\nimage: {docker_image: nginx}\nenv_file: .\n")

@@ -36,8 +36,8 @@ func Marshal(specs ...Spec) ([]byte, error) {
 		w.spec(&specs[i])
 	}
 	// What is too long or has too many tokens to be read is not to be written.
-	if _, errs := parseFile("", w.text, false); len(errs) > 0 {
-		return nil, fmt.Errorf("the file would not be readable: %w", errs)
+	if _, err := parseSpecs("", w.text, false); err != nil {
+		return nil, fmt.Errorf("the file would not be readable: %w", err)
 	}
 	return w.text, nil
 }

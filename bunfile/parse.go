@@ -29,31 +29,37 @@ func ParseUntrusted(filename string, data []byte) ([]Spec, error) {
 }
 
 func parseSpecs(filename string, data []byte, trusted bool) ([]Spec, error) {
-	f, errs := parseFile(filename, data, trusted)
-	if len(errs) > 0 {
+	f, err := parseFile(filename, data, trusted)
+	if err != nil {
+		return nil, Errors{err}
+	}
+	if errs := f.src.errors(f.problems); len(errs) > 0 {
 		return nil, errs
 	}
 	return f.specs, nil
 }
 
-// file is a parsed file that still knows where its values stand.
+// file is a parsed file that still knows where its values stand. The specs are
+// only of use where there are no problems.
 type file struct {
 	src      *source
 	specs    []Spec
 	decoders []*decoder
+	problems []problem
 }
 
-func parseFile(filename string, data []byte, trusted bool) (*file, Errors) {
+// parseFile returns an error only where there is nothing to go on with.
+func parseFile(filename string, data []byte, trusted bool) (*file, *Error) {
 	src, err := newSource(filename, data)
 	if err != nil {
-		return nil, Errors{err}
+		return nil, err
 	}
 	trees, problems := parseTree(src, trusted)
 	if len(trees) == 0 && len(problems) == 0 {
-		return nil, Errors{src.err(position{1, 1}, "", "the file is empty",
-			`a .bun file has at least version: "1.0" and image: {docker_image: NAME}`)}
+		return nil, src.err(position{1, 1}, "", "the file is empty",
+			`a .bun file has at least version: "1.0" and image: {command: [PROGRAM]}, or image: {docker_image: NAME} for a container runtime`)
 	}
-	f := &file{src: src}
+	f := &file{src: src, problems: problems}
 	for _, tree := range trees {
 		d := newDecoder()
 		spec := d.document(tree)
@@ -66,9 +72,9 @@ func parseFile(filename string, data []byte, trusted bool) (*file, Errors) {
 		f.decoders[p.index].locate(findings{p.problem})
 	}
 	for _, d := range f.decoders {
-		problems = append(problems, d.problems...)
+		f.problems = append(f.problems, d.problems...)
 	}
-	return f, src.errors(problems)
+	return f, nil
 }
 
 // defaultName names a container that has no name after the file.

@@ -172,7 +172,8 @@ var userText = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_.-]*|[0-9]{1,10}(:[0-9]
 
 func (f *findings) checkImage(i *Image) {
 	if i.DockerImage == "" && len(i.Command) == 0 {
-		f.relying([]string{"image.docker_image", "image.command"}, "image", "nothing to run: want docker_image, command, or both", `for example image: {docker_image: "nginx:1.27"}`)
+		f.relying([]string{"image.docker_image", "image.command"}, "image", "nothing to run: want command, docker_image, or both",
+			`for example image: {command: [./server]}, or image: {docker_image: "nginx:1.27"} for a container runtime`)
 	}
 	if i.DockerImage != "" {
 		f.checkReference(i.DockerImage)
@@ -374,6 +375,9 @@ func (f *findings) checkHealth(h *Healthcheck, ports []Port) {
 		f.checkHealthPath(h.Path, ports)
 	}
 	f.number("healthcheck.tcp", int64(h.TCP), containerPorts)
+	if containerPorts.holds(int64(h.TCP)) {
+		f.checkHealthTCP(h.TCP, ports)
+	}
 	f.checkCommand("healthcheck.command", h.Command)
 	for _, probe := range []struct {
 		key   string
@@ -397,10 +401,34 @@ func (f *findings) checkHealthPath(path string, ports []Port) {
 		f.add(at, fmt.Sprintf("%s is not the path of a URL: want one that starts with /", quote(path)), "")
 	case strings.ContainsFunc(path, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		f.add(at, fmt.Sprintf("%s contains a blank or a control character", quote(path)), "write it with %, such as %20 for a space")
-	case !slices.ContainsFunc(ports, func(p Port) bool { return cmp.Or(p.Protocol, TCP) == TCP }):
+	case !slices.ContainsFunc(ports, isTCP):
 		f.relying([]string{"ports"}, at, "the path is requested from the first TCP port, and ports has none", "add the port under ports, or use command")
 	}
 }
+
+// checkHealthTCP wants a declared port: of others, a runtime does not know where
+// they are.
+func (f *findings) checkHealthTCP(port int, ports []Port) {
+	var known []Port
+	for _, p := range ports {
+		if !isTCP(p) {
+			continue
+		}
+		if p.ContainerPort == port {
+			return
+		}
+		known = append(known, p)
+	}
+	hint := fmt.Sprintf("add {container_port: %d} to ports", port)
+	if published := slices.IndexFunc(known, func(p Port) bool { return p.HostPort == port }); published >= 0 {
+		hint = fmt.Sprintf("%d is a host_port; write its container_port, %d", port, known[published].ContainerPort)
+	} else if len(known) == 1 {
+		hint = fmt.Sprintf("did you mean %d? If not, %s", known[0].ContainerPort, hint)
+	}
+	f.relying([]string{"ports"}, "healthcheck.tcp", fmt.Sprintf("%d is not the container_port of a TCP port in ports", port), hint)
+}
+
+func isTCP(p Port) bool { return cmp.Or(p.Protocol, TCP) == TCP }
 
 func (f *findings) checkReplicas(r Replicas) {
 	f.number("replicas.min", int64(r.Min), minReplicas)

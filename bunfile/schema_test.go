@@ -40,6 +40,7 @@ func beyondSchema() map[string]string {
 		"volumes-twice":        between,
 		"environment-twice":    between,
 		"healthcheck-no-port":  between,
+		"healthcheck-tcp":      between,
 		"healthcheck-short":    "compares times in different units",
 		"stop-timeout-huge":    "JSON numbers have no bounds that a time has",
 		"replicas-order":       between,

@@ -20,7 +20,7 @@ func shapeHint(path string, n *node) string {
 	}
 	switch section := sectionOf(path); section {
 	case "image":
-		return fmt.Sprintf("write image: {docker_image: %q}", n.text)
+		return imageHint(n.text)
 	case "restart_policy":
 		return fmt.Sprintf("write restart_policy: {name: %s}", n.text)
 	case "balance":
@@ -37,6 +37,14 @@ func shapeHint(path string, n *node) string {
 		return fmt.Sprintf("write depends_on: [%s]", n.text)
 	}
 	return ""
+}
+
+// imageHint proposes a command for what is plainly one.
+func imageHint(text string) string {
+	if list, remark := commandList(text); strings.ContainsAny(text, " \t") || strings.ContainsAny(text[:min(len(text), 1)], "./") {
+		return "write image: {command: " + list + "}" + remark
+	}
+	return fmt.Sprintf("write image: {command: [PROGRAM, ARGUMENT]}, or image: {docker_image: %q} for a container runtime", text)
 }
 
 func portHint(text string) string {
@@ -67,12 +75,18 @@ func volumeHint(text string) string {
 }
 
 func commandHint(text string) string {
+	list, remark := commandList(text)
+	return "write " + list + remark
+}
+
+// commandList writes a command that is a single text as a list.
+func commandList(text string) (list, remark string) {
 	if strings.ContainsAny(text, `'$|&;<>*`) {
-		return `write ["sh", "-c", "…"] for a line that a shell reads`
+		return `["sh", "-c", "…"]`, " for a line that a shell reads"
 	}
 	words := strings.Fields(text)
 	for i, word := range words {
 		words[i] = fmt.Sprintf("%q", word)
 	}
-	return "write [" + strings.Join(words, ", ") + "]"
+	return "[" + strings.Join(words, ", ") + "]", ""
 }

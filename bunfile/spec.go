@@ -180,7 +180,8 @@ type Healthcheck struct {
 	// Path is requested with GET from the first TCP port; 200 to 399 is
 	// healthy.
 	Path string `json:"path,omitempty"`
-	// TCP is a container port that must accept a connection; 0 means unset.
+	// TCP is the ContainerPort of a TCP port in Ports, which must accept a
+	// connection; 0 means unset.
 	TCP int `json:"tcp,omitempty"`
 	// Command is run inside the container; exit status 0 is healthy.
 	Command []string `json:"command,omitempty"`

@@ -94,7 +94,7 @@ func keyHint(path, key string, allowed []string) string {
 // composeKeys says how top-level keys of Compose files are written here.
 func composeKeys() map[string]string {
 	return map[string]string{
-		"build":             "build the image with another tool and name it in image.docker_image",
+		"build":             "use image.command for a program that is built already; an image that another tool built goes into image.docker_image, for a container runtime",
 		"container_name":    "use name",
 		"cmd":               "use image.command",
 		"deploy":            "use replicas and resources",

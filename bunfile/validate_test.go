@@ -30,11 +30,15 @@ func TestValidateNamesTheKey(t *testing.T) {
 		`volumes[0].target: the volume has no target`:               func(s *bunfile.Spec) { s.Volumes = []bunfile.Volume{{Source: "a"}} },
 		`environment[0]: the value of "A" contains a NUL`:           func(s *bunfile.Spec) { s.Environment = []string{"A=secret\x00"} },
 		`healthcheck: want exactly one`:                             func(s *bunfile.Spec) { s.Healthcheck = &bunfile.Healthcheck{} },
-		`healthcheck.interval: -1ns is too short`:                   func(s *bunfile.Spec) { s.Healthcheck = &bunfile.Healthcheck{TCP: 1, Interval: -1} },
-		`stop_timeout: -1ns is less than nothing`:                   func(s *bunfile.Spec) { s.StopTimeout = &timeout },
-		`replicas.min: -1 is out of range: want 1 or more`:          func(s *bunfile.Spec) { s.Replicas.Min = -1 },
-		`resources.memory_limit: 5 bytes is too little`:             func(s *bunfile.Spec) { s.Resources.MemoryLimit = 5 },
-		`depends_on[0]: "web" depends on itself`:                    func(s *bunfile.Spec) { s.DependsOn = []string{"web"} },
+		`healthcheck.interval: -1ns is too short`:                   func(s *bunfile.Spec) { s.Healthcheck = &bunfile.Healthcheck{Command: []string{"a"}, Interval: -1} },
+		`healthcheck.tcp: 70000 is out of range: want 1 to 65535`:   func(s *bunfile.Spec) { s.Healthcheck = &bunfile.Healthcheck{TCP: 70000} },
+		`healthcheck.tcp: 53 is not the container_port of a TCP po`: func(s *bunfile.Spec) {
+			s.Ports, s.Healthcheck = []bunfile.Port{{ContainerPort: 53, Protocol: bunfile.UDP}}, &bunfile.Healthcheck{TCP: 53}
+		},
+		`stop_timeout: -1ns is less than nothing`:          func(s *bunfile.Spec) { s.StopTimeout = &timeout },
+		`replicas.min: -1 is out of range: want 1 or more`: func(s *bunfile.Spec) { s.Replicas.Min = -1 },
+		`resources.memory_limit: 5 bytes is too little`:    func(s *bunfile.Spec) { s.Resources.MemoryLimit = 5 },
+		`depends_on[0]: "web" depends on itself`:           func(s *bunfile.Spec) { s.DependsOn = []string{"web"} },
 	} {
 		s := valid()
 		change(&s)
