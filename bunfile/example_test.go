@@ -11,7 +11,7 @@ import (
 func ExampleParse() {
 	specs, err := bunfile.Parse("web.bun", []byte(`
 version: "1.0"
-image: {docker_image: nginx:1.27}
+image: {command: [./server, --verbose]}
 ports: [{container_port: 80, host_port: 8080}]
 `))
 	if err != nil {
@@ -19,14 +19,14 @@ ports: [{container_port: 80, host_port: 8080}]
 		return
 	}
 	s := specs[0].WithDefaults()
-	fmt.Println(s.Name, s.Image.DockerImage, s.Ports[0].HostPort, s.Ports[0].Protocol, s.StopTimeout)
-	// Output: web nginx:1.27 8080 tcp 10s
+	fmt.Println(s.Name, s.Image.Command, s.Ports[0].HostPort, s.Ports[0].Protocol, s.StopTimeout)
+	// Output: web [./server --verbose] 8080 tcp 10s
 }
 
 // Every problem is shown at once, with its line and what was meant.
 func ExampleParse_errors() {
 	_, err := bunfile.Parse("web.bun", []byte(`version: "1.0"
-image: {docker_image: nginx}
+image: {command: [./server]}
 prots:
   - container_port: 80
 restart_policy: {name: allways}
@@ -74,7 +74,7 @@ func ExampleSpec_Validate() {
 	s := bunfile.Spec{
 		Version: bunfile.Version,
 		Name:    "web",
-		Image:   bunfile.Image{DockerImage: "nginx"},
+		Image:   bunfile.Image{Command: []string{"./server"}},
 		Ports:   []bunfile.Port{{ContainerPort: 80}, {ContainerPort: 70000}},
 	}
 	fmt.Println(s.Validate())
@@ -85,12 +85,12 @@ func ExampleStartOrder() {
 	specs, err := bunfile.Parse("shop.bun", []byte(`
 version: "1.0"
 name: web
-image: {docker_image: nginx}
+image: {command: [./web]}
 depends_on: [db]
 ---
 version: "1.0"
 name: db
-image: {docker_image: postgres}
+image: {command: [./db]}
 `))
 	if err != nil {
 		fmt.Println(err)
