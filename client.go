@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"sync"
 
 	"github.com/budgiehq/budgie/balance"
 	"github.com/budgiehq/budgie/discovery/mdns"
+	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/replica"
 	"github.com/budgiehq/budgie/runtime/process"
 	"github.com/budgiehq/budgie/store/file"
@@ -33,16 +35,25 @@ type Client struct {
 	node func() (string, error)
 
 	// life ends with Close; everything in the background hangs on it.
-	life context.Context
-	end  context.CancelFunc
-	wg   sync.WaitGroup
-	// activate makes this client an owner of containers, once.
-	activate func() error
-	owner    string
+	life  context.Context
+	end   context.CancelFunc
+	wg    sync.WaitGroup
+	owner string
+	// activating is held by whoever makes the client an owner of containers,
+	// and owning and reaped say how far that has come.
+	activating     chan struct{}
+	owning, reaped bool
+	// outputs are the goroutines that call OnLog functions. They are the user's
+	// code, and Close does not wait for them after a Kill.
+	outputs sync.WaitGroup
+	// killed is closed by Kill.
+	killed chan struct{}
 
 	mu      sync.Mutex
 	closed  bool
 	keepers map[string]*keeper
+	// removed are containers that removed themselves.
+	removed removedRecords
 	// supervising is true while Supervise keeps detached containers.
 	supervising bool
 	// closers are what New and the lazy defaults opened, in order.
@@ -61,12 +72,19 @@ func New(opts ...Option) (*Client, error) {
 		keepers:         make(map[string]*keeper),
 		owner:           "client-" + newID()[:16],
 		supervisorPoked: make(chan struct{}, 1),
+		activating:      make(chan struct{}, 1),
+		killed:          make(chan struct{}),
 	}
 	for _, o := range opts {
 		o(&c.cfg)
 	}
+	if _, err := netip.ParseAddr(c.cfg.bind); c.cfg.bind != "" && err != nil {
+		return nil, fmt.Errorf("bind address %q (BUDGIE_BIND or WithBindAddress) is not an IP address: write one of this machine's, such as 127.0.0.1, or none for all", c.cfg.bind)
+	}
 	if c.cfg.dataDir == "" {
-		c.cfg.dataDir = DefaultDataDir()
+		if c.cfg.dataDir = DefaultDataDir(); c.cfg.dataDir == "" {
+			return nil, errors.New("there is no home directory to keep the data directory in: set BUDGIE_DATA_DIR")
+		}
 	}
 	dir, err := filepath.Abs(c.cfg.dataDir)
 	if err != nil {
@@ -82,7 +100,6 @@ func New(opts ...Option) (*Client, error) {
 		c.end()
 		return nil, errors.Join(err, c.closeDefaults())
 	}
-	c.activate = sync.OnceValue(c.startOwning)
 	return c, nil
 }
 
@@ -141,9 +158,10 @@ func (c *Client) openDiscoverer() (Discoverer, error) {
 func (c *Client) DataDir() string { return c.cfg.dataDir }
 
 // Close stops the containers that this client runs, each with its stop signal
-// and grace, and waits for their end. Detached containers run on; where this
-// client was their supervisor, they wait for the next one. Close can be called
-// again.
+// and grace, waits for their end, and until the functions given to [OnLog] have
+// had their output. Detached containers run on; where this client was their
+// supervisor, they wait for the next one. Close can be called again, but not
+// from within an OnLog function.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	if c.closed {
@@ -154,35 +172,59 @@ func (c *Client) Close() error {
 	c.closed = true
 	c.mu.Unlock()
 
-	attached := c.keepersThat(false)
-	for _, k := range attached {
+	own := c.keepersThat(false)
+	for _, k := range own {
 		k.endWith("the program that ran it closed its client")
 	}
-	for _, k := range attached {
+	for _, k := range own {
+		<-k.over
+	}
+	c.awaitOutputs()
+	for _, k := range own {
 		<-k.done
-		k.awaitOutput()
 	}
 	c.end()
 	c.wg.Wait()
 	return c.closeDefaults()
 }
 
-// Kill ends the containers that this client runs, detached ones excepted, at
-// once and without grace, and cuts short what Close or an ended context waits
+// awaitOutputs returns when all output is with the OnLog functions, or the
+// client is killed.
+func (c *Client) awaitOutputs() {
+	done := make(chan struct{})
+	go func() {
+		c.outputs.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-c.killed:
+	}
+}
+
+// Kill ends the containers that this client runs, those that it supervises
+// excepted, at once and without grace, and cuts short what Close or an ended context waits
 // for. It does not wait itself: Close does.
 func (c *Client) Kill() {
+	c.mu.Lock()
+	if !isClosed(c.killed) {
+		close(c.killed)
+	}
+	c.mu.Unlock()
 	for _, k := range c.keepersThat(false) {
 		k.kill("the program that ran it killed it")
 	}
 }
 
-// keepersThat returns the keepers of detached containers, or of the others.
-func (c *Client) keepersThat(detached bool) []*keeper {
+// keepersThat returns the keepers of containers that this client keeps as the
+// supervisor, or of its own: those that it runs, and detached ones that it
+// stops because nobody supervises.
+func (c *Client) keepersThat(supervise bool) []*keeper {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var keepers []*keeper
 	for _, k := range c.keepers {
-		if k.detached == detached {
+		if k.supervised == supervise {
 			keepers = append(keepers, k)
 		}
 	}
@@ -226,4 +268,26 @@ func newID() string {
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails, see crypto/rand
 	return hex.EncodeToString(b[:])
+}
+
+// removedRecords are the last records of containers that removed themselves,
+// for whoever still waits for them.
+type removedRecords []lifecycle.Container
+
+// mostRemoved bounds how many are kept.
+const mostRemoved = 256
+
+func (r *removedRecords) add(rec lifecycle.Container) {
+	if *r = append(*r, rec); len(*r) > mostRemoved {
+		*r = (*r)[1:]
+	}
+}
+
+func (r removedRecords) find(ref string) (lifecycle.Container, bool) {
+	for i := len(r) - 1; i >= 0; i-- {
+		if r[i].ID == ref || r[i].Name == ref {
+			return r[i], true
+		}
+	}
+	return lifecycle.Container{}, false
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,11 @@ func (c *Client) runDetached(ctx context.Context, rec lifecycle.Container, rc ru
 	rec.Owner = supervisorOwner
 	rec, err := c.insert(ctx, rec)
 	if err != nil {
+		// What is there already may be an orphan, and this the attempt to bring
+		// it back.
+		if work, workErr := c.hasWork(ctx); workErr == nil && work {
+			err = errors.Join(err, c.ensureSupervisor(ctx))
+		}
 		return lifecycle.Container{}, err
 	}
 	id, timedOut := rec.ID, false
@@ -51,7 +57,7 @@ func (c *Client) runDetached(ctx context.Context, rec lifecycle.Container, rc ru
 	}
 	reason := rec.EndReason()
 	if timedOut {
-		reason = notReadyWithin(rc.readyTimeout)
+		reason = notReadyWithin(rc.readyTimeout, rec)
 	}
 	return lifecycle.Container{}, &NotReadyError{Container: rec, Reason: reason, Log: tail}
 }
@@ -76,29 +82,28 @@ func (c *Client) ensureSupervisor(ctx context.Context) error {
 	if len(c.cfg.supervisorCmd) == 0 {
 		return fmt.Errorf("%w for %s: start one with \"budgie supervise\" or Client.Supervise, or give the client a WithSupervisorCommand", ErrNoSupervisor, c.cfg.dataDir)
 	}
-	logPath := filepath.Join(c.cfg.dataDir, "supervisor.log")
-	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	log, err := openSupervisorLog(filepath.Join(c.cfg.dataDir, "supervisor.log"))
 	if err != nil {
 		return fmt.Errorf("start supervisor: %w", err)
 	}
 	defer func() { _ = log.Close() }()
 
 	cmd := exec.Command(c.cfg.supervisorCmd[0], c.cfg.supervisorCmd[1:]...)
-	cmd.Env = append(os.Environ(), "BUDGIE_DATA_DIR="+c.cfg.dataDir)
+	cmd.Env = append(supervisorEnv(os.Environ()), "BUDGIE_DATA_DIR="+c.cfg.dataDir)
 	cmd.Dir = string(filepath.Separator)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr = log.File, log.File
 	cmd.SysProcAttr = ownSession()
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start supervisor: %w", err)
 	}
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }() // ends with the supervisor, which may outlive the client
-	return c.awaitSupervisor(ctx, exited, logPath)
+	return c.awaitSupervisor(ctx, exited, log)
 }
 
 // awaitSupervisor returns when a supervisor is alive, or the started one ended
 // in failure. One that ends well found another, or had nothing left to do.
-func (c *Client) awaitSupervisor(ctx context.Context, exited <-chan error, logPath string) error {
+func (c *Client) awaitSupervisor(ctx context.Context, exited <-chan error, log *supervisorLog) error {
 	const look = 5 * time.Millisecond
 	for {
 		if alive, err := c.store.Alive(ctx, supervisorOwner); err != nil || alive {
@@ -111,24 +116,63 @@ func (c *Client) awaitSupervisor(ctx context.Context, exited <-chan error, logPa
 			if err == nil {
 				return nil
 			}
-			return fmt.Errorf("the supervisor ended: %w%s", err, tailOf(logPath))
+			return fmt.Errorf("the supervisor ended: %w%s", err, log.news())
 		case <-time.After(look):
 		}
 	}
 }
 
-// tailOf returns the end of a log file, indented, on lines of its own.
-func tailOf(path string) string {
-	f, err := os.Open(path)
+// supervisorEnv returns the environment of a supervisor: without what a
+// container that starts one has been told of itself.
+func supervisorEnv(env []string) []string {
+	return slices.DeleteFunc(env, func(kv string) bool {
+		key, _, _ := strings.Cut(kv, "=")
+		return key == "PORT" || strings.HasPrefix(key, "BUDGIE_PORT_") ||
+			slices.Contains([]string{"BUDGIE_CONTAINER_ID", "BUDGIE_ROOT", "BUDGIE_NAME"}, key)
+	})
+}
+
+// supervisorLog is what supervisors of a data directory print.
+type supervisorLog struct {
+	*os.File
+	path string
+	// from is where what is printed from now on begins.
+	from int64
+}
+
+// mostSupervisorLog is the size in bytes from which on the log begins anew.
+const mostSupervisorLog = 1 << 20
+
+func openSupervisorLog(path string) (*supervisorLog, error) {
+	flags := os.O_CREATE | os.O_WRONLY | os.O_APPEND
+	if st, err := os.Stat(path); err == nil && st.Size() > mostSupervisorLog {
+		flags |= os.O_TRUNC
+	}
+	f, err := os.OpenFile(path, flags, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	from, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &supervisorLog{File: f, path: path, from: from}, nil
+}
+
+// news returns the end of what was printed since the log was opened, indented,
+// on lines of its own.
+func (l *supervisorLog) news() string {
+	const most = 2 << 10
+	f, err := os.Open(l.path)
 	if err != nil {
 		return ""
 	}
 	defer func() { _ = f.Close() }()
-	const most = 2 << 10
-	if st, err := f.Stat(); err == nil && st.Size() > most {
-		_, _ = f.Seek(-most, io.SeekEnd)
+	from := l.from
+	if st, err := f.Stat(); err == nil {
+		from = max(from, st.Size()-most)
 	}
-	text, _ := io.ReadAll(io.LimitReader(f, most))
+	text, _ := io.ReadAll(io.NewSectionReader(f, from, most))
 	if len(text) == 0 {
 		return ""
 	}

@@ -68,7 +68,8 @@ const (
 // a service: those containers that are announced under the given name, or
 // whose id or service id begins with it. Replicas join and leave the pool as
 // they come and go on the network. The frontend lives until ctx ends, which
-// lets requests under way end for 10 s, or until its Shutdown.
+// lets requests under way end for 10 s, or until its Shutdown. Balance does not
+// wait for replicas: until the first is found, requests get status 503.
 //
 // Announcements are unproved. Until nodes can prove to each other who they
 // are, Balance only uses replicas on addresses of this machine, and leaves all
@@ -77,8 +78,7 @@ func (c *Client) Balance(ctx context.Context, name, addr string, opts ...Balance
 	if name == "" {
 		return nil, errors.New("balance: the name of the service is empty")
 	}
-	events, err := c.Discover(ctx)
-	if err != nil {
+	if err := c.open(); err != nil {
 		return nil, err
 	}
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
@@ -96,10 +96,29 @@ func (c *Client) Balance(ctx context.Context, name, addr string, opts ...Balance
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
-	if !c.spawn(func() { c.feed(ctx, f, name, events) }) {
-		return nil, errors.Join(ErrClosed, f.Shutdown(ctx))
+	ctx, end := context.WithCancel(ctx)
+	events, err := c.Discover(ctx)
+	if err == nil && !c.spawn(func() { c.feed(ctx, f, name, events) }) {
+		err = ErrClosed
 	}
-	return f, nil
+	if err != nil {
+		end()
+		return nil, errors.Join(err, f.Shutdown(ctx))
+	}
+	return &fedFrontend{Frontend: f, end: end}, nil
+}
+
+// fedFrontend is a frontend that gets its backends from discovery, until it is
+// shut down.
+type fedFrontend struct {
+	balance.Frontend
+	end context.CancelFunc
+}
+
+// Shutdown ends the browsing too.
+func (f *fedFrontend) Shutdown(ctx context.Context) error {
+	defer f.end()
+	return f.Frontend.Shutdown(ctx)
 }
 
 // feed keeps a frontend's backends equal to the service's replicas until ctx

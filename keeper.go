@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -21,16 +20,22 @@ import (
 // It is level-triggered: events only make it look again, and what it does
 // next follows from the record alone (lifecycle.Next).
 type keeper struct {
-	c        *Client
-	rt       Runtime
-	id       string
-	detached bool
-	log      *slog.Logger
+	c  *Client
+	rt Runtime
+	id string
+	// supervised is true where the client keeps the container as the data
+	// directory's supervisor.
+	supervised bool
+	log        *slog.Logger
 
 	// poked holds a value when the stored record may have changed.
 	poked chan struct{}
 	// ready is closed when the container first served.
 	ready chan struct{}
+	// started holds a value when a run of the container has begun.
+	started chan struct{}
+	// over is closed when the container will not run again under this keeper.
+	over chan struct{}
 	// done is closed when the keeper has nothing left to do.
 	done chan struct{}
 	// release undoes the tie to the context that governs the container.
@@ -46,6 +51,8 @@ type keeper struct {
 	endReason string
 	// killed is set when the container is to end without grace.
 	killed bool
+	// complaint is the last error that was logged.
+	complaint string
 	// cause is the error behind the record's last failure.
 	cause error
 	// tail is the end of the log of a container that never became ready.
@@ -79,16 +86,19 @@ func (c *Client) keep(governor context.Context, rec lifecycle.Container, resume 
 		return nil, err
 	}
 	k := &keeper{
-		c: c, rt: rt, id: rec.ID, rec: rec, detached: rec.Detached,
+		c: c, rt: rt, id: rec.ID, rec: rec, supervised: rec.Owner == supervisorOwner,
 		log:   c.log.With("container", rec.ShortID(), "name", rec.Name),
 		poked: make(chan struct{}, 1),
-		ready: make(chan struct{}),
-		done:  make(chan struct{}),
+		ready: make(chan struct{}), started: make(chan struct{}, 1), over: make(chan struct{}),
+		done: make(chan struct{}),
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil, ErrClosed
+	}
+	if k.supervised && !c.supervising {
+		return nil, errNotOrphan // the supervision has ended meanwhile
 	}
 	if old := c.keepers[rec.ID]; old != nil {
 		return old, nil
@@ -109,87 +119,14 @@ func (c *Client) keep(governor context.Context, rec lifecycle.Container, resume 
 func (c *Client) forget(k *keeper) {
 	c.mu.Lock()
 	delete(c.keepers, k.id)
+	if rec := k.record(); rec.AutoRemove && rec.Finished() {
+		c.removed.add(rec)
+	}
 	c.mu.Unlock()
 	k.release()
 	k.leave()
 	close(k.done)
 	c.pokeSupervisor()
-}
-
-// poke makes the keeper look at the stored record again.
-func (k *keeper) poke() {
-	select {
-	case k.poked <- struct{}{}:
-	default:
-	}
-}
-
-// endWith makes the keeper stop the container.
-func (k *keeper) endWith(reason string) {
-	k.mu.Lock()
-	if k.endReason == "" {
-		k.endReason = reason
-	}
-	k.mu.Unlock()
-	k.poke()
-}
-
-// record returns the record as the keeper last saw or wrote it.
-func (k *keeper) record() lifecycle.Container {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.rec
-}
-
-func (k *keeper) setRecord(rec lifecycle.Container) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.rec = rec
-	if rec.Ready && !isClosed(k.ready) {
-		close(k.ready)
-	}
-}
-
-func isClosed(ch <-chan struct{}) bool {
-	select {
-	case <-ch:
-		return true
-	default:
-		return false
-	}
-}
-
-// last returns the end of the log of a container that never became ready, and
-// the error behind its last failure, nil where there is none.
-func (k *keeper) last() (tail []string, cause error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.tail, k.cause
-}
-
-func (k *keeper) setFailure(err error) {
-	k.mu.Lock()
-	k.cause = err
-	k.mu.Unlock()
-}
-
-// update changes the stored record. A program that ends does not wait for a
-// store that fails: the change is then made in memory alone, and the next owner
-// finds out from the runtime.
-func (k *keeper) update(ctx context.Context, change func(*lifecycle.Container) error) error {
-	rec, err := store.Modify(ctx, k.c.store, k.id, change)
-	if err != nil && k.ending() && !errors.Is(err, store.ErrNotFound) && !gone(err) {
-		rec = k.record()
-		if change(&rec) == nil {
-			k.log.Error("cannot store what became of the container", "error", err)
-			err = nil
-		}
-	}
-	if err != nil {
-		return err
-	}
-	k.setRecord(rec)
-	return nil
 }
 
 // run does what is to be done until nothing is left, or ctx ends, which leaves
@@ -198,22 +135,24 @@ func (k *keeper) run(ctx context.Context, resume bool) {
 	if k.record().Ready {
 		close(k.ready)
 	}
+	defer k.markOver()
 	defer k.letGo()
-	for resume && ctx.Err() == nil {
-		if err := k.resume(ctx); err != nil {
-			k.log.Error("cannot take over the container", "error", err)
-			k.pause(ctx, storeRetry)
-			continue
+	next := k.look
+	if resume {
+		next = func(ctx context.Context) error {
+			err := k.resume(ctx)
+			resume = err != nil
+			return err
 		}
-		resume = false
 	}
 	for ctx.Err() == nil {
-		err := k.applyEnd(ctx)
-		if err == nil {
-			err = k.step(ctx)
+		err := next(ctx)
+		if !resume {
+			next = k.look
 		}
 		switch {
 		case err == nil:
+			k.complain(nil)
 		case errors.Is(err, errDone):
 			k.finish(ctx)
 			return
@@ -222,9 +161,32 @@ func (k *keeper) run(ctx context.Context, resume bool) {
 			k.abandon(ctx)
 			return
 		case ctx.Err() == nil:
-			k.log.Error("cannot look after the container", "error", err)
+			k.complain(err)
 			k.pause(ctx, storeRetry)
 		}
+	}
+}
+
+// look compares what is wanted with what is seen, and does the next thing.
+func (k *keeper) look(ctx context.Context) error {
+	if err := k.applyEnd(ctx); err != nil {
+		return err
+	}
+	return k.step(ctx)
+}
+
+// complain logs an error, once for as long as it comes again.
+func (k *keeper) complain(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	k.mu.Lock()
+	again := text == k.complaint
+	k.complaint = text
+	k.mu.Unlock()
+	if !again && err != nil {
+		k.log.Error("cannot look after the container; trying again", "error", err)
 	}
 }
 
@@ -239,9 +201,7 @@ func (k *keeper) step(ctx context.Context) error {
 	case lifecycle.Replace:
 		return k.stop(ctx, "its health check failed")
 	case lifecycle.Settle:
-		return k.update(ctx, func(c *lifecycle.Container) error {
-			return c.MarkFailed(time.Now(), c.Reason, rand.Float64())
-		})
+		return k.settle(ctx)
 	case lifecycle.Done:
 		return errDone
 	default:
@@ -276,61 +236,6 @@ func (k *keeper) await(ctx context.Context, until time.Time) error {
 	}
 }
 
-// refresh reads the stored record again.
-func (k *keeper) refresh(ctx context.Context) error {
-	rec, err := k.c.store.Get(ctx, k.id)
-	if err != nil {
-		return err
-	}
-	k.setRecord(rec)
-	return nil
-}
-
-// grace returns how long the container may take to stop.
-func (k *keeper) grace() time.Duration {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.killed {
-		return 0
-	}
-	return k.rec.Grace()
-}
-
-// kill makes the keeper end the container without grace.
-func (k *keeper) kill(reason string) {
-	k.mu.Lock()
-	k.killed = true
-	k.mu.Unlock()
-	k.endWith(reason)
-}
-
-// applyEnd turns the client's own wish to end the container into the desired
-// state.
-func (k *keeper) applyEnd(ctx context.Context) error {
-	k.mu.Lock()
-	reason, desired := k.endReason, k.rec.Desired
-	k.mu.Unlock()
-	if reason == "" || desired == lifecycle.WantStopped {
-		return nil
-	}
-	return k.update(ctx, func(c *lifecycle.Container) error {
-		if c.Desired == lifecycle.WantStopped {
-			return store.ErrUnchanged
-		}
-		c.Desired = lifecycle.WantStopped
-		c.RestartAt = time.Time{}
-		c.Reason = reason
-		return nil
-	})
-}
-
-// ending reports whether the client itself wants the container to end.
-func (k *keeper) ending() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.endReason != ""
-}
-
 // pause waits for d, a poke or the end of ctx.
 func (k *keeper) pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
@@ -344,15 +249,11 @@ func (k *keeper) pause(ctx context.Context, d time.Duration) {
 
 // observe takes what a probe said.
 func (k *keeper) observe(ctx context.Context, v verdict) error {
-	if v.err != nil {
-		k.log.Debug("probe failed", "error", v.err)
-	}
 	change := func(c *lifecycle.Container) error {
-		ready := c.Ready || v.ready
-		if c.State != lifecycle.Running || c.Ready == ready && c.Health == v.health {
+		if c.State != lifecycle.Running {
 			return store.ErrUnchanged
 		}
-		c.Ready, c.Health = ready, v.health
+		c.Ready, c.Health, c.ProbeError = v.ready, v.health, v.problem
 		return nil
 	}
 	// The published ports lead to the container before anybody is told that it
@@ -366,6 +267,7 @@ func (k *keeper) observe(ctx context.Context, v verdict) error {
 // finish tidies up after a container that is done.
 func (k *keeper) finish(ctx context.Context) {
 	rec := k.record()
+	k.markOver()
 	if !isClosed(k.ready) {
 		tail := k.c.logTail(ctx, rec, logTailLines)
 		k.mu.Lock()
@@ -375,21 +277,33 @@ func (k *keeper) finish(ctx context.Context) {
 	if !rec.AutoRemove {
 		return
 	}
-	k.awaitOutput()
-	if err := k.c.removeRecord(ctx, rec); err != nil {
+	if k.output != nil {
+		select {
+		case <-k.output:
+		case <-k.c.killed:
+		case <-ctx.Done():
+			return
+		}
+	}
+	if err := k.c.removeRecord(ctx, rec); err != nil && !errors.Is(err, store.ErrNotFound) {
 		k.log.Warn("cannot remove the finished container", "error", err)
 	}
 }
 
-// abandon ends and deletes a container that has no record any more.
+// markOver says that the container will not run again under this keeper.
+func (k *keeper) markOver() {
+	if !isClosed(k.over) {
+		close(k.over)
+	}
+}
+
+// abandon ends a container that has no record any more. What the runtime keeps
+// of it stays: somebody may have removed the record by mistake.
 func (k *keeper) abandon(ctx context.Context) {
+	k.markOver()
 	k.letGo()
 	if err := k.rt.Stop(ctx, k.id, k.grace()); err != nil && !errors.Is(err, runtime.ErrNotFound) {
 		k.log.Warn("cannot stop a container without a record", "error", err)
-		return
-	}
-	if err := k.rt.Remove(ctx, k.id); err != nil && !errors.Is(err, runtime.ErrNotFound) {
-		k.log.Warn("cannot remove a container without a record", "error", err)
 	}
 }
 

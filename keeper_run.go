@@ -32,10 +32,12 @@ func (k *keeper) start(ctx context.Context) error {
 			return err
 		}
 	}
-	st, err := k.startInRuntime(ctx)
+	var st runtime.Status
+	var err error
+	k.whileWanted(ctx, func(ctx context.Context) { st, err = k.startInRuntime(ctx) })
 	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if ctx.Err() != nil || k.unwanted() {
+			return ctx.Err() // what it had begun is settled next
 		}
 		k.setFailure(err)
 		return k.update(ctx, func(c *lifecycle.Container) error {
@@ -43,6 +45,47 @@ func (k *keeper) start(ctx context.Context) error {
 		})
 	}
 	return k.markRunning(ctx, st)
+}
+
+// whileWanted calls f, which may take long, with a context that ends as soon as
+// somebody wants the container to end.
+func (k *keeper) whileWanted(ctx context.Context, f func(context.Context)) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f(ctx)
+	}()
+	for {
+		select {
+		case <-done:
+			return
+		case <-k.poked:
+			err := k.refresh(ctx)
+			if k.unwanted() || errors.Is(err, store.ErrNotFound) {
+				cancel()
+				<-done
+				k.poke() // the loop has yet to see it
+				return
+			}
+		}
+	}
+}
+
+// settle ends what a start had begun before the container was not wanted any
+// more.
+func (k *keeper) settle(ctx context.Context) error {
+	k.withinGrace(ctx, k.unpublish)
+	if err := k.rt.Stop(ctx, k.id, k.grace()); err != nil && !errors.Is(err, runtime.ErrNotFound) {
+		return fmt.Errorf("stop container: %w", err)
+	}
+	return k.update(ctx, func(c *lifecycle.Container) error {
+		if c.State != lifecycle.Creating && c.State != lifecycle.Created {
+			return store.ErrUnchanged
+		}
+		return c.MarkFailed(time.Now(), c.Reason, rand.Float64())
+	})
 }
 
 // startInRuntime opens the published ports and starts the process.
@@ -219,18 +262,26 @@ func (k *keeper) watch(ctx context.Context, st runtime.Status) {
 	w.wg.Go(func() {
 		for ctx.Err() == nil {
 			st, err := k.rt.Wait(ctx, k.id)
+			if err != nil && ctx.Err() == nil && !errors.Is(err, runtime.ErrNotFound) {
+				k.complain(fmt.Errorf("wait for the container's end: %w", err))
+				wait(ctx, storeRetry)
+				st, err = k.rt.Status(ctx, k.id)
+				if err == nil && st.State == lifecycle.Running {
+					continue
+				}
+			}
 			if err == nil || errors.Is(err, runtime.ErrNotFound) {
 				w.exited <- st
 				return
 			}
-			if ctx.Err() == nil {
-				k.log.Warn("cannot wait for the container's end", "error", err)
-			}
-			wait(ctx, storeRetry)
 		}
 	})
 	p := newProber(k.rt, k.record(), st)
 	w.wg.Go(func() { p.run(ctx, w.probed) })
+	select {
+	case k.started <- struct{}{}:
+	default:
+	}
 }
 
 // unwatch ends the watching of a run.

@@ -92,42 +92,45 @@ func (c *Client) nextRun(ctx context.Context, rec lifecycle.Container) (lifecycl
 
 // startOutput begins to hand the container's log to onLog, if there is one.
 func (k *keeper) startOutput(onLog func(lifecycle.Container, runtime.LogEntry)) {
-	if onLog == nil {
+	logger, ok := k.rt.(runtime.Logger)
+	if onLog == nil || !ok {
 		return
 	}
 	k.output = make(chan struct{})
-	k.c.wg.Go(func() {
+	k.c.outputs.Go(func() {
 		defer close(k.output)
-		for entry, err := range k.c.followOwn(k) {
-			if err != nil {
-				k.log.Warn("cannot read the container's log", "error", err)
-				return
-			}
-			onLog(k.record(), entry)
+		if err := k.handOver(k.c.life, logger, onLog); err != nil && k.c.life.Err() == nil {
+			k.log.Warn("cannot read the container's log", "error", err)
 		}
 	})
 }
 
-// followOwn yields the whole log of a container that this client keeps.
-func (c *Client) followOwn(k *keeper) iter.Seq2[runtime.LogEntry, error] {
-	return func(yield func(runtime.LogEntry, error) bool) {
-		err := c.yieldLogs(c.life, k.record(), runtime.LogOptions{Follow: true}, yield)
-		if err != nil && c.life.Err() == nil && !errors.Is(err, errStopped) {
-			yield(runtime.LogEntry{}, err)
+// handOver calls onLog with every entry of all runs of the container.
+func (k *keeper) handOver(ctx context.Context, logger runtime.Logger, onLog func(lifecycle.Container, runtime.LogEntry)) error {
+	var last time.Time
+	for {
+		// Known before the log is read, so that what is read then is complete.
+		over := isClosed(k.over)
+		from := last
+		for entry, err := range logger.Logs(ctx, k.id, runtime.LogOptions{Follow: true}) {
+			if errors.Is(err, runtime.ErrNotFound) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			if from.IsZero() || entry.Time.After(from) {
+				last = later(last, entry.Time)
+				onLog(k.record(), entry)
+			}
 		}
-	}
-}
-
-// awaitOutput returns when onLog has had the whole log of an ended container.
-// The wait has a bound, because the log's end is known from the store, and a
-// store that fails must not hold up a program's end.
-func (k *keeper) awaitOutput() {
-	if k.output == nil {
-		return
-	}
-	select {
-	case <-k.output:
-	case <-time.After(letGoTimeout):
-		k.log.Warn("gave up waiting for the end of the container's log")
+		if over || ctx.Err() != nil {
+			return nil
+		}
+		select {
+		case <-k.over:
+		case <-k.started:
+		case <-ctx.Done():
+		}
 	}
 }

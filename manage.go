@@ -90,7 +90,7 @@ func find(recs []lifecycle.Container, ref string) (lifecycle.Container, error) {
 	}
 	switch len(matches) {
 	case 0:
-		return lifecycle.Container{}, fmt.Errorf("%w: no id begins with %q and no name is %[2]q", ErrNotFound, ref)
+		return lifecycle.Container{}, fmt.Errorf("%w: no id begins with %.80q, and no name is that", ErrNotFound, ref)
 	case 1:
 		return matches[0], nil
 	}
@@ -172,7 +172,7 @@ func (c *Client) takeOverIfOrphaned(ctx context.Context, rec lifecycle.Container
 	if err != nil || alive {
 		return err
 	}
-	if err := c.activate(); err != nil {
+	if err := c.activate(ctx); err != nil {
 		return err
 	}
 	return c.adopt(ctx, rec, c.owner)
@@ -227,10 +227,16 @@ func (c *Client) removeRecord(ctx context.Context, rec lifecycle.Container) erro
 }
 
 // Wait blocks until the container that ref means (see [Client.Get]) has ended
-// for good, by itself or because it was stopped, and returns it then. It
-// returns [ErrNotFound] when the container is removed meanwhile.
+// for good, by itself or because it was stopped, and returns it then, also one
+// that this client ran with [AutoRemove]. It returns [ErrNotFound] when somebody
+// removes the container meanwhile.
 func (c *Client) Wait(ctx context.Context, ref string) (lifecycle.Container, error) {
 	rec, err := c.Get(ctx, ref)
+	if errors.Is(err, ErrNotFound) {
+		if rec, ok := c.removedRecord(ref); ok {
+			return rec, nil
+		}
+	}
 	if err != nil {
 		return lifecycle.Container{}, err
 	}
@@ -239,12 +245,27 @@ func (c *Client) Wait(ctx context.Context, ref string) (lifecycle.Container, err
 		case <-ctx.Done():
 			return lifecycle.Container{}, ctx.Err()
 		case <-k.done:
-			return k.record(), nil
+			if rec = k.record(); rec.Finished() {
+				return rec, nil
+			}
 		}
 	}
 	err = c.follow(ctx, rec.ID, func(r lifecycle.Container) (bool, error) {
 		rec = r
 		return r.Finished(), nil
 	})
+	if errors.Is(err, ErrNotFound) {
+		if rec, ok := c.removedRecord(rec.ID); ok {
+			return rec, nil
+		}
+	}
 	return rec, err
+}
+
+// removedRecord returns the last record of a container that this client ran and
+// that removed itself.
+func (c *Client) removedRecord(ref string) (lifecycle.Container, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.removed.find(ref)
 }

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"time"
@@ -110,7 +111,8 @@ func environment() config {
 
 // DefaultDataDir returns the directory that BUDGIE_DATA_DIR names, else
 // /var/lib/budgie for root, else the user's state directory as in the XDG base
-// directory specification: $XDG_STATE_HOME/budgie or ~/.local/state/budgie.
+// directory specification: $XDG_STATE_HOME/budgie or ~/.local/state/budgie. It
+// is empty for a user without a home directory.
 func DefaultDataDir() string {
 	if dir := os.Getenv("BUDGIE_DATA_DIR"); dir != "" {
 		return dir
@@ -123,7 +125,11 @@ func DefaultDataDir() string {
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return filepath.Join(os.TempDir(), "budgie")
+		u, err := user.Current()
+		if err != nil || !filepath.IsAbs(u.HomeDir) {
+			return ""
+		}
+		home = u.HomeDir
 	}
 	return filepath.Join(home, ".local", "state", "budgie")
 }

@@ -22,7 +22,8 @@ const settleTime = 250 * time.Millisecond
 type verdict struct {
 	ready  bool
 	health lifecycle.Health
-	err    error
+	// problem is why the last probe failed, empty if it succeeded.
+	problem string
 }
 
 // prober probes one run of a container.
@@ -61,20 +62,25 @@ func (p *prober) run(ctx context.Context, verdicts chan<- verdict) {
 	}
 	tracker := lifecycle.NewTracker(p.check, p.rec.StartedAt)
 	tracker.Resume(p.rec.Health)
-	last := p.rec.Health
+	last := verdict{p.rec.Ready, p.rec.Health, p.rec.ProbeError}
 	for ctx.Err() == nil {
 		err := p.probe(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		health := tracker.Observe(err == nil, time.Now())
-		if !declared && err == nil {
-			send(verdict{ready: true})
-			return
+		v := verdict{ready: last.ready || err == nil}
+		if err != nil {
+			v.problem = err.Error()
 		}
-		if declared && (health != last || health == lifecycle.Healthy && !p.rec.Ready) {
-			send(verdict{ready: health == lifecycle.Healthy, health: health, err: err})
-			last, p.rec.Ready = health, p.rec.Ready || health == lifecycle.Healthy
+		if health := tracker.Observe(err == nil, time.Now()); declared {
+			v.health = health
+		}
+		if v != last {
+			send(v)
+			last = v
+		}
+		if !declared && v.ready {
+			return
 		}
 		wait(ctx, tracker.Delay())
 	}

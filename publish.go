@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/budgiehq/budgie/balance"
 	"github.com/budgiehq/budgie/bunfile"
@@ -193,6 +194,10 @@ func (k *keeper) reflect(ctx context.Context, rec lifecycle.Container) {
 	}
 }
 
+// announceTimeout bounds one word to the network: traffic and stops must not
+// wait for it.
+const announceTimeout = 5 * time.Second
+
 // announce tells the network of the container, if it does not know yet. What
 // cannot be announced runs all the same: this machine can serve it.
 func (k *keeper) announce(ctx context.Context, rec lifecycle.Container) {
@@ -200,6 +205,8 @@ func (k *keeper) announce(ctx context.Context, rec lifecycle.Container) {
 		return
 	}
 	k.announced = true // whatever happens: tried once per time it becomes ready
+	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
+	defer cancel()
 	d, err := k.c.disc()
 	if d == nil && err == nil {
 		return
@@ -210,7 +217,7 @@ func (k *keeper) announce(ctx context.Context, rec lifecycle.Container) {
 			err = d.Announce(ctx, service(rec, node))
 		}
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil && !errors.Is(err, context.Canceled) {
 		k.log.Warn("the container runs, but cannot be announced on the network", "error", err)
 	}
 }
@@ -221,6 +228,8 @@ func (k *keeper) withdraw(ctx context.Context) {
 		return
 	}
 	k.announced = false
+	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
+	defer cancel()
 	d, err := k.c.disc()
 	if d == nil || err != nil {
 		return

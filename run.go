@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/budgiehq/budgie/bunfile"
@@ -47,27 +48,71 @@ func (c *Client) RunFile(ctx context.Context, path string, opts ...RunOption) ([
 	return c.RunAll(ctx, specs, opts...)
 }
 
-// RunAll runs containers one after the other in the order of their
-// dependencies, each when those that it depends on are ready. If one fails,
-// those that it started are stopped again, and the error says which failed.
+// RunAll runs containers side by side, each when those that it depends on are
+// ready, and returns them in the order of [bunfile.StartOrder]. If one fails,
+// those that have started are stopped again, the others do not start, and the
+// error says which failed.
 func (c *Client) RunAll(ctx context.Context, specs []bunfile.Spec, opts ...RunOption) ([]lifecycle.Container, error) {
 	ordered, err := bunfile.StartOrder(specs)
 	if err != nil {
 		return nil, err
 	}
-	var started []lifecycle.Container
+	g := &startGroup{c: c, opts: opts, ready: make(map[string]chan struct{}), failed: make(chan struct{})}
 	for _, spec := range ordered {
-		rec, err := c.Run(ctx, spec, opts...)
-		if err != nil {
-			undo := context.WithoutCancel(ctx)
-			for i := len(started) - 1; i >= 0; i-- {
-				err = errors.Join(err, c.Stop(undo, started[i].ID))
-			}
-			return nil, err
-		}
-		started = append(started, rec)
+		g.ready[spec.Name] = make(chan struct{})
 	}
-	return started, nil
+	recs := make([]lifecycle.Container, len(ordered))
+	errs := make([]error, len(ordered))
+	var wg sync.WaitGroup
+	for i, spec := range ordered {
+		wg.Go(func() { recs[i], errs[i] = g.run(ctx, spec) })
+	}
+	wg.Wait()
+	err = errors.Join(errs...)
+	if err == nil {
+		return recs, nil
+	}
+	undo := context.WithoutCancel(ctx)
+	for i := len(recs) - 1; i >= 0; i-- {
+		if recs[i].ID != "" {
+			if stopErr := c.Stop(undo, recs[i].ID); !errors.Is(stopErr, ErrNotFound) {
+				err = errors.Join(err, stopErr)
+			}
+		}
+	}
+	return nil, err
+}
+
+// startGroup is containers that start together, each after those that it
+// depends on.
+type startGroup struct {
+	c    *Client
+	opts []RunOption
+	// ready has a channel per name, closed when that container is ready.
+	ready map[string]chan struct{}
+	// failed is closed when one of them failed: those that have not begun
+	// to start then do not.
+	failed chan struct{}
+	once   sync.Once
+}
+
+// run runs a container when its dependencies are ready. It returns nothing at
+// all where another one failed before that.
+func (g *startGroup) run(ctx context.Context, spec bunfile.Spec) (lifecycle.Container, error) {
+	for _, name := range spec.DependsOn {
+		select {
+		case <-g.ready[name]:
+		case <-g.failed:
+			return lifecycle.Container{}, nil
+		}
+	}
+	rec, err := g.c.Run(ctx, spec, g.opts...)
+	if err != nil {
+		g.once.Do(func() { close(g.failed) })
+		return lifecycle.Container{}, err
+	}
+	close(g.ready[spec.Name])
+	return rec, nil
 }
 
 // prepare returns the record of a new container, not yet stored.
@@ -82,6 +127,9 @@ func (c *Client) prepare(ctx context.Context, spec bunfile.Spec, rc runConfig) (
 	rt, err := c.chooseRuntime(ctx, spec, rc.runtime)
 	if err != nil {
 		return lifecycle.Container{}, err
+	}
+	if spec.Replicas.Min > 1 {
+		c.log.Warn("replicas.min is kept, but does not start replicas in this version: each run starts one", "name", spec.Name, "min", spec.Replicas.Min)
 	}
 	if p, ok := rt.(runtime.Preparer); ok {
 		if spec, err = p.Prepare(ctx, spec); err != nil {
@@ -107,7 +155,7 @@ func (c *Client) chooseRuntime(ctx context.Context, spec bunfile.Spec, name stri
 			return nil, err
 		}
 		if err := rt.Supports(ctx, spec); err != nil {
-			return nil, fmt.Errorf("%w: %s on runtime %s: %w", ErrNoRuntime, spec.Name, name, err)
+			return nil, fmt.Errorf("runtime %s cannot run %s: %w", name, spec.Name, noRuntime(err))
 		}
 		return rt, nil
 	}
@@ -119,8 +167,17 @@ func (c *Client) chooseRuntime(ctx context.Context, spec bunfile.Spec, name stri
 		}
 		reasons = append(reasons, fmt.Errorf("runtime %s: %w", rt.Name(), err))
 	}
-	return nil, fmt.Errorf("%w: %s: %w", ErrNoRuntime, spec.Name, errors.Join(reasons...))
+	return nil, fmt.Errorf("cannot run %s: %w", spec.Name, noRuntime(errors.Join(reasons...)))
 }
+
+// noRuntime marks an error as an ErrNoRuntime without adding to its text, which
+// says it all.
+func noRuntime(err error) error { return &noRuntimeError{err} }
+
+type noRuntimeError struct{ error }
+
+func (e *noRuntimeError) Is(target error) bool { return target == ErrNoRuntime }
+func (e *noRuntimeError) Unwrap() error        { return e.error }
 
 func (c *Client) runtimeNamed(name string) (Runtime, error) {
 	var names []string
@@ -152,7 +209,7 @@ func (c *Client) insert(ctx context.Context, rec lifecycle.Container) (lifecycle
 		case getErr != nil:
 			return lifecycle.Container{}, getErr
 		case !old.Finished():
-			return lifecycle.Container{}, fmt.Errorf("%w: stop it, or choose another name", err)
+			return lifecycle.Container{}, fmt.Errorf("%w: stop it, or choose another name", taken)
 		}
 		if err := c.removeRecord(ctx, old); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return lifecycle.Container{}, fmt.Errorf("replace the stopped container %s: %w", old.ShortID(), err)
@@ -162,7 +219,7 @@ func (c *Client) insert(ctx context.Context, rec lifecycle.Container) (lifecycle
 
 // runAttached runs a container that this client looks after.
 func (c *Client) runAttached(ctx context.Context, rec lifecycle.Container, rc runConfig) (lifecycle.Container, error) {
-	if err := c.activate(); err != nil {
+	if err := c.activate(ctx); err != nil {
 		return lifecycle.Container{}, err
 	}
 	rec, err := c.insert(ctx, rec)
@@ -180,7 +237,7 @@ func (c *Client) runAttached(ctx context.Context, rec lifecycle.Container, rc ru
 		return k.record(), nil
 	case <-k.done:
 	case <-timer.C:
-		k.endWith(notReadyWithin(rc.readyTimeout))
+		k.endWith(notReadyWithin(rc.readyTimeout, k.record()))
 		<-k.done
 	}
 	rec = k.record()
@@ -202,7 +259,17 @@ func jobDone(rec lifecycle.Container) bool {
 		rec.Exit != nil && rec.Exit.Code == 0
 }
 
-func notReadyWithin(d time.Duration) string {
+// notReadyWithin says why a container was given up, with what is known of why
+// it did not serve.
+func notReadyWithin(d time.Duration, rec lifecycle.Container) string {
+	switch {
+	case rec.Restarts > 0 && rec.Exit != nil:
+		return fmt.Sprintf("within %s it was restarted %d times, and did not stay: %s", d, rec.Restarts, rec.EndReason())
+	case rec.Restarts > 0:
+		return fmt.Sprintf("within %s it was restarted %d times, and never served: see its log", d, rec.Restarts)
+	case rec.ProbeError != "":
+		return fmt.Sprintf("it ran, but did not serve within %s (last probe: %s): see its log and its health check, or allow it more time", d, rec.ProbeError)
+	}
 	return fmt.Sprintf("it ran, but did not serve within %s: see its log and its health check, or allow it more time", d)
 }
 

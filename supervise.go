@@ -1,6 +1,7 @@
 package budgie
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,8 +21,12 @@ type SuperviseOption func(*superviseConfig)
 type superviseConfig struct{ resident bool }
 
 // Resident makes Supervise stay until its context ends, also while there is
-// nothing to look after.
+// nothing to look after, and wait its turn while another process supervises.
 func Resident() SuperviseOption { return func(c *superviseConfig) { c.resident = true } }
+
+// turnCheck is how often a resident supervisor looks whether another one has
+// ended.
+const turnCheck = time.Second
 
 // Supervise makes this client the supervisor of its data directory: it looks
 // after all detached containers, those that an earlier supervisor left running
@@ -34,15 +39,23 @@ func (c *Client) Supervise(ctx context.Context, opts ...SuperviseOption) error {
 	for _, o := range opts {
 		o(&cfg)
 	}
-	if err := c.open(); err != nil {
+	ctx, leave, err := c.enter(ctx)
+	if err != nil {
 		return err
 	}
-	if err := c.activate(); err != nil {
+	defer leave()
+	if err := c.activate(ctx); err != nil {
 		return err
 	}
 	for {
 		release, err := c.store.Acquire(ctx, supervisorOwner)
 		if errors.Is(err, store.ErrOwned) {
+			if cfg.resident {
+				if wait(ctx, turnCheck); ctx.Err() != nil {
+					return c.endOf(ctx)
+				}
+				continue
+			}
 			return fmt.Errorf("%w: %w", ErrSupervised, err)
 		}
 		if err != nil {
@@ -72,16 +85,16 @@ func (c *Client) superviseUntilIdle(ctx context.Context, stay bool) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return c.endOf(ctx)
 		case _, ok := <-changes:
 			if !ok {
-				return errors.Join(ctx.Err(), c.open())
+				return cmp.Or(c.endOf(ctx), errWatchEnded)
 			}
 		case <-c.supervisorPoked:
 		}
 		if err := c.reconcile(ctx); err != nil {
 			if ctx.Err() != nil {
-				return ctx.Err()
+				return c.endOf(ctx)
 			}
 			c.log.Error("cannot look at the stored containers", "error", err)
 			if !c.keepsDetached() {
@@ -96,6 +109,36 @@ func (c *Client) superviseUntilIdle(ctx context.Context, stay bool) error {
 		}
 	}
 }
+
+// enter begins a call that Close waits for. Its context ends with ctx or with
+// the client; leave ends the call.
+func (c *Client) enter(ctx context.Context) (_ context.Context, leave func(), err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, nil, ErrClosed
+	}
+	c.wg.Add(1)
+	ctx, cancel := context.WithCancel(ctx)
+	forget := context.AfterFunc(c.life, cancel)
+	return ctx, func() {
+		forget()
+		cancel()
+		c.wg.Done()
+	}, nil
+}
+
+// endOf returns why the context of a call ended: ErrClosed where the client
+// did, and nil where the context has not ended.
+func (c *Client) endOf(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return cmp.Or(c.open(), ctx.Err())
+}
+
+// errWatchEnded: the store broke its word.
+var errWatchEnded = errors.New("the store stopped telling of changes")
 
 // pokeSupervisor makes a supervising client look again.
 func (c *Client) pokeSupervisor() {
@@ -140,36 +183,70 @@ func (c *Client) hasWork(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// startOwning makes the client an owner: it takes its name, ends what dead
-// programs left behind, and begins to follow the store.
+// activate makes the client an owner of containers: it takes its name, follows
+// the store, and ends what dead programs left behind. What failed is tried again
+// by the next call.
+func (c *Client) activate(ctx context.Context) error {
+	select {
+	case c.activating <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-c.activating }()
+	if !c.owning {
+		if err := c.startOwning(); err != nil {
+			return err
+		}
+		c.owning = true
+	}
+	if !c.reaped {
+		if err := c.reap(ctx); err != nil {
+			return err
+		}
+		c.reaped = true
+	}
+	return nil
+}
+
+// startOwning takes the client's owner name and begins to follow the store.
 func (c *Client) startOwning() error {
 	release, err := c.store.Acquire(c.life, c.owner)
 	if err != nil {
 		return err
 	}
+	changes, err := c.store.Watch(c.life)
+	if err == nil && !c.spawn(func() { c.followStore(changes) }) {
+		err = ErrClosed
+	}
+	if err != nil {
+		return errors.Join(err, release())
+	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.closed {
-		c.mu.Unlock()
 		return errors.Join(ErrClosed, release())
 	}
 	c.closers = append(c.closers, release)
-	c.mu.Unlock()
+	return nil
+}
 
-	changes, err := c.store.Watch(c.life)
-	if err != nil {
-		return err
-	}
-	if err := c.reap(c.life); err != nil {
-		return err
-	}
-	c.wg.Go(func() {
+// followStore reconciles after every change, until the client ends.
+func (c *Client) followStore(changes <-chan struct{}) {
+	for c.life.Err() == nil {
 		for range changes {
 			if err := c.reconcile(c.life); err != nil && c.life.Err() == nil {
 				c.log.Error("cannot look at the stored containers", "error", err)
 			}
 		}
-	})
-	return nil
+		if c.life.Err() != nil {
+			return
+		}
+		c.log.Error("watching the stored containers again", "error", errWatchEnded)
+		wait(c.life, storeRetry)
+		if again, err := c.store.Watch(c.life); err == nil {
+			changes = again
+		}
+	}
 }
 
 // reconcile compares the stored records with what this client keeps: keepers
@@ -213,6 +290,9 @@ func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 // adopt takes on a container whose owner is dead, or that was given to this
 // owner name, and keeps it under that name.
 func (c *Client) adopt(ctx context.Context, rec lifecycle.Container, owner string) error {
+	if _, err := c.runtimeNamed(rec.Runtime); err != nil {
+		return err
+	}
 	taken, err := store.Modify(ctx, c.store, rec.ID, func(r *lifecycle.Container) error {
 		if r.Finished() {
 			return errNotOrphan
@@ -234,7 +314,9 @@ func (c *Client) adopt(ctx context.Context, rec lifecycle.Container, owner strin
 	if err != nil {
 		return err
 	}
-	_, err = c.keep(context.Background(), taken, true, nil)
+	if _, err = c.keep(context.Background(), taken, true, nil); errors.Is(err, errNotOrphan) {
+		return nil
+	}
 	return err
 }
 
@@ -254,7 +336,8 @@ func (c *Client) reap(ctx context.Context) error {
 			continue
 		}
 		if err := c.adopt(ctx, rec, c.owner); err != nil {
-			return fmt.Errorf("end container %s (%s), whose program died: %w", rec.Name, rec.ShortID(), err)
+			c.log.Warn("cannot end a container whose program died", "container", rec.ShortID(), "name", rec.Name, "error", err)
+			continue
 		}
 		if k := c.keeperOf(rec.ID); k != nil {
 			k.endWith("the program that ran it died")
@@ -262,7 +345,11 @@ func (c *Client) reap(ctx context.Context) error {
 		}
 	}
 	for _, k := range orphans {
-		<-k.done
+		select {
+		case <-k.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	return nil
 }
@@ -300,9 +387,11 @@ func (c *Client) follow(ctx context.Context, id string, look func(lifecycle.Cont
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-c.life.Done():
+			return ErrClosed
 		case _, ok := <-changes:
 			if !ok {
-				return errors.Join(ctx.Err(), c.open())
+				return cmp.Or(ctx.Err(), c.open(), errWatchEnded)
 			}
 		case <-ticker.C:
 		}

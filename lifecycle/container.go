@@ -132,6 +132,9 @@ type Container struct {
 	// Ready is true from the moment the container first served after its last
 	// start until it ends.
 	Ready bool `json:"ready,omitempty"`
+	// ProbeError says why the last probe of the container's health or readiness
+	// failed; empty after one that succeeded.
+	ProbeError string `json:"probe_error,omitempty"`
 	// PID is the first process while Running.
 	PID int `json:"pid,omitempty"`
 	// Endpoints are the published ports. They stay while it restarts.

@@ -91,6 +91,7 @@ func (c *Container) MarkRunning(pid int, now time.Time) error {
 		c.Reason = ""
 	}
 	c.Ready = false
+	c.ProbeError = ""
 	c.Health = HealthNone
 	if c.Spec.Healthcheck != nil {
 		c.Health = HealthStarting

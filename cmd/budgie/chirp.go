@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/budgiehq/budgie"
@@ -21,7 +21,7 @@ func chirpCommand() *command {
 	}
 	c.run = func(ctx context.Context, a *app, args []string) error {
 		fs := c.flags()
-		timeout := fs.Duration("timeout", 2*time.Second, "how long to listen")
+		timeout := secondsFlag(fs, "timeout", "how long to listen (a `time`; default 2s)")
 		format := fs.String("format", "table", "`format` of the list: table, json")
 		rest, err := c.parse(a, fs, args)
 		if err != nil {
@@ -30,15 +30,15 @@ func chirpCommand() *command {
 		if *format != "table" && *format != "json" {
 			return c.usagef("-format is table or json, not %q", *format)
 		}
-		if *timeout <= 0 {
-			return c.usagef("-timeout is a time above 0s, not %s", *timeout)
+		if timeout.set && timeout.value <= 0 {
+			return c.usagef("-timeout is a time above 0s, not %s", timeout)
 		}
 		return a.withClient(func(client *budgie.Client) error {
 			if len(rest) > 0 {
 				_, err := client.Join(ctx, rest[0])
 				return err
 			}
-			services, err := listen(ctx, client, *timeout)
+			services, err := listen(ctx, client, timeout.or(2*time.Second))
 			if err != nil {
 				return err
 			}
@@ -70,24 +70,28 @@ func (a *app) printServices(services []discovery.Service) {
 		if len(s.Addrs) > 0 {
 			addr = s.Addrs[0].String()
 		}
-		var ports []string
-		for _, p := range s.Ports {
-			ports = append(ports, portWord(p))
-		}
 		image := s.Image
 		if image == "" {
 			image = "-"
 		}
-		t.add(s.ID[:min(12, len(s.ID))], shorten(s.Name, 14), addr, shorten(strings.Join(ports, ","), 12), shorten(image, 14), shorten(s.Node, 8))
+		t.add(s.ID[:min(12, len(s.ID))], shorten(s.Name, 14), addr, portsWord(s.Ports), shorten(image, 14), shorten(s.Node, 8))
 	}
 	t.write(a.stdout, a.colour)
 }
 
-func portWord(p discovery.Port) string {
-	if p.Protocol == bunfile.UDP {
-		return strconv.Itoa(p.HostPort) + "/udp"
+// portsWord shows the first port, and how many more there are.
+func portsWord(ports []discovery.Port) string {
+	if len(ports) == 0 {
+		return "-"
 	}
-	return strconv.Itoa(p.HostPort)
+	word := strconv.Itoa(ports[0].HostPort)
+	if ports[0].Protocol == bunfile.UDP {
+		word += "/udp"
+	}
+	if more := len(ports) - 1; more > 0 {
+		word += fmt.Sprintf(" +%d", more)
+	}
+	return word
 }
 
 // serviceJSON is the JSON form of an announced service. Its names are an

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // errHelp: the user asked for help and has it.
@@ -23,6 +25,11 @@ func (e *usageError) Error() string { return e.text }
 
 func (c *command) usagef(format string, args ...any) error {
 	return &usageError{cmd: c, text: fmt.Sprintf(format, args...)}
+}
+
+// synopsis returns the command with its flags and arguments.
+func (c *command) synopsis() string {
+	return strings.TrimSpace("budgie " + c.name + " " + c.args)
 }
 
 // flags returns the flag set of a command.
@@ -64,7 +71,7 @@ func cutDashes(args []string) (before, after []string) {
 }
 
 func (c *command) help(w io.Writer, fs *flag.FlagSet) {
-	fmt.Fprintf(w, "%s\n\nusage: budgie %s %s\n", c.summary, c.name, c.args)
+	fmt.Fprintf(w, "%s\n\nusage: %s\n", c.summary, c.synopsis())
 	any := false
 	fs.VisitAll(func(*flag.Flag) { any = true })
 	if any {
@@ -75,9 +82,46 @@ func (c *command) help(w io.Writer, fs *flag.FlagSet) {
 	fmt.Fprintf(w, "\nexample:\n  %s\n", strings.ReplaceAll(c.example, "\n", "\n  "))
 }
 
-// isSet reports whether a flag was given.
-func isSet(fs *flag.FlagSet, name string) bool {
-	set := false
-	fs.Visit(func(f *flag.Flag) { set = set || f.Name == name })
-	return set
+// seconds is a flag for a duration, which may also be a plain number of
+// seconds, as in .bun files. It is unset until it is given.
+type seconds struct {
+	set   bool
+	value time.Duration
+}
+
+// secondsFlag defines a flag of that kind.
+func secondsFlag(fs *flag.FlagSet, name, usage string) *seconds {
+	s := new(seconds)
+	fs.Var(s, name, usage)
+	return s
+}
+
+// String implements flag.Value. It is empty for an unset flag, so that help
+// prints no default.
+func (s *seconds) String() string {
+	if s == nil || !s.set {
+		return ""
+	}
+	return s.value.String()
+}
+
+// Set implements flag.Value.
+func (s *seconds) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if n, numErr := strconv.Atoi(text); numErr == nil {
+		d, err = time.Duration(n)*time.Second, nil
+	}
+	if err != nil {
+		return errors.New("want a time such as 500ms, 10s or 1m30s")
+	}
+	s.set, s.value = true, d
+	return nil
+}
+
+// or returns the flag's value, or def where it was not given.
+func (s *seconds) or(def time.Duration) time.Duration {
+	if s.set {
+		return s.value
+	}
+	return def
 }

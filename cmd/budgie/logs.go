@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	"github.com/budgiehq/budgie"
 	"github.com/budgiehq/budgie/runtime"
@@ -18,7 +19,13 @@ func logsCommand() *command {
 	c.run = func(ctx context.Context, a *app, args []string) error {
 		fs := c.flags()
 		follow := fs.Bool("f", false, "follow: go on until the container has ended for good, also over restarts")
-		tail := fs.Int("tail", -1, "begin with the last `N` lines (default all)")
+		tail := -1
+		fs.Func("tail", "begin with the last `N` lines (default all)", func(text string) (err error) {
+			if tail, err = strconv.Atoi(text); err != nil || tail < 0 {
+				return errors.New("want a number of lines")
+			}
+			return nil
+		})
 		stamps := fs.Bool("t", false, "show the time of each line")
 		refs, err := c.parse(a, fs, args)
 		if err != nil {
@@ -27,15 +34,12 @@ func logsCommand() *command {
 		if len(refs) != 1 {
 			return c.usagef("wants one container, and there are %d", len(refs))
 		}
-		if isSet(fs, "tail") && *tail < 0 {
-			return c.usagef("-tail is a number of lines, not %d", *tail)
-		}
 		opts := runtime.LogOptions{Follow: *follow}
 		switch {
-		case *tail == 0:
+		case tail == 0:
 			opts.Tail = -1
-		case *tail > 0:
-			opts.Tail = *tail
+		case tail > 0:
+			opts.Tail = tail
 		}
 		return a.withClient(func(client *budgie.Client) error {
 			rec, err := client.Get(ctx, refs[0])

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/budgiehq/budgie"
@@ -27,7 +28,8 @@ const (
 
 // app is what a command sees of the world.
 type app struct {
-	stdout, stderr io.Writer
+	stdout *output
+	stderr io.Writer
 	// colour is true where stdout is a terminal that wants colour.
 	colour bool
 	// hurry ends when the user does not want to wait for a clean stop.
@@ -51,19 +53,23 @@ func commands() []*command {
 }
 
 func main() {
-	ctx, hurry := signals()
-	a := &app{stdout: os.Stdout, stderr: os.Stderr, colour: wantsColour(os.Stdout), hurry: hurry}
+	ownProcess()
+	ctx, stop, hurry := signals()
+	a := &app{
+		stdout: &output{w: os.Stdout, failed: stop}, stderr: os.Stderr,
+		colour: wantsColour(os.Stdout), hurry: hurry,
+	}
 	os.Exit(a.main(ctx, os.Args[1:]))
 }
 
-// signals returns a context that ends with the first SIGINT or SIGTERM, which
-// asks to stop, and one that ends with the second, which asks to do so at once.
-// The third ends the program.
-func signals() (first, second context.Context) {
-	first, stop := context.WithCancel(context.Background())
+// signals returns a context that ends with the first SIGINT, SIGTERM or SIGHUP,
+// or with stop, which ask to stop, and one that ends with the second signal,
+// which asks to do so at once. The third signal ends the program.
+func signals() (first context.Context, stop func(), second context.Context) {
+	first, stop = context.WithCancel(context.Background())
 	second, hurry := context.WithCancel(context.Background())
 	received := make(chan os.Signal, 3)
-	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(received, append(hangup(), os.Interrupt, syscall.SIGTERM)...)
 	go func() {
 		<-received
 		stop()
@@ -72,7 +78,7 @@ func signals() (first, second context.Context) {
 		<-received
 		os.Exit(exitFailure)
 	}()
-	return first, second
+	return first, stop, second
 }
 
 // main runs a command line and returns the exit status.
@@ -87,25 +93,45 @@ func (a *app) main(ctx context.Context, args []string) int {
 			return a.main(ctx, []string{rest[0], "-h"})
 		}
 		a.usage(a.stdout)
-		return exitOK
+		return a.status(a.written())
+	}
+	if name == "-version" || name == "--version" {
+		name = "version"
 	}
 	for _, cmd := range commands() {
 		if cmd.name == name {
-			return a.status(cmd.run(ctx, a, rest))
+			return a.status(errors.Join(cmd.run(ctx, a, rest), a.written()))
 		}
 	}
 	fmt.Fprintf(a.stderr, "budgie: there is no command %q; \"budgie help\" lists them\n", name)
 	return exitUsage
 }
 
+// written returns an error if the output is not all where it should be. That a
+// reader left early needs no words.
+func (a *app) written() error {
+	switch err := a.stdout.problem(); {
+	case readerLeft(err):
+		return errSilent
+	case err != nil:
+		return fmt.Errorf("write the output: %w", err)
+	}
+	return nil
+}
+
+// errSilent is a failure of which the user knows.
+var errSilent = errors.New("")
+
 // status prints an error and returns the exit status for it.
 func (a *app) status(err error) int {
 	var usage *usageError
 	switch {
+	case errors.Is(err, errSilent):
+		return exitFailure
 	case err == nil, errors.Is(err, errHelp):
 		return exitOK
 	case errors.As(err, &usage):
-		fmt.Fprintf(a.stderr, "budgie %s: %s\nusage: budgie %s %s\n", usage.cmd.name, usage.text, usage.cmd.name, usage.cmd.args)
+		fmt.Fprintf(a.stderr, "budgie %s: %s\nusage: %s\n", usage.cmd.name, usage.text, usage.cmd.synopsis())
 		return exitUsage
 	}
 	fmt.Fprintf(a.stderr, "budgie: %v\n", err)
@@ -115,7 +141,8 @@ func (a *app) status(err error) int {
 func (a *app) usage(w io.Writer) {
 	fmt.Fprint(w, "budgie runs containers from .bun files and finds those of others.\n\nusage: budgie COMMAND [FLAG…] [ARGUMENT…]\n\n")
 	for _, cmd := range commands() {
-		fmt.Fprintf(w, "  %-10s %s\n", cmd.name, cmd.summary)
+		summary, _, _ := strings.Cut(cmd.summary, "\n")
+		fmt.Fprintf(w, "  %-10s %s\n", cmd.name, summary)
 	}
 	fmt.Fprintf(w, `
 "budgie COMMAND -h" explains a command. Environment:

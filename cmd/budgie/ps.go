@@ -70,19 +70,25 @@ func (a *app) printContainers(recs []lifecycle.Container, quiet bool, format str
 		return printJSON(a.stdout, recs, containerJSONOf)
 	}
 	t := table{header: []string{"ID", "NAME", "STATE", "HEALTH", "IMAGE", "ENDPOINTS"}}
-	unsupervised := 0
+	orphans := make(map[bool]bool)
 	for _, rec := range recs {
 		state := string(rec.State)
 		if rec.Unsupervised {
-			unsupervised++
+			orphans[rec.Detached] = true
 			state += "*"
 		}
 		t.add(rec.ShortID(), shorten(rec.Name, 16), state, healthWord(rec), shorten(imageWord(rec), 13), firstEndpoint(rec))
 	}
 	t.colour = stateColour
 	t.write(a.stdout, a.colour)
-	if unsupervised > 0 {
-		fmt.Fprintln(a.stderr, "* nobody supervises these: they are neither published nor restarted.\n  \"budgie supervise\" takes on the detached ones.")
+	if len(orphans) > 0 {
+		fmt.Fprintln(a.stderr, "* nobody supervises these: they are neither published nor restarted.")
+	}
+	if orphans[true] {
+		fmt.Fprintln(a.stderr, "  \"budgie supervise\" takes on those that were started with -d.")
+	}
+	if orphans[false] {
+		fmt.Fprintln(a.stderr, "  The next \"budgie run\" or \"budgie supervise\" ends those that were started without -d.")
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ func runCommand() *command {
 	c := &command{
 		name:    "run",
 		args:    "[-d] [-name N] [-runtime auto|process] [-rm] [-ready-timeout 1m] FILE.bun…",
-		summary: "Run the containers of .bun files.",
+		summary: "Run the containers of .bun files.\nIn the foreground the exit status is 1 if a container failed.",
 		example: "budgie run web.bun        # shows the log; Ctrl-C stops it, twice kills it\nbudgie run -d web.bun     # returns once it serves, and prints its id",
 	}
 	c.run = func(ctx context.Context, a *app, args []string) error {
@@ -27,13 +27,16 @@ func runCommand() *command {
 		name := fs.String("name", "", "`name` of the container, instead of the file's (one container only)")
 		rt := fs.String("runtime", "auto", "`runtime` to use: auto, process")
 		rm := fs.Bool("rm", false, "remove the container, with its log, when it is done")
-		ready := fs.Duration("ready-timeout", 0, "how long each container may take to become ready (default 1m plus its start_period)")
+		ready := secondsFlag(fs, "ready-timeout", "how long each container may take to become ready (a `time`; default 1m plus its start_period)")
 		files, err := c.parse(a, fs, args)
 		if err != nil {
 			return err
 		}
 		if len(files) == 0 {
 			return c.usagef("which .bun file?")
+		}
+		if ready.set && ready.value <= 0 {
+			return c.usagef("-ready-timeout is a time above 0s, not %s", ready)
 		}
 		specs, err := load(files)
 		if err != nil {
@@ -49,8 +52,8 @@ func runCommand() *command {
 		if *rm {
 			opts = append(opts, budgie.AutoRemove())
 		}
-		if *ready > 0 {
-			opts = append(opts, budgie.ReadyWithin(*ready))
+		if ready.set {
+			opts = append(opts, budgie.ReadyWithin(ready.value))
 		}
 		return a.withClient(func(client *budgie.Client) error {
 			if *detach {

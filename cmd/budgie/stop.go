@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/budgiehq/budgie"
 )
@@ -57,23 +56,23 @@ func rmCommand() *command {
 	return c
 }
 
-func graceFlag(fs *flag.FlagSet) *time.Duration {
-	return fs.Duration("t", 0, "`time` between the stop signal and the kill, 0s kills at once (default the container's stop_timeout, 10s)")
+func graceFlag(fs *flag.FlagSet) *seconds {
+	return secondsFlag(fs, "t", "`time` between the stop signal and the kill, 0s kills at once (default the container's stop_timeout, 10s)")
 }
 
 // parseStop parses a command line that names containers to stop, with the
 // grace that -t gives them.
-func (c *command) parseStop(a *app, fs *flag.FlagSet, args []string, grace *time.Duration) (refs []string, opts []budgie.StopOption, err error) {
+func (c *command) parseStop(a *app, fs *flag.FlagSet, args []string, grace *seconds) (refs []string, opts []budgie.StopOption, err error) {
 	refs, err = c.parse(a, fs, args)
 	switch {
 	case err != nil:
 		return nil, nil, err
 	case len(refs) == 0:
 		return nil, nil, c.usagef("which container?")
-	case *grace < 0:
-		return nil, nil, c.usagef("-t is a time of at least 0s, not %s", *grace)
-	case isSet(fs, "t"):
-		opts = append(opts, budgie.Grace(*grace))
+	case grace.value < 0:
+		return nil, nil, c.usagef("-t is a time of at least 0s, not %s", grace)
+	case grace.set:
+		opts = append(opts, budgie.Grace(grace.value))
 	}
 	return refs, opts, nil
 }

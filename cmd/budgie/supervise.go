@@ -14,12 +14,12 @@ func superviseCommand() *command {
 	c := &command{
 		name:    "supervise",
 		args:    "[-stay]",
-		summary: "Look after the detached containers of the data directory until the last one ends.",
+		summary: "Look after the detached containers of the data directory until the last one ends.\nWhere another supervisor does so already, say so and end with status 0.",
 		example: "budgie supervise    # \"run -d\" starts it when it is needed",
 	}
 	c.run = func(ctx context.Context, a *app, args []string) error {
 		fs := c.flags()
-		stay := fs.Bool("stay", false, "stay when there is nothing to look after, as under a service manager")
+		stay := fs.Bool("stay", false, "stay when there is nothing to look after, and wait for another supervisor's end, as under a service manager")
 		rest, err := c.parse(a, fs, args)
 		if err != nil {
 			return err

@@ -50,7 +50,7 @@ func TestEmbed(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(filepath.Join(dir, "embed"), file)
+	cmd := exec.Command(filepath.Join(dir, "embed"), "-file", file)
 	cmd.Env = append(os.Environ(), "BUDGIE_DATA_DIR="+filepath.Join(dir, "data"), "BUDGIE_BIND=127.0.0.1", "BUDGIE_INTERFACES="+loopback())
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()

@@ -1,6 +1,6 @@
 // Command fakes is an app that runs a container only to read its front page:
 //
-//	go run ./examples/fakes web.bun
+//	go run ./examples/fakes examples/embed/web.bun
 //
 // Its test, main_test.go, shows how to test such an app with the fakes: no
 // process is started and nothing is sent but on loopback.
@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"syscall"
 
 	"github.com/budgiehq/budgie"
 	"github.com/budgiehq/budgie/bunfile"
@@ -21,7 +22,11 @@ import (
 
 func main() {
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	if flag.NArg() != 1 {
+		fmt.Fprintln(os.Stderr, "usage: fakes FILE.bun")
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, flag.Arg(0)); err != nil {
 		fmt.Fprintln(os.Stderr, "fakes:", err)

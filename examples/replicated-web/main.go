@@ -3,7 +3,7 @@
 // (a client with its own data directory), all announced over mDNS on the
 // loopback interface. One more client finds them by discovery alone and
 // balances HTTP over them. Kill any replica's process: it is restarted, and no
-// request fails.
+// request that is safe to repeat fails.
 package main
 
 import (
@@ -52,13 +52,23 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: replicated-web [-replicas 3] [-addr 127.0.0.1:8080] [-algorithm round-robin|least-connections] [-check]")
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endSignals()...)
 	defer stop()
 	if err := run(ctx, s); err != nil {
 		fmt.Fprintln(os.Stderr, "replicated-web:", err)
 		stop()
 		os.Exit(1)
 	}
+}
+
+// endSignals are the signals that end the example. SIGHUP comes when a terminal
+// is closed; nohup(1) ignores it, and so it stays.
+func endSignals() []os.Signal {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
 }
 
 // cluster is the replicas with their nodes, and the balancer in front of them.
@@ -145,6 +155,8 @@ func webSpec() (bunfile.Spec, error) {
 		return bunfile.Spec{}, err
 	}
 	spec := specs[0]
+	// Another run of this example on the same machine is another service.
+	spec.Name += fmt.Sprintf("-%d", os.Getpid())
 	if filepath.Base(exe) != spec.Image.Command[0] {
 		spec.Image.Command[0] = exe // built under another name
 	}
@@ -180,19 +192,8 @@ func (c *cluster) awaitReplicas(ctx context.Context) error {
 	return nil
 }
 
-// found returns how many of the replicas the balancer has found. Others of
-// this name may run on this machine, too.
-func (c *cluster) found() int {
-	found := 0
-	for _, b := range c.frontend.Status() {
-		for _, n := range c.nodes {
-			if n.replica.ID == b.ID {
-				found++
-			}
-		}
-	}
-	return found
-}
+// found returns how many replicas the balancer has found.
+func (c *cluster) found() int { return len(c.frontend.Status()) }
 
 // close ends the balancer, then the replicas side by side.
 func (c *cluster) close() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,7 +52,14 @@ func (c *cluster) table(ctx context.Context) (text, states string) {
 		if err != nil {
 			rec = lifecycle.Container{ID: n.replica.ID, State: "unknown"}
 		}
-		fmt.Fprintf(&t, "%-12s  %-8d  %-8s  %-9s  %8d  %8d\n", rec.ShortID(), rec.PID, rec.State, rec.Health, rec.Restarts, requests[rec.ID])
+		pid, health := "-", "-"
+		if rec.PID != 0 {
+			pid = strconv.Itoa(rec.PID)
+		}
+		if rec.Health != lifecycle.HealthNone {
+			health = string(rec.Health)
+		}
+		fmt.Fprintf(&t, "%-12s  %-8s  %-8s  %-9s  %8d  %8d\n", rec.ShortID(), pid, rec.State, health, rec.Restarts, requests[rec.ID])
 		fmt.Fprintln(&s, rec.ID, rec.PID, rec.State, rec.Health)
 	}
 	return t.String(), s.String()

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/runtime"
 )
 
@@ -43,11 +42,7 @@ func (r *Runtime) create(ctx context.Context, cfg runtime.Config) (err error) {
 	if _, err := os.Lstat(r.path(cfg.ID)); err == nil {
 		return runtime.ErrExists
 	}
-	if cfg.Spec.Resources != (bunfile.Resources{}) {
-		r.warnLimits.Do(func() {
-			r.log.Warn("resource limits are not enforced by the process runtime", "id", cfg.ID, "name", cfg.Spec.Name)
-		})
-	}
+	r.warn(cfg.Spec)
 	// Everything is made beside its place and put there by one rename.
 	made := r.path(".new-" + cfg.ID)
 	defer func() {

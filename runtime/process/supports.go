@@ -23,7 +23,7 @@ func (r *Runtime) Supports(ctx context.Context, spec bunfile.Spec) error {
 		return opError("supports", "", err)
 	}
 	defer done()
-	return opError("supports", "", supports(spec))
+	return supports(spec)
 }
 
 // Prepare keeps the caller's PATH in the specification, unless that has its
@@ -35,12 +35,22 @@ func (r *Runtime) Prepare(ctx context.Context, spec bunfile.Spec) (bunfile.Spec,
 		return bunfile.Spec{}, opError("prepare", "", err)
 	}
 	defer done()
+	r.warn(spec) // here too, where whoever asks sees it
 	path, set := os.LookupEnv("PATH")
 	if set && getEnv(spec.Environment, "PATH") == "" {
 		spec = spec.Clone()
 		spec.Environment = append(spec.Environment, "PATH="+path)
 	}
 	return spec, nil
+}
+
+// warn says once what of a specification is accepted and not enforced.
+func (r *Runtime) warn(spec bunfile.Spec) {
+	if spec.Resources != (bunfile.Resources{}) {
+		r.warnLimits.Do(func() {
+			r.log.Warn("resource limits are not enforced by the process runtime", "name", spec.Name)
+		})
+	}
 }
 
 func supports(spec bunfile.Spec) error {

@@ -1,0 +1,9 @@
+package main
+
+import "os"
+
+// ownProcess does nothing: handles are not inherited unless that is asked for.
+func ownProcess() {}
+
+// hangup is nothing: consoles that close send SIGTERM.
+func hangup() []os.Signal { return nil }
