@@ -27,12 +27,14 @@
 // this proxy saw; what the client sent under these and similar names (every
 // X-Forwarded-*, X-Real-Ip) is dropped, since anybody can write it. Where two
 // frontends stand in a row the second therefore names the first as the client.
-// Host and query reach the backend as the client sent them, bodies are neither
+// Host and query reach the backend as the client sent them (a request of HTTP/1.0
+// that names no host gets the address to which the client connected, RFC 9112
+// section 3.3; one of HTTP/1.1 is answered with 400), bodies are neither
 // compressed nor decompressed, and every write of a backend is flushed to the
 // client at once, so that events and long polls arrive in time. A response may
 // begin before its request has ended; the client's connection then ends with it. Upgrades
 // (WebSocket) pass and count as under way until they end. CONNECT is refused
-// with 501.
+// with 501, the preface of HTTP/2 with 505.
 //
 // # What is sent again, and what is not
 //
@@ -40,7 +42,8 @@
 // byte of it went out, goes to the next backend, whatever its method. One that
 // may have been received is sent again only if its method is idempotent (RFC
 // 9110 section 9.2.2) and the connection ended before the first byte of a
-// response. Either way the body must still be at hand: the first 64 KiB of one
+// response; without a body, also where what came was no response: not HTTP, or
+// broken off within its header. Either way the body must still be at hand: the first 64 KiB of one
 // are kept until the response begins. Everything else, a POST above all, is
 // sent at most once, also where it carries an Idempotency-Key. Every backend
 // gets a request at most once (twice where a kept-alive connection turned out
@@ -52,8 +55,11 @@
 // configured, probe it at once and then at the interval; Fall failures in a row
 // take it out of rotation and Rise successes in a row bring it back. Traffic
 // tells too: a failed dial, or three failed requests in a row, take it out for a
-// second, twice as long each time, up to 30 s, or until Rise probes in a row
-// succeed. Where all are out, all are tried: checks never empty a pool.
+// second, twice as long each time until it has served one, up to 30 s. Rise
+// successful probes in a row shorten that where they show what had failed: a
+// probe that only connects does so after a failed dial, one that requests a path
+// also after failed requests, but not a second time if requests fail again all
+// the same. Where all are out, all are tried: checks never empty a pool.
 //
 // # Answers of the proxy itself
 //
@@ -83,7 +89,14 @@
 // # Draining
 //
 // Shutdown first takes the connections that the kernel has accepted already,
-// then closes the listener. Requests under way end, their answers carry
+// then closes the listener. On Linux the kernel begins no further ones meanwhile:
+// who connects in these few milliseconds hears nothing, tries again after a
+// second, as TCP does, and is refused, or is served by who listens there by
+// then. What remains is a microsecond before the closing; elsewhere it is some
+// microseconds, and handshakes that are under way then; a connection accepted
+// in that time is reset before anything of it was looked at. Of a listener that
+// cannot be given deadlines, such as that of crypto/tls, nothing that waits is
+// taken. Requests under way end, their answers carry
 // Connection: close, and a kept-alive connection is closed only after it has
 // been quiet for a moment, so that a request already on its way is served.
 package balance

@@ -10,10 +10,14 @@ import (
 )
 
 // How long a draining door goes on taking what the kernel has already
-// accepted: until nothing came for backlogQuiet, and no longer than backlogMax.
+// accepted: until nothing came for backlogQuiet. What waits at that moment is
+// taken in any case. Where newcomers cannot be held off, they are taken for
+// backlogMax at most, and those who still wait then have to be there within
+// backlogLast.
 const (
 	backlogQuiet = 5 * time.Millisecond
 	backlogMax   = 100 * time.Millisecond
+	backlogLast  = 2 * time.Second
 )
 
 // door is a frontend's listener. It knows every connection that it let in until
@@ -25,8 +29,12 @@ type door struct {
 	conns    *connSet
 	draining atomic.Bool
 	since    time.Time     // when draining began, set before draining
+	last     time.Time     // when a draining door last let somebody in; Accept's own
 	closed   chan struct{} // the accepting loop has ended
-	once     sync.Once
+
+	mu     sync.Mutex
+	isShut bool
+	letGo  func() // ends what holds newcomers off, nil if nothing does
 }
 
 func newDoor(ln net.Listener, l limits) *door {
@@ -34,54 +42,97 @@ func newDoor(ln net.Listener, l limits) *door {
 }
 
 // Accept returns the next connection, known and of type *clientConn. After
-// drain it returns net.ErrClosed when the backlog is empty.
+// drain it returns net.ErrClosed when the backlog is empty. One goroutine calls
+// it.
 func (d *door) Accept() (net.Conn, error) {
 	for {
 		draining := d.draining.Load()
-		if draining {
-			d.extend()
+		if draining && !d.extend() {
+			d.shut()
+			return nil, net.ErrClosed
 		}
+		began := time.Now()
 		c, err := d.Listener.Accept()
-		if err == nil {
+		switch {
+		case err == nil:
+			d.last = time.Now()
 			return d.conns.addClient(c, d.limits.stall), nil
-		}
-		if !d.draining.Load() {
+		case !d.draining.Load():
 			return nil, err
+		case !draining:
+			// Woken by drain: now look at the backlog.
+		case errors.Is(err, net.ErrClosed):
+			return nil, net.ErrClosed
+		case !isTimeout(err):
+			return nil, err // such as too many open files, which may pass
+		case d.emptied(time.Since(began)):
+			d.shut()
+			return nil, net.ErrClosed
 		}
-		if !draining {
-			continue // woken by drain: now look at the backlog
-		}
-		d.shut()
-		return nil, net.ErrClosed
 	}
 }
 
-// extend lets a draining door wait a little for the next connection.
-func (d *door) extend() {
+// extend sets how long a draining door waits for the next connection, and
+// reports false where that is not possible, or is enough.
+func (d *door) extend() bool {
 	dl, ok := d.Listener.(interface{ SetDeadline(time.Time) error })
 	if !ok {
-		d.shut()
-		return
+		return false
 	}
-	limit := d.since.Add(backlogMax)
-	if t := time.Now().Add(backlogQuiet); t.Before(limit) {
-		limit = t
+	now := time.Now()
+	if now.Sub(d.since) > backlogLast {
+		return false
 	}
-	if err := dl.SetDeadline(limit); err != nil {
-		d.shut()
+	until := now.Add(backlogQuiet)
+	if waiting, known := backlogged(d.Listener); known && waiting {
+		// Accept does not look at the backlog when the deadline has passed
+		// before it begins, which it does on a busy machine: a generous one.
+		until = now.Add(backlogLast)
 	}
+	return dl.SetDeadline(until) == nil
+}
+
+// emptied reports whether the end of a deadline means that nobody waits. It may
+// as well have passed before Accept looked.
+func (d *door) emptied(waited time.Duration) bool {
+	waiting, known := backlogged(d.Listener)
+	if !known {
+		// Whoever has waited a while has looked before.
+		return waited >= backlogQuiet/2
+	}
+	now := time.Now()
+	// Handshakes under way get the whole rest, unless newcomers keep coming.
+	rested := now.Sub(d.last) >= backlogQuiet && now.Sub(d.since) >= backlogQuiet
+	return !waiting && (rested || now.Sub(d.since) > backlogMax)
 }
 
 // drain begins to close the door. It is called once.
 func (d *door) drain() {
 	d.since = time.Now()
+	d.mu.Lock()
+	if !d.isShut {
+		d.letGo = holdOff(d.Listener)
+	}
+	d.mu.Unlock()
 	d.draining.Store(true)
-	d.extend()
+	dl, ok := d.Listener.(interface{ SetDeadline(time.Time) error })
+	if !ok || dl.SetDeadline(d.since) != nil {
+		d.shut()
+	}
 }
 
 // shut closes the listener at once.
 func (d *door) shut() {
-	d.once.Do(func() { d.Listener.Close() })
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.isShut {
+		return
+	}
+	d.isShut = true
+	d.Listener.Close()
+	if d.letGo != nil {
+		d.letGo()
+	}
 }
 
 // acceptEnded says that nobody calls Accept any more.

@@ -5,12 +5,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"net/textproto"
+	"sync/atomic"
 	"time"
 )
 
 // exchange is one request on its way through the proxy. Only the goroutine that
-// serves the request uses it, but for gotConn's counterpart in http.Transport,
-// which is the same goroutine.
+// serves the request uses it, and gotConn is called there; interim alone is set
+// elsewhere.
 type exchange struct {
 	front  *frontend
 	client *clientConn // nil under a server that is not this package's
@@ -32,6 +34,7 @@ type exchange struct {
 	sentAt     int64         // bytes written and read on conn before this request
 	readAt     int64
 	reused     bool
+	interim    atomic.Bool // a backend sent an informational response
 
 	triedRoom [4]*member // tried's first home
 }
@@ -54,7 +57,13 @@ func newExchange(f *frontend, w http.ResponseWriter, r *http.Request) *exchange 
 // connection an attempt goes out on.
 func (ex *exchange) context(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, exchangeKey{}, ex)
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: ex.gotConn})
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: ex.gotConn,
+		Got1xxResponse: func(int, textproto.MIMEHeader) error {
+			ex.interim.Store(true)
+			return nil
+		},
+	})
 }
 
 // gotConn notes the connection of an attempt. http.Transport repeats some

@@ -15,6 +15,11 @@ func rewrite(pr *httputil.ProxyRequest) {
 	in, out := pr.In, pr.Out
 	out.URL.Scheme = "http"
 	out.URL.Host = in.Host // replaced by the address of each attempt
+	if out.Host == "" {
+		// Only HTTP/1.0 comes without. http.Transport would name the backend,
+		// whose address is none of the client's business.
+		out.Host = defaultHost(in)
+	}
 	// ReverseProxy drops query parameters that Go cannot parse; this proxy does
 	// not look at them, and the backend may know better.
 	out.URL.RawQuery = in.URL.RawQuery
@@ -37,6 +42,20 @@ func rewrite(pr *httputil.ProxyRequest) {
 		delete(out.Header, "X-Idempotency-Key")
 		out.Header["x-idempotency-key"] = key
 	}
+}
+
+// defaultHost is the authority of a request that has none: what the client
+// connected to, RFC 9112 section 3.3.
+func defaultHost(r *http.Request) string {
+	a, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if a == nil {
+		return "localhost"
+	}
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return "localhost" // not even an IP address
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port()).String()
 }
 
 // claimsOrigin reports whether a field says where a request comes from, which

@@ -180,3 +180,69 @@ func TestConnectIsRefused(t *testing.T) {
 		t.Errorf("got %v, %v; want 501", resp, err)
 	}
 }
+
+// The host is the client's word. Where a request has none, which HTTP/1.0 alone
+// may do, it is the address that the client connected to, never the backend's.
+func TestHost(t *testing.T) {
+	f := openHTTP(t)
+	hosts := make(chan string, 1)
+	f.set(httpBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		hosts <- r.Host + "|" + r.Header.Get("X-Forwarded-Host") + "|" + r.Header.Get("Forwarded")
+	}))
+	own := f.Addr().String()
+	none := own + "||for=127.0.0.1;proto=http"
+	web := `web:1|web:1|for=127.0.0.1;host="web:1";proto=http`
+	for head, want := range map[string]string{
+		"GET / HTTP/1.1\r\nHost: web:1\r\n":                 web,
+		"GET http://web:1/ HTTP/1.1\r\nHost: other\r\n":     web,
+		"GET http://web:1/ HTTP/1.1\r\nHost:\r\n":           web,
+		"GET / HTTP/1.0\r\nHost: web:1\r\n":                 web,
+		"GET / HTTP/1.0\r\n":                                none,
+		"GET / HTTP/1.0\r\nHost:\r\n":                       none,
+		"GET / HTTP/1.1\r\n":                                "",
+		"GET / HTTP/1.1\r\nHost:\r\n":                       "",
+		"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n":          "",
+		"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n":          "",
+		"OPTIONS * HTTP/1.1\r\nHost:\r\n":                   "",
+		"GET / HTTP/1.1\r\nHost: a\r\nConnection: Host\r\n": "a|a|" + `for=127.0.0.1;host="a";proto=http`,
+	} {
+		c := dial(t, f)
+		io.WriteString(c, head+"\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		switch {
+		case err != nil:
+			t.Errorf("%q: %v", head, err)
+		case want == "":
+			if resp.StatusCode != http.StatusBadRequest || len(hosts) > 0 {
+				t.Errorf("%q: got %d; want 400", head, resp.StatusCode)
+			}
+		case resp.StatusCode != http.StatusOK:
+			t.Errorf("%q: got %d", head, resp.StatusCode)
+		}
+		if len(hosts) > 0 {
+			if got := <-hosts; got != want {
+				t.Errorf("%q: the backend saw %q; want %q", head, got, want)
+			}
+		}
+		c.Close()
+	}
+}
+
+func TestOtherVersions(t *testing.T) {
+	f := openHTTP(t)
+	f.set(httpBackend(t, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("%s %s came through", r.Method, r.Proto) }))
+	for _, head := range []string{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/2.0\r\nHost: web\r\n\r\n"} {
+		c := dial(t, f)
+		io.WriteString(c, head)
+		r := bufio.NewReader(c)
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil || resp.StatusCode != http.StatusHTTPVersionNotSupported || !resp.Close {
+			t.Errorf("%q: got %v, %v; want 505 and the end of the connection", head, resp, err)
+			continue
+		}
+		io.Copy(io.Discard, resp.Body)
+		if _, err := r.ReadByte(); err != io.EOF {
+			t.Errorf("%q: after the answer %v; want EOF", head, err)
+		}
+	}
+}

@@ -38,14 +38,14 @@ func TestEjectionBacksOff(t *testing.T) {
 	now := time.Now()
 	for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
 		want *= time.Second
-		h.requestFailed(now, true)
+		h.requestFailed(now, true, byConnection)
 		if h.healthy(now) || h.healthy(now.Add(want-1)) || !h.healthy(now.Add(want)) {
 			t.Fatalf("ejection %d ends at %v; want %v", i, h.until.Sub(now), want)
 		}
 		now = now.Add(want)
 	}
 	h.served()
-	h.requestFailed(now, true)
+	h.requestFailed(now, true, byConnection)
 	if got := h.until.Sub(now); got != time.Second {
 		t.Errorf("after a served request the ejection lasts %v; want a second", got)
 	}
@@ -59,7 +59,7 @@ func TestTrafficEjectsAfterThree(t *testing.T) {
 			if !h.healthy(now) {
 				t.Fatal("ejected too early")
 			}
-			h.requestFailed(now, false)
+			h.requestFailed(now, false, byAnswer)
 		}
 		if h.healthy(now) != (failures < 3) {
 			t.Fatalf("healthy = %v after %d failures in a row", h.healthy(now), failures)
@@ -69,13 +69,78 @@ func TestTrafficEjectsAfterThree(t *testing.T) {
 		}
 	}
 	until := h.until
-	h.requestFailed(now, true)
+	h.requestFailed(now, true, byConnection)
 	if h.until != until {
 		t.Error("a failure during the ejection lengthened it")
 	}
-	h.probeSucceeded()
-	if !h.healthy(now) {
-		t.Error("a successful probe did not end the ejection")
+}
+
+// A probe ends an ejection that it can judge. One that was wrong, and those
+// that only connect where a connection was not what failed, do not: the
+// ejections take their time, and twice as long each time.
+func TestProbesAndEjections(t *testing.T) {
+	type step struct {
+		do      string // dial fails, 3 fail, probe ok, probe fails, served, wait
+		healthy bool
+	}
+	tests := map[string]struct {
+		path  string
+		steps []step
+	}{
+		"connecting is enough where that failed": {"", []step{
+			{"dial fails", false}, {"probe ok", true}, {"dial fails", false}, {"probe ok", true},
+		}},
+		"connecting is not enough where answers failed": {"", []step{
+			{"3 fail", false}, {"probe ok", false}, {"probe ok", false}, {"wait 1s", true},
+			{"3 fail", false}, {"probe ok", false}, {"wait 1s", false}, {"wait 1s", true},
+			{"3 fail", false}, {"probe ok", false}, {"wait 3s", false}, {"wait 1s", true},
+			{"served", true}, {"3 fail", false}, {"wait 1s", true},
+		}},
+		"an answer is enough, once": {"/health", []step{
+			{"3 fail", false}, {"probe ok", true},
+			{"3 fail", false}, {"probe ok", false}, {"wait 1s", false}, {"wait 1s", true},
+			{"3 fail", false}, {"probe ok", false}, {"wait 3s", false}, {"wait 1s", true},
+		}},
+		"an answer is enough again after a served request": {"/health", []step{
+			{"3 fail", false}, {"probe ok", true}, {"served", true}, {"3 fail", false}, {"probe ok", true},
+		}},
+		"an answer is enough again where probes failed, too": {"/health", []step{
+			{"3 fail", false}, {"probe ok", true}, {"3 fail", false}, {"probe fails", false}, {"probe ok", true},
+		}},
+		"a restart": {"/health", []step{
+			{"3 fail", false}, {"probe ok", true}, {"dial fails", false}, {"probe ok", true},
+		}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			h := newHealth(&Check{Path: tc.path, Rise: 1, Fall: 3})
+			now := time.Now()
+			for i, s := range tc.steps {
+				switch s.do {
+				case "dial fails":
+					h.requestFailed(now, true, byConnection)
+				case "3 fail":
+					for range 3 {
+						h.requestFailed(now, false, byAnswer)
+					}
+				case "probe ok":
+					h.probeSucceeded()
+				case "probe fails":
+					h.probeFailed()
+				case "served":
+					h.served()
+				default:
+					d, err := time.ParseDuration(s.do[len("wait "):])
+					if err != nil {
+						t.Fatal(err)
+					}
+					now = now.Add(d)
+				}
+				if got := h.healthy(now); got != s.healthy {
+					t.Fatalf("after step %d, %s, healthy = %v", i, s.do, got)
+				}
+			}
+		})
 	}
 }
 
@@ -91,7 +156,9 @@ func TestHealthInvariants(t *testing.T) {
 			"probe succeeds": func(*rapid.T) { h.probeSucceeded(); bad = 0; good++ },
 			"probe fails":    func(*rapid.T) { h.probeFailed(); bad++; good = 0 },
 			"served":         func(*rapid.T) { h.served() },
-			"failed":         func(t *rapid.T) { h.requestFailed(now, rapid.Bool().Draw(t, "fatal")) },
+			"failed": func(t *rapid.T) {
+				h.requestFailed(now, rapid.Bool().Draw(t, "fatal"), rapid.SampledFrom([]evidence{byConnection, byAnswer}).Draw(t, "evidence"))
+			},
 			"time passes": func(t *rapid.T) {
 				now = now.Add(time.Duration(rapid.IntRange(0, int(time.Minute)).Draw(t, "time")))
 			},

@@ -83,6 +83,18 @@ func (h *httpTraffic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this is a reverse proxy: CONNECT is not supported", http.StatusNotImplemented)
 		return
 	}
+	if r.ProtoMajor != 1 {
+		// The preface of HTTP/2 (RFC 9113 section 3.4), the one request of
+		// another version that http.Server lets through.
+		w.Header().Set("Connection", "close")
+		http.Error(w, "this proxy speaks HTTP/1.1", http.StatusHTTPVersionNotSupported)
+		return
+	}
+	if r.Host == "" && r.ProtoAtLeast(1, 1) {
+		// http.Server demands the field, and not that there is something in it.
+		http.Error(w, "the request names no host", http.StatusBadRequest)
+		return
+	}
 	if !httpguts.ValidHostHeader(r.Host) {
 		// http.Server checks the field, but not the host of an absolute target.
 		http.Error(w, "the host of the request is not valid", http.StatusBadRequest)

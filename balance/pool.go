@@ -27,6 +27,8 @@ type result struct {
 	err error
 	// fatal failures take the member out at once.
 	fatal bool
+	// unreachable: there was no connection to the member.
+	unreachable bool
 	// blameless failures say nothing of the member's health.
 	blameless bool
 }
@@ -92,7 +94,11 @@ func (p *pool) release(m *member, r result) {
 		return
 	}
 	was := m.health.healthy(now)
-	m.health.requestFailed(now, r.fatal)
+	tells := byAnswer
+	if r.unreachable {
+		tells = byConnection
+	}
+	m.health.requestFailed(now, r.fatal, tells)
 	if was && !m.health.healthy(now) {
 		p.log.Warn("backend taken out of rotation by failed traffic", "backend", m.backend.ID,
 			"addr", m.backend.Addr, "for", m.health.until.Sub(now), "err", r.err)

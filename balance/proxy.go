@@ -129,6 +129,9 @@ func validate(cfg Config) (algorithm, *Check, error) {
 	case c.Path != "" && !validPath(c.Path):
 		return nil, nil, invalid("the check's path is %q; it has to begin with a slash and be a URL path", c.Path)
 	}
+	if cfg.Mode != bunfile.ModeHTTP {
+		c.Path = "" // means something in HTTP mode only
+	}
 	if c.Interval == 0 {
 		c.Interval = 2 * time.Second
 	}

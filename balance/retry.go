@@ -27,6 +27,8 @@ type failure struct {
 	delivered bool
 	// final: no other attempt may follow, be the request idempotent or not.
 	final bool
+	// spoke: the backend sent something.
+	spoke bool
 	// at the member: what it means for its health.
 	atMember result
 }
@@ -115,7 +117,11 @@ func (ex *exchange) diagnose(ctx context.Context, err error) *failure {
 	connected := ex.conn != nil
 	sent, received := ex.conclude()
 	ex.delivered = ex.delivered || sent
-	f := &failure{status: http.StatusBadGateway, reason: connectionTerminated, err: err, delivered: sent, final: received}
+	f := &failure{status: http.StatusBadGateway, reason: connectionTerminated, err: err, delivered: sent, spoke: received}
+	// The beginning of an answer that never became one is no reason not to look
+	// for a better one elsewhere (RFC 9110 section 9.2.2), where that costs
+	// little: an answer may have begun because of what the body says.
+	f.final = received && (ex.replay != nil || ex.interim.Load())
 	f.atMember.err = err
 	if ex.replay != nil {
 		// Before the context, which http.Server cancels on such an error.
@@ -136,17 +142,17 @@ func (ex *exchange) diagnose(ctx context.Context, err error) *failure {
 	switch {
 	case errors.As(err, &de):
 		f.status, f.reason = http.StatusServiceUnavailable, connectionRefused
-		f.atMember.fatal, f.atMember.blameless = !de.ours, de.ours
+		f.atMember.fatal, f.atMember.unreachable, f.atMember.blameless = !de.ours, !de.ours, de.ours
 	case !connected && !ex.delivered:
 		// http.Transport finds fault with the request itself. Blaming members
 		// for it would let a client take them out one by one.
 		f.status, f.reason, f.final, f.atMember.err = http.StatusBadRequest, httpRequestError, true, nil
 	case !sent:
 		f.status, f.reason = http.StatusServiceUnavailable, connectionRefused
-	case received && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET):
-		f.reason = httpProtocolError
 	case isTimeout(err):
 		f.status, f.reason, f.final = http.StatusGatewayTimeout, httpResponseTimeout, true
+	case received && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET):
+		f.reason = httpProtocolError
 	}
 	return f
 }
@@ -193,7 +199,7 @@ func (ex *exchange) again(m *member, f *failure, h *httpTraffic) bool {
 	}
 	// A server may close a kept-alive connection at any time, also when the
 	// next request is on its way: no failure, and reason to try it again.
-	if stale := ex.reused && !f.atMember.fatal; stale && possible && ex.stale < maxStale {
+	if stale := ex.reused && !f.atMember.fatal && !f.spoke; stale && possible && ex.stale < maxStale {
 		ex.stale++
 		h.f.pool.release(m, result{})
 	} else {

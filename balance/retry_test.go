@@ -11,6 +11,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/budgiehq/budgie/balance"
+	"github.com/budgiehq/budgie/bunfile"
 )
 
 // A refused connection costs no request of any kind.
@@ -137,6 +141,81 @@ func TestBrokenOffAfterReceipt(t *testing.T) {
 				t.Errorf("the log does not tell:\n%s", f.log)
 			}
 		})
+	}
+}
+
+// talksOther is a backend that takes whole requests and answers with something
+// that is no HTTP.
+func talksOther(t *testing.T, answer string, requests *atomic.Int64) string {
+	return rawBackend(t, func(_ int, c *net.TCPConn) {
+		if _, err := readRequest(c); err == nil {
+			requests.Add(1)
+			io.WriteString(c, answer)
+		}
+	})
+}
+
+// An answer that is none costs no request that may be sent again, and no other
+// is sent twice.
+func TestUnusableAnswers(t *testing.T) {
+	for _, answer := range []string{
+		"SSH-2.0-OpenSSH_9.9\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-",
+		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+		"HTTP/1.1 103 Early Hints\r\n\r\nrubbish",
+	} {
+		for _, tc := range []struct{ method, body string }{{"GET", ""}, {"DELETE", ""}, {"PUT", "small"}, {"POST", ""}, {"POST", "small"}} {
+			t.Run(fmt.Sprintf("%.16q %s %s", answer, tc.method, tc.body), func(t *testing.T) {
+				var rubbish, good atomic.Int64
+				f := openHTTP(t)
+				f.set(talksOther(t, answer, &rubbish), httpBackend(t, func(w http.ResponseWriter, _ *http.Request) {
+					good.Add(1)
+					io.WriteString(w, "good")
+				}))
+				got := do(t, request(t, tc.method, f.url("/"), strings.NewReader(tc.body)))
+				// A body may be why the answer is what it is, and hints are an
+				// answer already.
+				again := tc.method != "POST" && tc.body == "" && !strings.Contains(answer, " 103 ")
+				if again && (got.StatusCode != http.StatusOK || got.body != "good" || good.Load() != 1) {
+					t.Errorf("got %d %q; want it served by the other", got.StatusCode, got.body)
+				}
+				if !again && (got.StatusCode != http.StatusBadGateway || good.Load() != 0) {
+					t.Errorf("got %d, and %d requests at the other; want 502 and none", got.StatusCode, good.Load())
+				}
+				if rubbish.Load() != 1 {
+					t.Errorf("the first received it %d times", rubbish.Load())
+				}
+			})
+		}
+	}
+}
+
+// A backend that accepts connections and does not speak HTTP costs three
+// attempts, and is then left alone for its time, though its check, which only
+// connects, succeeds over and over.
+func TestRubbishBehindGoodCheck(t *testing.T) {
+	var rubbish, probes atomic.Int64
+	f := open(t, balance.Config{Mode: bunfile.ModeHTTP, Check: &balance.Check{Interval: 5 * time.Millisecond}})
+	f.set(rawBackend(t, func(_ int, c *net.TCPConn) {
+		if _, err := readRequest(c); err != nil {
+			probes.Add(1)
+			return
+		}
+		rubbish.Add(1)
+		io.WriteString(c, "SSH-2.0-OpenSSH_9.9\r\n\r\n")
+	}), httpBackend(t, says("good")))
+	began := time.Now()
+	for sent := probes.Load(); rubbish.Load() < 3 || probes.Load() < sent+10; {
+		if got := get(t, f.url("/")); got.StatusCode != http.StatusOK {
+			t.Fatalf("got %d %q", got.StatusCode, got.body)
+		}
+		if rubbish.Load() < 3 {
+			sent = probes.Load()
+		}
+	}
+	// On a machine so slow that the time is over it may be its turn again.
+	if n := rubbish.Load(); n != 3 && time.Since(began) < time.Second {
+		t.Errorf("it got %d requests; want 3", n)
 	}
 }
 

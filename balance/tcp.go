@@ -98,7 +98,7 @@ func (t *tcpTraffic) connect(client *clientConn) (*member, net.Conn) {
 		last = err
 		var de *dialError
 		ours := errors.As(err, &de) && de.ours
-		t.f.pool.release(m, result{err: err, fatal: !ours, blameless: ours})
+		t.f.pool.release(m, result{err: err, fatal: !ours, unreachable: !ours, blameless: ours})
 		tried = append(tried, m)
 	}
 	t.f.log.Warn("connection refused: no backend could take it", "client", client.RemoteAddr().String(),
