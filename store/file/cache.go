@@ -27,6 +27,8 @@ type cache struct {
 	file io.Closer
 	info fs.FileInfo
 	data []byte
+	// present is set once a state file was read or written.
+	present bool
 	// floor is the highest revision seen. It keeps revisions from being given
 	// out twice in this process's sight after somebody put an older file in
 	// place.
@@ -63,11 +65,18 @@ func (c *cache) current(info fs.FileInfo) bool {
 		info.Size() == c.info.Size() && info.ModTime().Equal(c.info.ModTime())
 }
 
-// loadNone returns an empty state, unless the directory is gone too.
+// loadNone returns an empty state where there was none before. One that this
+// process has seen was moved or deleted: for a moment, as by an editor or while
+// it is restored, or by mistake. Its containers are not to be ended for that.
+// If the whole directory is gone, the error is fs.ErrNotExist.
 func (c *cache) loadNone() (*snapshot, error) {
 	dir := filepath.Dir(c.path)
 	if _, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("the data directory %s is gone: %w", dir, err)
+	}
+	if c.present {
+		return nil, fmt.Errorf("%w: %s is gone; put it back: until then nothing is written, and containers that run go on running; "+
+			"to start anew, end the programs that use it and run them again", store.ErrCorrupt, c.path)
 	}
 	c.replace(emptySnapshot(), nil, nil, nil)
 	return c.snap, nil
@@ -94,9 +103,11 @@ func (c *cache) read() (*snapshot, error) {
 		}
 	}
 	if holdOpen {
+		c.present = true
 		c.replace(snap, f, info, nil)
 		return snap, nil
 	}
+	c.present = true
 	c.replace(snap, nil, nil, data)
 	return snap, f.Close()
 }
@@ -106,6 +117,7 @@ func (c *cache) read() (*snapshot, error) {
 func (c *cache) wrote(snap *snapshot, info fs.FileInfo) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.present = true
 	c.floor = max(c.floor, snap.table.Revision())
 	if !holdOpen || c.closed {
 		return // the next load reads
@@ -148,15 +160,18 @@ func (c *cache) close() {
 
 // unreadable says what to do about a state file that cannot be read.
 func unreadable(path string, err error) error {
-	const kept = "it is left as it is, and containers that run go on running"
+	const (
+		kept = "it is left as it is, and containers that run go on running"
+		anew = "end the programs that use it and move it away to start anew"
+	)
 	switch {
 	case errors.Is(err, store.ErrVersion):
-		return fmt.Errorf("read %s: %w; %s; use the newer version of Budgie that wrote it, or move it away to start anew", path, err, kept)
+		return fmt.Errorf("read %s: %w; %s; use the newer version of Budgie that wrote it, or %s", path, err, kept, anew)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("read %s: %w; %s; run as the user who owns it, or set BUDGIE_DATA_DIR to another directory", path, err, kept)
 	}
 	if !errors.Is(err, store.ErrCorrupt) {
 		err = fmt.Errorf("%w: %w", store.ErrCorrupt, err)
 	}
-	return fmt.Errorf("read %s: %w; %s; restore it from a copy, or move it away to start anew: the runtime still lists what runs", path, err, kept)
+	return fmt.Errorf("read %s: %w; %s; restore it from a copy, or %s: the runtime still lists what runs", path, err, kept, anew)
 }

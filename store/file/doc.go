@@ -29,10 +29,21 @@
 //
 // A state.json that cannot be read, whatever the reason, is never overwritten.
 // All operations on records fail, with store.ErrCorrupt or store.ErrVersion
-// where that is the reason, until somebody has moved the file away or put a
-// good one in its place; the store need not be opened anew then. So that
-// nothing is dropped in silence, a field that this version does not know counts
-// as a newer version.
+// where that is the reason, until somebody has put a good one in its place; the
+// store need not be opened anew then. So that nothing is dropped in silence, a
+// field that this version does not know counts as a newer version.
+//
+// A state.json that is gone counts as one that cannot be read for everybody who
+// has read or written it since Open, so that moving it away and back, as some
+// editors do, looks to nobody as if all containers had been removed. A store
+// that is opened without one is empty. If the directory is gone as a whole, the
+// errors are fs.ErrNotExist.
+//
+// # Who may write
+//
+// Whoever can write in the directory can have commands run. It must belong to
+// the user of the process and be writable to no one else. Root may use another
+// user's: what it makes there is given to that user, who goes on as before.
 //
 // # Owners
 //

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/budgiehq/budgie/internal/ownership"
 )
 
 // Waiting for a lock of another process is polling: only a lock call that
@@ -29,8 +31,20 @@ var errNotNeeded = errors.New("lock not needed any more")
 // belong to the open file, so this excludes other goroutines as well.
 func tryLock(path string) (*flock.Flock, bool, error) {
 	for {
-		l := flock.New(path)
+		// Made apart: a lock that root makes must be one for the owner of the
+		// directory too.
+		f, err := ownership.OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, false, fmt.Errorf("lock %s: %w", path, err)
+		}
+		if err := f.Close(); err != nil {
+			return nil, false, fmt.Errorf("lock %s: %w", path, err)
+		}
+		l := flock.New(path, flock.SetFlag(os.O_RDONLY))
 		ok, err := l.TryLock()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since it was made
+		}
 		if err != nil {
 			return nil, false, fmt.Errorf("lock %s: %w", path, err)
 		}

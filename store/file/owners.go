@@ -15,6 +15,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/store"
 )
 
@@ -116,7 +117,7 @@ func (o *owners) acquire(ctx context.Context, owner string) (lock *flock.Flock, 
 		}
 		// Best effort: it is for messages only, and Windows does not let a
 		// locked file be written through another handle.
-		_ = os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600)
+		writePID(path)
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		if o.closed {
@@ -130,6 +131,16 @@ func (o *owners) acquire(ctx context.Context, owner string) (lock *flock.Flock, 
 		return nil, err
 	}
 	return lock, nil
+}
+
+// writePID says who holds the name, as far as it can be written.
+func writePID(path string) {
+	f, err := ownership.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return
+	}
+	_, _ = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
+	_ = f.Close()
 }
 
 // ownedError returns a store.ErrOwned that says who holds the name.

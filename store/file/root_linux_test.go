@@ -37,7 +37,7 @@ func mountTmpfs(t *testing.T, options string) (dir string) {
 
 // A full disk stops writing, loses nothing, and needs no repair.
 func TestFullDisk(t *testing.T) {
-	s := open(t, mountTmpfs(t, "size=256k"))
+	s := open(t, mountTmpfs(t, "size=256k,mode=0700"))
 	var stored []lifecycle.Container
 	var full error
 	for n := range 100 {
@@ -78,7 +78,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestReadOnlyFileSystem(t *testing.T) {
-	dir := mountTmpfs(t, "size=1m")
+	dir := mountTmpfs(t, "size=1m,mode=0700")
 	s := open(t, dir)
 	c, err := s.Put(t.Context(), lifecycle.Container{ID: "aa", Name: "a"})
 	if err != nil {
@@ -155,14 +155,65 @@ func publicCopy(t *testing.T, path string) string {
 }
 
 func TestDirectoryOfAnotherUser(t *testing.T) {
-	dir := filepath.Join(publicDir(t), "data")
-	if err := os.Mkdir(dir, 0o500); err != nil {
+	for _, mode := range []os.FileMode{0o500, 0o700, 0o755, 0o777} {
+		dir := filepath.Join(publicDir(t), "data")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		out := asPlainUser(t, "use", dir)
+		if os.Geteuid() != 0 && mode != 0o500 {
+			continue // it is this user's own
+		}
+		wantOpenAdvice(t, errors.New(out), dir)
+		if os.Geteuid() == 0 && !strings.Contains(out, "it belongs to user root") {
+			t.Errorf("Open with mode %o: %s", mode, out)
+		}
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+			t.Errorf("Open with mode %o left %v, %v", mode, entries, err)
+		}
+	}
+}
+
+// Root working in a user's directory, as with sudo, does not lock the user out.
+func TestRootInAnothersDirectory(t *testing.T) {
+	testenv.NeedRoot(t)
+	home := publicDir(t)
+	if err := os.Chown(home, nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
-	out := asPlainUser(t, "use", dir)
-	wantOpenAdvice(t, errors.New(out), dir)
-	if !strings.Contains(out, "permission denied") {
-		t.Errorf("Open: %s", out)
+	for _, name := range []string{"fresh", "used"} {
+		dir := filepath.Join(home, "above-"+name, "data")
+		if name == "used" {
+			if out := asPlainUser(t, "use", dir); !strings.Contains(out, "put: <nil>") {
+				t.Fatalf("the user's own store: %s", out)
+			}
+		}
+		s := open(t, dir)
+		if _, err := s.Put(t.Context(), lifecycle.Container{ID: "bb", Name: "b"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Acquire(t.Context(), "root"); err != nil {
+			t.Fatal(err)
+		}
+		err := filepath.WalkDir(filepath.Dir(dir), func(path string, d os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if info, err := d.Info(); err != nil || info.Sys().(*syscall.Stat_t).Uid != nobody {
+				t.Errorf("%s: %s does not belong to the user: %v", name, path, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The second time the record that it puts is there already.
+		if out := asPlainUser(t, "use", dir); !strings.Contains(out, "list: <nil>") || strings.Contains(out, "denied") {
+			t.Errorf("%s: the user after root: %s", name, out)
+		}
 	}
 }
 

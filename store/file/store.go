@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/store"
 )
@@ -57,6 +58,12 @@ func WithLogger(log *slog.Logger) Option {
 // Open opens the store in a directory, which it creates with mode 0700, parents
 // included. It fails if the directory cannot be written to, but does not look
 // at the records in it.
+//
+// Whoever can write there can have commands run, so Open refuses a directory
+// that belongs to another user, unless this one is root, and one that others
+// may write to. An empty one that only its group may write to, as some umasks
+// make them, is closed to the group instead. What root makes in the directory
+// of another user belongs to that user.
 func Open(dir string, opts ...Option) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -77,15 +84,25 @@ func Open(dir string, opts ...Option) (*Store, error) {
 	s.owners.init(filepath.Join(dir, ownersName), s.log)
 	if err := s.prepare(); err != nil {
 		s.commits.close()
-		return nil, fmt.Errorf("open store: the data directory %s cannot be used: %w; "+
-			"make it writable for this user, or set BUDGIE_DATA_DIR to another directory", dir, err)
+		todo := "make it writable for this user, or set BUDGIE_DATA_DIR to another directory"
+		if e, ok := errors.AsType[*notPrivateError](err); ok {
+			todo = e.todo
+		}
+		return nil, fmt.Errorf("open store: the data directory %s cannot be used: %w; %s", dir, err, todo)
 	}
 	return s, nil
 }
 
 // prepare makes the directory ready and removes what crashed processes left.
 func (s *Store) prepare() error {
+	// Looked at before anything is made in it, and again in case it was made.
+	if err := checkPrivate(s.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if err := s.makeDirs(); err != nil {
+		return err
+	}
+	if err := checkPrivate(s.dir); err != nil {
 		return err
 	}
 	lock, ok, err := tryLock(s.lockPath)
@@ -103,7 +120,7 @@ func (s *Store) prepare() error {
 
 // tryWrite finds out whether a file can be written, and removes it.
 func tryWrite(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	f, err := ownership.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
@@ -120,7 +137,7 @@ func (s *Store) makeDirs() error {
 		}
 		above = append(above, filepath.Dir(dir))
 	}
-	if err := os.MkdirAll(s.owners.dir, 0o700); err != nil {
+	if err := ownership.MkdirAll(s.owners.dir, 0o700); err != nil {
 		return err
 	}
 	for _, dir := range above {

@@ -3,6 +3,7 @@ package file_test
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,11 +88,65 @@ func TestMovedAwayStartsAnew(t *testing.T) {
 	if err := os.Rename(path, path+".bad"); err != nil {
 		t.Fatal(err)
 	}
+	// Not for whoever knows that there were containers, but for the next.
+	wantGone(t, s, path)
+	s = open(t, s.Dir())
 	if list, err := s.List(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("List: %v, %v", list, err)
 	}
 	if _, err := s.Put(t.Context(), lifecycle.Container{ID: "bb", Name: "b"}); err != nil {
 		t.Errorf("Put: %v", err)
+	}
+}
+
+// wantGone checks that a state file that is gone stops everything, and that
+// nothing is made in its place.
+func wantGone(t *testing.T, s *file.Store, path string) {
+	t.Helper()
+	_, gerr := s.Get(t.Context(), "aa")
+	_, lerr := s.List(t.Context())
+	_, perr := s.Put(t.Context(), lifecycle.Container{ID: "bb", Name: "b"})
+	derr := s.Delete(t.Context(), "aa", 1)
+	for what, err := range map[string]error{"Get": gerr, "List": lerr, "Put": perr, "Delete": derr} {
+		if !errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNotFound) {
+			t.Errorf("%s: %v", what, err)
+		} else if text := err.Error(); !strings.Contains(text, path+" is gone; put it back") {
+			t.Errorf("%s: the error does not say what to do: %v", what, err)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: taken for the end of the whole directory: %v", what, err)
+		}
+	}
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		t.Errorf("something was put in its place: %v", err)
+	}
+}
+
+// A state that is moved away and back, as editors and people do who restore
+// one, is missed and not taken for one without containers.
+func TestMovedAwayAndBack(t *testing.T) {
+	writer, path, _ := filled(t)
+	reader := open(t, writer.Dir())
+	if _, err := reader.List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*file.Store{writer, reader} {
+		if err := os.Rename(path, path+".away"); err != nil {
+			t.Fatal(err)
+		}
+		wantGone(t, s, path)
+		if err := os.Rename(path+".away", path); err != nil {
+			t.Fatal(err)
+		}
+		if list, err := s.List(t.Context()); err != nil || len(list) != 1 {
+			t.Errorf("List with the file back: %v, %v", list, err)
+		}
+	}
+	if err := os.RemoveAll(writer.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := writer.List(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("List without the directory: %v", err)
 	}
 }
 

@@ -112,7 +112,7 @@ func TestWatchSeesTheFileReplacedAndRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 		tick(t, changes)
-		has(store.ErrNotFound)
+		has(store.ErrCorrupt)
 		if err := os.WriteFile(s.statePath+".new", text, 0o600); err != nil {
 			t.Fatal(err)
 		}
