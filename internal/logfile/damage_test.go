@@ -108,7 +108,7 @@ func TestFullDisk(t *testing.T) {
 	full.Close()
 	w.f = sound
 	write(t, w, runtime.Stdout, "after\n")
-	if got := read(t, dir, Options{}); !slices.Equal(got, []string{"stdout before", "stdout after"}) {
+	if got := read(t, dir, Options{}); !slices.Equal(got, []string{"stdout before", "stderr budgie: 1 line dropped: disk full", "stdout after"}) {
 		t.Fatalf("read %q", got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/runtime"
 )
 
@@ -49,22 +50,37 @@ type Writer struct {
 	seq  uint64
 	size int64
 	buf  []byte
+	// pieces are the records in buf.
+	pieces []piece
 	// unfinished are the streams whose last record was partial.
 	unfinished []runtime.LogStream
+	loss       loss
+
+	// space is diskSpace, or what a test has in its place.
+	space func(dir string) (free, total uint64, ok bool)
+	// budget is how much may be written before space is asked again.
+	budget int64
+	// fullAt is when there was no room, zero if there was at the last look.
+	fullAt time.Time
 }
 
 // OpenWriter opens the log in dir, which it creates if needed, to go on after
 // what is there: a finished log, or none. A record that a writer did not
 // complete before it died is cut off.
+//
+// The writer leaves the last of the disk to others: when less than 1 MiB, or a
+// sixteenth of a file system smaller than 16 MiB, is free, it deletes the log's
+// oldest segments, and then drops lines; a line in the log says how many, once
+// there is room again.
 func OpenWriter(dir string, limit Limit) (*Writer, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := ownership.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create log directory: %w", err)
 	}
 	all, err := segments(dir)
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{dir: dir, limit: limit.withDefaults(), seq: 1}
+	w := &Writer{dir: dir, limit: limit.withDefaults(), seq: 1, space: diskSpace}
 	if len(all) > 0 {
 		w.seq = all[len(all)-1]
 	}
@@ -114,7 +130,7 @@ func ResumeWriter(dir string, limit Limit) (*Writer, error) {
 }
 
 func openSegment(dir string, seq uint64) (*os.File, error) {
-	f, err := os.OpenFile(segmentPath(dir, seq), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := ownership.OpenFile(segmentPath(dir, seq), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open log segment: %w", err)
 	}
@@ -162,6 +178,10 @@ func (w *Writer) Write(stream runtime.LogStream, at time.Time, data []byte) erro
 	if w.f == nil {
 		return fmt.Errorf("write log: %w", os.ErrClosed)
 	}
+	if err := w.recover(at, false); err != nil {
+		w.loseText(stream, data)
+		return err
+	}
 	for len(data) > 0 {
 		r := record{at: at, stream: stream, partial: true}
 		if i := bytes.IndexByte(data[:min(len(data), maxText+1)], '\n'); i >= 0 {
@@ -170,70 +190,115 @@ func (w *Writer) Write(stream runtime.LogStream, at time.Time, data []byte) erro
 			n := min(len(data), maxText)
 			r.text, data = data[:n], data[n:]
 		}
-		if err := w.append(r); err != nil {
+		if err := w.append(r, piece{lines: 1}); err != nil {
+			// The rest is lost with it, or what follows would be joined to a
+			// line that it is no part of.
+			w.loseText(stream, data)
 			return err
 		}
 	}
-	return w.flush()
+	return w.flush(at, false)
+}
+
+// loseText counts text that was not even put into the buffer.
+func (w *Writer) loseText(stream runtime.LogStream, data []byte) {
+	for len(data) > 0 {
+		_, rest, ended := bytes.Cut(data, []byte{'\n'})
+		w.loss.add(piece{stream: stream, partial: !ended, lines: 1}, slices.Contains(w.unfinished, stream))
+		data = rest
+	}
 }
 
 // Finish ends the lines that are not complete, so that what a next run of the
-// container writes is not taken for their continuation.
+// container writes is not taken for their continuation. The little that it
+// writes for that may be of the room that is left to others.
 func (w *Writer) Finish(at time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.f == nil {
 		return fmt.Errorf("write log: %w", os.ErrClosed)
 	}
+	w.loss.cut, w.loss.broken = nil, nil
 	for _, stream := range slices.Clone(w.unfinished) {
-		if err := w.append(record{at: at, stream: stream}); err != nil {
+		if err := w.append(record{at: at, stream: stream}, piece{ours: true}); err != nil {
 			return err
 		}
 	}
-	return w.flush()
+	if err := w.flush(at, true); err != nil {
+		return err
+	}
+	if err := w.recover(at, true); err != nil {
+		return err
+	}
+	return w.flush(at, true)
 }
 
-// append adds a record to the buffer, in a new segment if it does not fit.
-func (w *Writer) append(r record) error {
+// append adds a record to the buffer, in a new segment if it does not fit. It
+// completes p, which says what is lost with the record.
+func (w *Writer) append(r record, p piece) error {
+	if !p.ours && w.loss.skips(r) {
+		return nil
+	}
+	p.stream, p.partial = r.stream, r.partial
 	before := len(w.buf)
 	w.buf = appendRecord(w.buf, r)
 	added := len(w.buf) - before
 	if total := w.size + int64(len(w.buf)); total > w.limit.Bytes && total > int64(added) {
 		w.buf = w.buf[:before]
-		if err := w.flush(); err != nil {
-			return err
+		err := w.flush(r.at, false)
+		if err == nil {
+			err = w.rotate()
 		}
-		if err := w.rotate(); err != nil {
+		if err != nil {
+			w.loss.add(p, slices.Contains(w.unfinished, p.stream))
 			return err
 		}
 		w.buf = appendRecord(w.buf, r)
 	}
-	w.note(r.stream, r.partial)
+	w.pieces = append(w.pieces, p)
 	if len(w.buf) >= 256<<10 {
-		return w.flush()
+		return w.flush(r.at, false)
 	}
 	return nil
 }
 
-// flush writes the buffer, whole or not at all.
-func (w *Writer) flush() error {
+// flush writes the buffer, whole or not at all. With force it may take the room
+// that is left to others.
+func (w *Writer) flush(at time.Time, force bool) error {
 	if len(w.buf) == 0 {
 		return nil
 	}
-	_, err := w.f.Write(w.buf)
 	n := int64(len(w.buf))
-	w.buf = w.buf[:0]
+	if !force && !w.hasRoom(n, at) {
+		w.lose()
+		return fmt.Errorf("write log: %w", errFull)
+	}
+	err := w.tryHard(func() error {
+		_, err := w.f.Write(w.buf)
+		if err != nil {
+			err = errors.Join(fmt.Errorf("write log: %w", err), w.f.Truncate(w.size))
+		}
+		return err
+	})
 	if err != nil {
-		return errors.Join(fmt.Errorf("write log: %w", err), w.f.Truncate(w.size))
+		w.lose()
+		w.budget = 0
+		return err
 	}
 	w.size += n
+	w.budget = max(0, w.budget-n)
+	for _, p := range w.pieces {
+		w.note(p.stream, p.partial)
+	}
+	w.buf, w.pieces = w.buf[:0], w.pieces[:0]
 	return nil
 }
 
 // rotate begins a new segment and deletes the oldest. Readers rely on the old
 // segment being complete when the new one appears.
 func (w *Writer) rotate() error {
-	f, err := openSegment(w.dir, w.seq+1)
+	var f *os.File
+	err := w.tryHard(func() (err error) { f, err = openSegment(w.dir, w.seq+1); return err })
 	if err != nil {
 		return err
 	}

@@ -92,7 +92,10 @@ func TestOpenWhereAFileIs(t *testing.T) {
 }
 
 func TestOpenRemovesTheTemporaryFileOfACrash(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	temp := filepath.Join(dir, "state.json.tmp")
 	if err := os.WriteFile(temp, []byte(`{"version": 1, "rev`), 0o600); err != nil {
 		t.Fatal(err)
