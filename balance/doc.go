@@ -89,8 +89,9 @@
 // # Draining
 //
 // Shutdown first takes the connections that the kernel has accepted already,
-// then closes the listener. On Linux the kernel begins no further ones meanwhile:
-// who connects in these few milliseconds hears nothing, tries again after a
+// then closes the listener. On Linux the kernel begins no further ones meanwhile
+// (on sockets without Multipath TCP, see net.ListenConfig.SetMultipathTCP): who
+// connects in these few milliseconds hears nothing, tries again after a
 // second, as TCP does, and is refused, or is served by who listens there by
 // then. What remains is a microsecond before the closing; elsewhere it is some
 // microseconds, and handshakes that are under way then; a connection accepted

@@ -84,10 +84,13 @@ func (d *door) extend() bool {
 		return false
 	}
 	until := now.Add(backlogQuiet)
-	if waiting, known := backlogged(d.Listener); known && waiting {
+	switch waiting, known := backlogged(d.Listener); {
+	case known && waiting:
 		// Accept does not look at the backlog when the deadline has passed
 		// before it begins, which it does on a busy machine: a generous one.
 		until = now.Add(backlogLast)
+	case known && now.Sub(d.since) > backlogMax:
+		return false // the moment to go, where newcomers come on and on
 	}
 	return dl.SetDeadline(until) == nil
 }

@@ -3,6 +3,7 @@ package balance
 import (
 	"net"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,7 +19,9 @@ import (
 // processes may have the same socket, and serve on. In between the socket is
 // kept open, so that nothing but one close(2) comes after the undoing: in that
 // microsecond a newcomer can still be accepted by the kernel, and reset. It is
-// nil where newcomers cannot be held off.
+// nil where newcomers cannot be held off, as on a socket of Multipath TCP, which
+// takes no filter: net.Listen makes these unless the kernel lacks it, and
+// net.ListenConfig.SetMultipathTCP(false) does not.
 func holdOff(ln net.Listener) (letGo func()) {
 	sc, ok := ln.(syscall.Conn)
 	if _, tcp := ln.Addr().(*net.TCPAddr); !ok || !tcp {
@@ -37,11 +40,7 @@ func holdOff(ln net.Listener) (letGo func()) {
 			unix.Close(own)
 			return
 		}
-		letGo = func() {
-			// That it cannot fail is no reason to stay on the port if it did.
-			_ = unix.SetsockoptInt(own, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
-			unix.Close(own)
-		}
+		letGo = func() { undropAndClose(own) }
 	}); err != nil {
 		return nil
 	}
@@ -67,4 +66,13 @@ func dropSYN(fd int) error {
 	}
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog)
+}
+
+// undropAndClose undoes dropSYN and closes the socket, with nothing in between:
+// after an ordinary system call Go may let other goroutines run first.
+func undropAndClose(fd int) {
+	var none int32 // what the kernel demands and does not look at
+	unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER,
+		uintptr(unsafe.Pointer(&none)), unsafe.Sizeof(none), 0)
+	unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)
 }

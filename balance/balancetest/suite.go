@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t *testing.T) Balancer) {
 		test func(t *testing.T, b Balancer)
 	}{
 		{"InvalidConfig", testInvalid},
+		{"EndedContext", testEndedContext},
 		{"OutlivesContext", testOutlivesContext},
 		{"NoBackendHTTP", testNoBackendHTTP},
 		{"NoBackendTCP", testNoBackendTCP},
@@ -44,6 +45,8 @@ func Run(t *testing.T, open func(t *testing.T) Balancer) {
 		{"DeadBackend", testDeadBackend},
 		{"UpdateKeepsState", testUpdateKeepsState},
 		{"UpdateSparesRequests", testUpdateSparesRequests},
+		{"SharesNoMemory", testSharesNoMemory},
+		{"UpdateAfterShutdown", testUpdateAfterShutdown},
 		{"ShutdownWaits", testShutdownWaits},
 		{"ShutdownCutsOff", testShutdownCutsOff},
 		{"ShutdownAgain", testShutdownAgain},
@@ -76,21 +79,101 @@ func testInvalid(t *testing.T, b Balancer) {
 			if !errors.Is(err, balance.ErrInvalid) || f != nil {
 				t.Fatalf("Listen = %v, %v; want ErrInvalid", f, err)
 			}
-			go func() {
-				if c, err := net.Dial("tcp", cfg.Listener.Addr().String()); err == nil {
-					c.Close()
-				}
-			}()
-			c, err := cfg.Listener.Accept()
-			if err != nil {
-				t.Fatalf("the listener is not open after the error: %v", err)
-			}
-			c.Close()
+			accepts(t, cfg.Listener)
 		})
 	}
 	if _, err := b.Listen(t.Context(), ok); !errors.Is(err, balance.ErrInvalid) {
 		t.Errorf("Listen without a listener: %v; want ErrInvalid", err)
 	}
+}
+
+// accepts checks that a listener is open and nobody else accepts from it.
+func accepts(t *testing.T, ln net.Listener) {
+	t.Helper()
+	go func() {
+		if c, err := net.Dial("tcp", ln.Addr().String()); err == nil {
+			c.Close()
+		}
+	}()
+	if dl, ok := ln.(interface{ SetDeadline(time.Time) error }); ok {
+		dl.SetDeadline(time.Now().Add(patience))
+	}
+	c, err := ln.Accept()
+	if err != nil {
+		t.Fatalf("the listener is not open after the error: %v", err)
+	}
+	c.Close()
+}
+
+// A call whose context has ended does nothing: like any other error it leaves
+// the listener open, and to its owner.
+func testEndedContext(t *testing.T, b Balancer) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	ln := listen(t)
+	f, err := b.Listen(ctx, balance.Config{Name: "web", Listener: ln, Mode: bunfile.ModeHTTP})
+	if !errors.Is(err, context.Canceled) || f != nil {
+		t.Fatalf("Listen with an ended context = %v, %v; want its error", f, err)
+	}
+	accepts(t, ln)
+}
+
+// What goes in and what comes out is the caller's to change.
+func testSharesNoMemory(t *testing.T, b Balancer) {
+	check := balance.Check{Interval: time.Hour}
+	ln := listen(t)
+	f, err := b.Listen(t.Context(), balance.Config{Name: "web", Listener: ln, Mode: bunfile.ModeHTTP, Check: &check})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shutdownLater(t, f)
+	x, y := newHTTP(t, "x").backend("x"), newHTTP(t, "y").backend("y")
+	set := []balance.Backend{x, y}
+	f.Update(set)
+	check = balance.Check{Interval: -1, Path: "nonsense"}
+	set[0], set[1] = balance.Backend{ID: "spoiled", Addr: "spoiled"}, balance.Backend{}
+	status := f.Status()
+	for i := range status {
+		status[i] = balance.BackendStatus{Backend: balance.Backend{ID: "spoiled"}, Failures: 99}
+	}
+	if s := f.Status(); len(s) != 2 || s[0].Backend != x || s[1].Backend != y || s[0].Failures+s[1].Failures != 0 {
+		t.Errorf("status = %+v; want x and y, whatever callers do with their slices", s)
+	}
+	for range 2 {
+		if code, body := get(t, f, "/"); code != http.StatusOK || body != "x" && body != "y" {
+			t.Errorf("got %d %q", code, body)
+		}
+	}
+}
+
+func testUpdateAfterShutdown(t *testing.T, b Balancer) {
+	f := front(t, b, bunfile.ModeHTTP, "")
+	h := newHTTP(t, "a")
+	f.Update([]balance.Backend{h.backend("a")})
+	held := h.hold(t, f)
+	done := make(chan error, 1)
+	go func() { done <- f.Shutdown(context.Background()) }()
+	refused(t, f)
+	unchanged := func(when string) {
+		t.Helper()
+		f.Update([]balance.Backend{newHTTP(t, "late").backend("late")})
+		if s := f.Status(); len(s) != 1 || s[0].Backend != h.backend("a") {
+			t.Errorf("status = %+v after an Update %s Shutdown; want what was before", s, when)
+		}
+		f.Update(nil)
+		if s := f.Status(); len(s) != 1 {
+			t.Errorf("status = %+v after an empty Update %s Shutdown", s, when)
+		}
+	}
+	unchanged("during")
+	h.letGo()
+	if got := wait(t, held); got.err != nil || got.body != "a" {
+		t.Errorf("the request under way got %q, %v; want a", got.body, got.err)
+	}
+	if err := wait(t, done); err != nil {
+		t.Errorf("Shutdown = %v", err)
+	}
+	unchanged("after")
 }
 
 func testOutlivesContext(t *testing.T, b Balancer) {
@@ -194,8 +277,6 @@ func testShutdownWaits(t *testing.T, b Balancer) {
 	if err := wait(t, done); err != nil {
 		t.Errorf("Shutdown = %v", err)
 	}
-	f.Update([]balance.Backend{h.backend("late")})
-	f.Status()
 }
 
 func testShutdownCutsOff(t *testing.T, b Balancer) {

@@ -292,15 +292,18 @@ func dial(t *testing.T, f balance.Frontend) net.Conn {
 	return c
 }
 
-// refused waits until the frontend takes no connections.
+// refused waits until the frontend refuses connections. Before that it may, for a
+// moment, leave them unanswered.
 func refused(t *testing.T, f balance.Frontend) {
 	t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); {
-		c, err := net.Dial("tcp", f.Addr().String())
-		if err != nil {
+		c, err := net.DialTimeout("tcp", f.Addr().String(), 50*time.Millisecond)
+		switch {
+		case err == nil:
+			c.Close()
+		case !isTimeout(err):
 			return
 		}
-		c.Close()
 	}
 	t.Fatal("the frontend still takes connections")
 }
