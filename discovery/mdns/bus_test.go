@@ -37,6 +37,7 @@ type sighting struct {
 type port struct {
 	bus    *bus
 	addr   netip.Addr
+	others []netip.Addr // of the machine, on interfaces that are not on the bus
 	in     chan inbound
 	closed chan struct{}
 }
@@ -53,6 +54,7 @@ func (b *bus) port(addr string) *port {
 
 func (p *port) links() []int           { return []int{busLink} }
 func (p *port) addrs(int) []netip.Addr { return []netip.Addr{p.addr} }
+func (p *port) local() []netip.Addr    { return append([]netip.Addr{p.addr}, p.others...) }
 func (p *port) zone(int) string        { return "bus0" }
 func (p *port) room(int) int           { return maxRoom }
 func (p *port) copies(int) int         { return 1 }

@@ -35,7 +35,9 @@
 // address, and takes no unicast packet from the others.
 //
 // What arrives is not believed any further than that it is there: records that
-// are not Budgie's, or break a rule, are counted and left out; the packets of
+// are not Budgie's, or break a rule, are counted and left out; so are addresses
+// of this machine, loopback included, in packets that do not come from one of
+// them (the kernel is what keeps others from sending such); the packets of
 // one source, the instances of one source, all instances, and the addresses of
 // a host are limited; packets are at most 9000 bytes.
 //

@@ -53,6 +53,9 @@ type engine struct {
 	links []int
 	// addrs returns the addresses of a link, as they are now, with zones.
 	addrs func(link int) []netip.Addr
+	// local returns the addresses of this machine, on whichever interface, as
+	// they are now, without zones.
+	local func() []netip.Addr
 	// zone returns the name of a link.
 	zone func(link int) string
 	// copies returns how often a multicast packet comes back from a link.
@@ -80,6 +83,10 @@ type engine struct {
 	// after it the one after that.
 	askAt    time.Time
 	interval time.Duration
+
+	// localAddrs is what local returned at localAt.
+	localAddrs []netip.Addr
+	localAt    time.Time
 
 	seed    maphash.Seed
 	echoes  map[echo][]time.Time

@@ -31,9 +31,15 @@ func (e *engine) learn(now time.Time, link int, source netip.Addr, pkt packet) {
 		if r.typ != typeA && r.typ != typeAAAA || r.name == e.host {
 			continue
 		}
-		addr, ok := e.usable(r.addr, link, source)
+		addr, ok := e.usable(r.addr, link)
 		if !ok {
 			e.count(invalid, r, source)
+			continue
+		}
+		if e.isLocal(now, addr, link) && !e.isLocal(now, source, link) {
+			e.stats.Invalid++
+			e.log.Debug("mDNS address ignored: it is this machine's, and another one claims it",
+				"record", r.name, "addr", addr, "from", source)
 			continue
 		}
 		e.count(e.cache.applyAddr(r.name, addr, r.ttl, a), r, source)
@@ -43,7 +49,7 @@ func (e *engine) learn(now time.Time, link int, source netip.Addr, pkt packet) {
 // usable returns an announced address with the zone in which it is valid, and
 // false if nobody can be there: loopback addresses, for one, are believed on
 // loopback alone.
-func (e *engine) usable(addr netip.Addr, link int, source netip.Addr) (netip.Addr, bool) {
+func (e *engine) usable(addr netip.Addr, link int) (netip.Addr, bool) {
 	if addr.Is4In6() || addr.IsUnspecified() || addr.IsMulticast() {
 		return addr, false
 	}
@@ -54,6 +60,24 @@ func (e *engine) usable(addr netip.Addr, link int, source netip.Addr) (netip.Add
 		return addr.WithZone(e.zone(link)), true
 	}
 	return addr, true
+}
+
+// isLocal reports whether an address is one of this machine's, loopback included.
+// Processes of the machine may announce them; from anybody else they would point
+// whoever believes it at ports of his own, which he trusts more than others.
+// Link-local addresses mean something on their link only.
+func (e *engine) isLocal(now time.Time, addr netip.Addr, link int) bool {
+	if addr.IsLoopback() {
+		return true
+	}
+	if addr.Is6() && addr.IsLinkLocalUnicast() {
+		return slices.Contains(e.addrs(link), addr.WithZone(e.zone(link)))
+	}
+	// Not for every record of a flood anew.
+	if e.localAt.IsZero() || now.Sub(e.localAt) >= time.Second || now.Before(e.localAt) {
+		e.localAddrs, e.localAt = e.local(), now
+	}
+	return slices.Contains(e.localAddrs, addr.WithZone(""))
 }
 
 // count counts what became of a record.

@@ -47,7 +47,8 @@ type Stats struct {
 	// Foreign is the number of records about other things than Budgie, or that
 	// cannot be read.
 	Foreign uint64
-	// Invalid is the number of packets and records that break a rule.
+	// Invalid is the number of packets and records that break a rule, those
+	// included by which others claim an address of this machine.
 	Invalid uint64
 	// Limited is the number of packets, records and questions that were ignored
 	// because there were too many.
@@ -72,6 +73,9 @@ type transport interface {
 	links() []int
 	// addrs returns the present addresses of an interface, with zones.
 	addrs(link int) []netip.Addr
+	// local returns the present addresses of the machine, those of interfaces
+	// that are not in use included, without zones.
+	local() []netip.Addr
 	// zone returns the name of an interface.
 	zone(link int) string
 	// copies returns how often a packet that is sent to the group on an
@@ -110,7 +114,7 @@ func New(opts ...Option) (*Discoverer, error) {
 // start returns a Discoverer on a transport, which it owns.
 func start(cfg config, t transport) *Discoverer {
 	e := newEngine(cfg, t.links())
-	e.addrs, e.zone, e.copies, e.room = t.addrs, t.zone, t.copies, t.room
+	e.addrs, e.local, e.zone, e.copies, e.room = t.addrs, t.local, t.zone, t.copies, t.room
 	d := &Discoverer{
 		log: cfg.log, net: t, hub: e.hub,
 		calls:   make(chan func(*engine, time.Time)),

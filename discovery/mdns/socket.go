@@ -133,6 +133,23 @@ func (s *sockets) zone(link int) string { return s.ifaces[link].Name }
 // addrs asks the system each time, so that answers follow a change of address.
 func (s *sockets) addrs(link int) []netip.Addr { return interfaceAddrs(s.ifaces[link]) }
 
+// local asks the system each time, too.
+func (s *sockets) local() []netip.Addr {
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		s.log.Debug("addresses of this machine not known", "err", err)
+	}
+	var addrs []netip.Addr
+	for _, a := range list {
+		if n, ok := a.(*net.IPNet); ok {
+			if addr, ok := netip.AddrFromSlice(n.IP); ok {
+				addrs = append(addrs, addr.Unmap())
+			}
+		}
+	}
+	return addrs
+}
+
 func (s *sockets) copies(link int) int {
 	n := 0
 	if s.on4[link] {

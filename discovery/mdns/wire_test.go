@@ -120,6 +120,7 @@ func TestKnownAnswersAreSplit(t *testing.T) {
 func testEngine() *engine {
 	e := newEngine(config{log: slog.New(slog.DiscardHandler), ttl: DefaultTTL}, []int{busLink})
 	e.addrs = func(int) []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.1")} }
+	e.local = func() []netip.Addr { return e.addrs(busLink) }
 	e.zone = func(int) string { return "bus0" }
 	e.room = func(int) int { return maxRoom }
 	e.copies = func(int) int { return 1 }
