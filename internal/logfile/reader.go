@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
+	"maps"
 	"math"
-	"os"
+	"slices"
 
 	"github.com/budgiehq/budgie/runtime"
 )
@@ -32,7 +34,7 @@ type Options struct {
 func Read(ctx context.Context, dir string, opts Options) iter.Seq2[runtime.LogEntry, error] {
 	return func(yield func(runtime.LogEntry, error) bool) {
 		r := &reader{cursor: cursor{dir: dir}, opts: opts, yield: yield}
-		defer r.cursor.close()
+		defer func() { r.cursor.close(); r.cursor.held.close() }()
 		if err := r.run(ctx); err != nil {
 			yield(runtime.LogEntry{}, err)
 		}
@@ -94,14 +96,15 @@ func isClosed(c <-chan struct{}) bool {
 // sequence is over.
 func (r *reader) drain(ctx context.Context) (bool, error) {
 	for ctx.Err() == nil {
-		if seq, off := r.cursor.position(); seq > r.endSeq || seq == r.endSeq && off >= r.endOff {
+		if r.beyond(0) {
 			return true, nil
 		}
 		line, ok, err := r.cursor.next()
 		if err != nil {
 			return false, err
 		}
-		if !ok {
+		// Again, as it may be the first line of a segment that was empty.
+		if !ok || r.beyond(len(line)+1) {
 			return true, nil
 		}
 		rec, err := parseRecord(line)
@@ -115,6 +118,13 @@ func (r *reader) drain(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
+// beyond reports whether what begins so many bytes before the cursor is not to
+// be read any more.
+func (r *reader) beyond(back int) bool {
+	seq, off := r.cursor.position()
+	return seq > r.endSeq || seq == r.endSeq && off-int64(back) >= r.endOff
+}
+
 func (r *reader) emit(e runtime.LogEntry) bool {
 	if r.skip > 0 {
 		r.skip--
@@ -123,12 +133,16 @@ func (r *reader) emit(e runtime.LogEntry) bool {
 	return r.yield(e, nil)
 }
 
+// maxSeeks bounds the looks at a log whose segments are deleted faster than
+// they can be opened. A look takes much less time than writing a segment of a
+// sensible size.
+const maxSeeks = 100
+
 // seek goes to where reading begins and notes where it ends.
 func (r *reader) seek() error {
-	dir := r.cursor.dir
 	r.endSeq, r.endOff = math.MaxUint64, 0
-	for {
-		all, err := segments(dir)
+	for n := range maxSeeks {
+		all, err := segments(r.cursor.dir)
 		if err != nil {
 			return err
 		}
@@ -138,37 +152,78 @@ func (r *reader) seek() error {
 			}
 			return nil
 		}
-		err = r.seekIn(all)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // rotated away meanwhile: look again
+		err = r.seekIn(all, n == maxSeeks-1)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
-		return err
+		r.cursor.held.close() // rotated away meanwhile: look again
 	}
+	return fmt.Errorf("read log: %s is rotated faster than it can be read; keep larger segments", r.cursor.dir)
 }
 
-func (r *reader) seekIn(all []uint64) error {
+// seekIn is seek for the segments all. If some were deleted meanwhile and are
+// missing, the error is fs.ErrNotExist, or with settle what is there must do.
+func (r *reader) seekIn(all []uint64, settle bool) error {
+	var err error
+	if r.cursor.held, err = hold(r.cursor.dir, all); err != nil {
+		return err
+	}
 	last := all[len(all)-1]
-	info, err := os.Stat(segmentPath(r.cursor.dir, last))
+	info, err := r.cursor.held[last].Stat()
+	if err != nil {
+		return err
+	}
+	if r.opts.Tail < 0 {
+		r.endSeq, r.endOff = last, info.Size()
+		if r.opts.Follow {
+			r.endSeq, r.endOff = math.MaxUint64, 0
+		}
+		err = r.seekEnd(last, info.Size())
+	} else {
+		err = r.seekStart(all, settle)
+	}
+	if err == nil {
+		r.cursor.held.closeUpTo(r.cursor.seq - 1)
+		r.cursor.letGo = true
+	}
+	return err
+}
+
+// seekStart goes to the first entry that is wanted.
+func (r *reader) seekStart(all []uint64, settle bool) error {
+	last := all[len(all)-1]
+	// Not the size: the file may end within a record that is being written, and
+	// whether that is counted must not change from here on.
+	end, err := lastLineEnd(r.cursor.held[last])
+	if err == io.EOF {
+		err = fs.ErrNotExist // its end was cut off just now
+	}
 	if err != nil {
 		return err
 	}
 	if !r.opts.Follow {
-		r.endSeq, r.endOff = last, info.Size()
+		r.endSeq, r.endOff = last, end
 	}
-	switch {
-	case r.opts.Tail < 0:
-		return r.seekEnd(last, info.Size())
-	case r.opts.Tail == 0:
-		return r.cursor.open(all[0], 0)
+	if r.opts.Tail == 0 {
+		err := r.cursor.open(all[0], 0)
+		if settle && errors.Is(err, fs.ErrNotExist) {
+			err = r.cursor.open(slices.Min(slices.Collect(maps.Keys(r.cursor.held))), 0)
+		}
+		return err
 	}
-	// All is counted, not only the last segment, as a line may have begun in any
-	// of those before.
-	n, err := r.count(all[0], last, info.Size())
+	start, enough, err := findTail(&r.cursor, all, end, r.opts.Tail)
+	if err != nil {
+		return err
+	}
+	if !enough && start.seq != all[0] && !settle {
+		return fs.ErrNotExist
+	}
+	n, err := r.count(start, last, end)
 	if err != nil {
 		return err
 	}
 	r.skip = max(0, n-r.opts.Tail)
-	return r.cursor.open(all[0], 0)
+	return r.cursor.open(start.seq, start.off)
 }
 
 // seekEnd goes to the first line that begins at or after off.
@@ -188,15 +243,14 @@ func (r *reader) seekEnd(seq uint64, off int64) error {
 	return nil
 }
 
-// count returns the number of entries from the beginning of a segment to a
-// place in the last one. A line under way counts where it will be yielded, that
-// is, without Follow.
-func (r *reader) count(from, endSeq uint64, endOff int64) (int, error) {
-	sub := &reader{cursor: cursor{dir: r.cursor.dir}, endSeq: endSeq, endOff: endOff}
+// count returns the number of entries between two places. A line under way
+// counts where it will be yielded, that is, without Follow.
+func (r *reader) count(from place, endSeq uint64, endOff int64) (int, error) {
+	sub := &reader{cursor: cursor{dir: r.cursor.dir, held: r.cursor.held}, endSeq: endSeq, endOff: endOff}
 	defer sub.cursor.close()
 	n := 0
 	sub.yield = func(runtime.LogEntry, error) bool { n++; return true }
-	if err := sub.cursor.open(from, 0); err != nil {
+	if err := sub.cursor.open(from.seq, from.off); err != nil {
 		return 0, err
 	}
 	if _, err := sub.drain(context.Background()); err != nil {

@@ -42,11 +42,16 @@ func segments(dir string) ([]uint64, error) {
 }
 
 // cursor reads the complete lines of a log, segment after segment. It holds
-// one file open.
+// one file open, besides those in held.
 type cursor struct {
 	dir string
-	seq uint64
-	f   *os.File
+	// held are segments that are open already, and can so be read after they
+	// were deleted.
+	held held
+	// letGo says to close them as reading goes on.
+	letGo bool
+	seq   uint64
+	f     *os.File
 	// off is where the bytes after buf[pos:] are in the file.
 	off      int64
 	buf      []byte
@@ -62,9 +67,12 @@ func (c *cursor) position() (seq uint64, off int64) {
 // open goes to a place in a segment. A segment that was deleted meanwhile gives
 // fs.ErrNotExist.
 func (c *cursor) open(seq uint64, off int64) error {
-	f, err := os.Open(segmentPath(c.dir, seq))
-	if err != nil {
-		return err
+	f := c.held[seq]
+	if f == nil {
+		var err error
+		if f, err = os.Open(segmentPath(c.dir, seq)); err != nil {
+			return err
+		}
 	}
 	c.close()
 	c.seq, c.f, c.off = seq, f, off
@@ -73,10 +81,14 @@ func (c *cursor) open(seq uint64, off int64) error {
 }
 
 func (c *cursor) close() {
-	if c.f != nil {
+	switch {
+	case c.f == nil:
+	case c.held[c.seq] != c.f:
 		c.f.Close()
-		c.f = nil
+	case c.letGo:
+		c.held.closeUpTo(c.seq)
 	}
+	c.f = nil
 }
 
 // next returns the next complete line, false at the present end of the log. The
@@ -85,6 +97,12 @@ func (c *cursor) next() ([]byte, bool, error) {
 	for {
 		if line, ok, err := c.line(); ok || err != nil {
 			return line, ok, err
+		}
+		if c.held[c.seq+1] != nil {
+			if err := c.open(c.seq+1, 0); err != nil {
+				return nil, false, err
+			}
+			continue
 		}
 		all, err := segments(c.dir)
 		if err != nil {
