@@ -97,16 +97,26 @@ func (k *keeper) startOutput(onLog func(lifecycle.Container, runtime.LogEntry)) 
 		return
 	}
 	k.output = make(chan struct{})
+	entries := make(chan runtime.LogEntry)
+	k.c.wg.Go(func() {
+		defer close(entries)
+		if err := k.readLog(k.c.life, logger, entries); err != nil && k.c.life.Err() == nil {
+			k.log.Warn("cannot read the container's log", "error", err)
+		}
+	})
+	// onLog is the user's code and may block for ever: it has a goroutine that
+	// holds nothing else up.
 	k.c.outputs.Go(func() {
 		defer close(k.output)
-		if err := k.handOver(k.c.life, logger, onLog); err != nil && k.c.life.Err() == nil {
-			k.log.Warn("cannot read the container's log", "error", err)
+		for entry := range entries {
+			onLog(k.record(), entry)
 		}
 	})
 }
 
-// handOver calls onLog with every entry of all runs of the container.
-func (k *keeper) handOver(ctx context.Context, logger runtime.Logger, onLog func(lifecycle.Container, runtime.LogEntry)) error {
+// readLog sends every entry of all runs of the container, until the client is
+// killed.
+func (k *keeper) readLog(ctx context.Context, logger runtime.Logger, entries chan<- runtime.LogEntry) error {
 	var last time.Time
 	for {
 		// Known before the log is read, so that what is read then is complete.
@@ -119,9 +129,14 @@ func (k *keeper) handOver(ctx context.Context, logger runtime.Logger, onLog func
 			if err != nil {
 				return err
 			}
-			if from.IsZero() || entry.Time.After(from) {
-				last = later(last, entry.Time)
-				onLog(k.record(), entry)
+			if !from.IsZero() && !entry.Time.After(from) {
+				continue
+			}
+			last = later(last, entry.Time)
+			select {
+			case entries <- entry:
+			case <-k.c.killed:
+				return nil
 			}
 		}
 		if over || ctx.Err() != nil {

@@ -214,7 +214,7 @@ func (k *keeper) announce(ctx context.Context, rec lifecycle.Container) {
 	if err == nil {
 		var node string
 		if node, err = k.c.node(); err == nil {
-			err = d.Announce(ctx, service(rec, node))
+			k.whileWanted(ctx, func(ctx context.Context) { err = d.Announce(ctx, service(rec, node)) })
 		}
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {

@@ -18,17 +18,21 @@ type output struct {
 	err error
 }
 
-// Write implements io.Writer. After an error it writes nothing any more.
+// Write implements io.Writer. After an error it writes nothing any more. A write
+// that blocks keeps nobody from asking for the problem.
 func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.err != nil {
-		return 0, o.err
+	if err := o.problem(); err != nil {
+		return 0, err
 	}
 	n, err := o.w.Write(p)
 	if err != nil {
+		o.mu.Lock()
+		first := o.err == nil
 		o.err = err
-		o.failed()
+		o.mu.Unlock()
+		if first {
+			o.failed()
+		}
 	}
 	return n, err
 }
