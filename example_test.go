@@ -10,7 +10,9 @@ import (
 
 	"github.com/budgiehq/budgie"
 	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/discovery"
 	"github.com/budgiehq/budgie/discovery/discoverytest"
+	"github.com/budgiehq/budgie/runtime"
 	"github.com/budgiehq/budgie/runtime/runtimetest"
 	"github.com/budgiehq/budgie/store/memory"
 )
@@ -108,4 +110,47 @@ func ExampleClient_Balance() {
 	}
 	fmt.Println(counts)
 	// Output: map[from a:5 from b:5]
+}
+
+// What a container writes is read back, here with the stream of each line.
+func ExampleClient_Logs() {
+	ctx := context.Background()
+	client := newExampleClient(discoverytest.NewNetwork(), "")
+	defer func() { _ = client.Close() }()
+	job := bunfile.Spec{
+		Version: bunfile.Version, Name: "job",
+		Image: bunfile.Image{Command: runtimetest.FakeCommand("print", "to stdout", "to stderr")},
+	}
+	if _, err := client.Run(ctx, job); err != nil {
+		log.Fatal(err)
+	}
+	for entry, err := range client.Logs(ctx, "job", runtime.LogOptions{}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(entry.Stream, entry.Line)
+	}
+	// Output:
+	// stdout to stdout
+	// stderr to stderr
+}
+
+// What is announced within a time is collected into a list.
+func ExampleClient_Discover() {
+	network := discoverytest.NewNetwork()
+	client := newExampleClient(network, "")
+	defer func() { _ = client.Close() }()
+	if _, err := client.Run(context.Background(), webSpec); err != nil {
+		log.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	events, err := client.Discover(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, service := range discovery.Collect(ctx, events) {
+		fmt.Println(service.Name, service.Image, len(service.Ports))
+	}
+	// Output: web nginx:1.27 1
 }
