@@ -5,6 +5,7 @@ package discoverytest
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -48,6 +49,7 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 		{"Own", testOwn},
 		{"Change", testChange},
 		{"SameAgain", testSameAgain},
+		{"SharesNoMemory", testSharesNoMemory},
 		{"Departure", testDeparture},
 		{"ReturnAfterDeparture", testReturn},
 		{"WithdrawUnknown", testWithdrawUnknown},
@@ -143,6 +145,47 @@ func testSameAgain(t *testing.T, b *bench) {
 	if n := w.count(svc.ID); n != 1 {
 		t.Errorf("announcing the same again gave %d events, want the 1 of the first time", n)
 	}
+}
+
+// What was announced is what Announce was given, whatever its caller then does
+// with the memory; and what one browser does with an event is its own affair.
+func testSharesNoMemory(t *testing.T, b *bench) {
+	w := b.watch(b.browser)
+	svc := b.service("web")
+	want := svc
+	want.Ports = slices.Clone(svc.Ports)
+	b.announce(svc)
+	for i := range svc.Ports {
+		svc.Ports[i].HostPort = 9
+	}
+	e := w.next(svc.ID)
+	b.same(e.Service, want)
+	for i := range e.Service.Ports {
+		e.Service.Ports[i].HostPort = 10
+	}
+	for i := range e.Service.Addrs {
+		e.Service.Addrs[i] = netip.Addr{}
+	}
+	for _, d := range []Discoverer{b.announcer, b.browser, b.another()} {
+		late := b.watch(d).next(svc.ID)
+		b.same(late.Service, want)
+		if slices.Contains(late.Service.Addrs, netip.Addr{}) {
+			t.Error("another browser's change of an event shows")
+		}
+	}
+	// With the memory changed this is another announcement, not the same again.
+	b.announce(svc)
+	e = w.next(svc.ID)
+	if e.Type != discovery.Updated {
+		t.Errorf("the event is %v, want %v", e.Type, discovery.Updated)
+	}
+	b.same(e.Service, svc)
+	b.withdraw(svc.ID)
+	e = w.next(svc.ID)
+	if e.Type != discovery.Removed {
+		t.Errorf("the event is %v, want %v", e.Type, discovery.Removed)
+	}
+	b.same(e.Service, svc)
 }
 
 func testDeparture(t *testing.T, b *bench) {

@@ -5,6 +5,7 @@ package static
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/budgiehq/budgie/discovery"
@@ -42,7 +43,7 @@ func (d *Discoverer) Set(services ...discovery.Service) {
 	old := d.fixed
 	d.fixed = make(map[string]discovery.Service, len(services))
 	for _, s := range services {
-		d.fixed[s.ID] = s
+		d.fixed[s.ID] = clone(s)
 		d.publish(s.ID)
 	}
 	for id := range old {
@@ -78,7 +79,7 @@ func (d *Discoverer) Announce(ctx context.Context, svc discovery.Service) error 
 	if d.closed {
 		return discovery.ErrClosed
 	}
-	d.announced[svc.ID] = svc
+	d.announced[svc.ID] = clone(svc)
 	d.publish(svc.ID)
 	return nil
 }
@@ -113,4 +114,11 @@ func (d *Discoverer) Close() error {
 	d.mu.Unlock()
 	d.hub.Close()
 	return nil
+}
+
+// clone returns a service that shares no memory with svc: it may be published
+// again much later.
+func clone(svc discovery.Service) discovery.Service {
+	svc.Ports, svc.Addrs = slices.Clone(svc.Ports), slices.Clone(svc.Addrs)
+	return svc
 }

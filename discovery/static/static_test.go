@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/discovery"
 	"github.com/budgiehq/budgie/discovery/discoverytest"
 	"github.com/budgiehq/budgie/discovery/static"
@@ -154,4 +156,39 @@ func Example() {
 	// Output:
 	// added web 192.0.2.1 7946
 	// removed
+}
+
+// What is given, and what is announced, is kept for later: it must not change
+// with the caller's memory.
+func TestKeepsNoMemory(t *testing.T) {
+	given := discovery.Service{
+		ID: strings.Repeat("ab", 32), ServiceID: "shop", Name: "given", Node: "node",
+		Ports: []discovery.Port{{ContainerPort: 80, HostPort: 8080, Protocol: bunfile.TCP}},
+	}
+	d := static.New(given)
+	defer d.Close()
+	over := given
+	over.Name, over.Ports = "announced", slices.Clone(given.Ports)
+	if err := d.Announce(t.Context(), over); err != nil {
+		t.Fatal(err)
+	}
+	given.Ports[0].HostPort, over.Ports[0].HostPort = 1, 2
+	first := func() discovery.Service {
+		events, err := d.Browse(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return (<-events).Service
+	}
+	d.Set(given) // publishes anew what is announced
+	if s := first(); s.Name != "announced" || s.Ports[0].HostPort != 8080 {
+		t.Errorf("the announced service is %+v", s)
+	}
+	given.Ports[0].HostPort = 3
+	if err := d.Withdraw(t.Context(), given.ID); err != nil {
+		t.Fatal(err)
+	}
+	if s := first(); s.Name != "given" || s.Ports[0].HostPort != 1 {
+		t.Errorf("the given service is %+v", s)
+	}
 }

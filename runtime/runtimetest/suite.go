@@ -70,6 +70,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"Name", (*suite).testName},
 		{"Create", (*suite).testCreate},
 		{"CreateInvalid", (*suite).testCreateInvalid},
+		{"CreateKeepsNoMemory", (*suite).testCreateKeepsNoMemory},
 		{"Unknown", (*suite).testUnknown},
 		{"StartAndServe", (*suite).testStartAndServe},
 		{"StartOutlivesContext", (*suite).testStartOutlivesContext},

@@ -2,7 +2,9 @@ package runtimetest
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/budgiehq/budgie/lifecycle"
@@ -81,22 +83,88 @@ func (s *suite) testAdoptEnded() {
 	s.wantStopped(<-waited, 8, lifecycle.UnknownExitCode)
 }
 
-func (s *suite) testClose() {
-	id := s.run("sleep")
-	failed := make(chan error, 1)
+// enteredContext tells when the call that it was given to has begun: none can
+// wait for its end without asking for this.
+type enteredContext struct {
+	context.Context
+	once    sync.Once
+	entered chan struct{}
+}
+
+func (s *suite) entered() *enteredContext {
+	return &enteredContext{Context: s.ctx, entered: make(chan struct{})}
+}
+
+func (c *enteredContext) Done() <-chan struct{} {
+	c.once.Do(func() { close(c.entered) })
+	return c.Context.Done()
+}
+
+// await returns when the call is under way.
+func (s *suite) await(c *enteredContext, ended <-chan error) {
+	s.Helper()
+	select {
+	case <-c.entered:
+	case err := <-ended:
+		s.Fatalf("the call ended before Close: %v", err)
+	case <-s.ctx.Done():
+		s.Fatal("the call does not look at its context")
+	}
+}
+
+// follow follows the log of a container that prints "ready". The channel is
+// closed when that was seen; the error is the log's last.
+func (s *suite) follow(id string) (ready <-chan struct{}, ended <-chan error) {
+	seen, failed := make(chan struct{}), make(chan error, 1)
+	logger, ok := s.Runtime.(runtime.Logger)
+	if !ok {
+		close(seen)
+		failed <- errors.New("there are no logs")
+		return seen, failed
+	}
 	go func() {
-		_, err := s.Runtime.Wait(s.ctx, id)
-		failed <- err
+		var last error
+		for e, err := range logger.Logs(s.ctx, id, runtime.LogOptions{Follow: true}) {
+			if last = err; err == nil && e.Line == "ready" {
+				close(seen)
+			}
+		}
+		failed <- last
 	}()
-	// Whether Wait is under way by now or comes after it, Close ends it.
+	return seen, failed
+}
+
+// testClose: Close ends the calls that are under way, each with an error, and no
+// container.
+func (s *suite) testClose() {
+	id := s.run("stubborn")
+	ready, followed := s.follow(id)
+	select {
+	case <-ready:
+	case <-s.ctx.Done():
+		s.Fatal("the container prints nothing")
+	}
+	waiting, waited := s.entered(), make(chan error, 1)
+	go func() {
+		_, err := s.Runtime.Wait(waiting, id)
+		waited <- err
+	}()
+	s.await(waiting, waited)
 	for range 2 {
 		if err := s.Runtime.Close(); err != nil {
 			s.Fatal(err)
 		}
 	}
 	s.closed = true
-	if err := <-failed; err == nil || s.ctx.Err() != nil {
-		s.Fatalf("Wait returned %v after Close", err)
+	for call, ended := range map[string]<-chan error{"Wait": waited, "Logs": followed} {
+		select {
+		case err := <-ended:
+			if err == nil {
+				s.Errorf("%s, under way at Close, ended without an error", call)
+			}
+		case <-s.ctx.Done():
+			s.Fatalf("Close did not end %s", call)
+		}
 	}
 	if _, err := s.Runtime.Status(s.ctx, id); err == nil {
 		s.Fatal("Status works after Close")

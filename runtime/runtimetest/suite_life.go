@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
 )
@@ -47,6 +48,41 @@ func (s *suite) testCreateInvalid() {
 		}
 	}
 	s.wantNone()
+}
+
+// testCreateKeepsNoMemory: the specification is the caller's again once Create
+// has returned.
+func (s *suite) testCreateKeepsNoMemory() {
+	spec := WithPort(s.Spec("serve"), ServePort)
+	spec.Image.Command = slices.Clone(spec.Image.Command)
+	spec.Environment = append(spec.Environment, "SUITE_VALUE=kept")
+	spec.Labels = map[string]string{"kept": "yes"}
+	served := s.createSpec(spec)
+	printing := s.Spec("env", "SUITE_VALUE")
+	printing.Image.Command = slices.Clone(printing.Image.Command)
+	printing.Environment = append(printing.Environment, "SUITE_VALUE=kept")
+	printed := s.createSpec(printing)
+	for _, c := range []bunfile.Spec{spec, printing} {
+		for i := range c.Image.Command {
+			c.Image.Command[i] = "spoiled"
+		}
+		for i := range c.Environment {
+			c.Environment[i] = "SUITE_VALUE=spoiled"
+		}
+		for i := range c.Ports {
+			c.Ports[i] = bunfile.Port{ContainerPort: 9, Protocol: bunfile.UDP}
+		}
+		clear(c.Labels)
+	}
+	st := s.start(served)
+	if len(st.Addresses) != 1 || st.Addresses[0].ContainerPort != ServePort {
+		s.Fatalf("addresses are %v, want one for port %d", st.Addresses, ServePort)
+	}
+	s.get(st.Addresses[0].HostPort)
+	s.stop(served, grace)
+	s.start(printed)
+	s.wantStopped(s.wait(printed), 0)
+	s.waitFor(printed, "SUITE_VALUE=kept")
 }
 
 func (s *suite) wantNone() {

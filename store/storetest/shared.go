@@ -14,6 +14,7 @@ func (s *suite) shared() map[string]func(*testing.T) {
 		"Reads":     s.testSharedReads,
 		"Conflict":  s.testSharedConflict,
 		"NoneLost":  s.testSharedNoUpdateLost,
+		"Revisions": s.testSharedRevisions,
 		"Watch":     s.testSharedWatch,
 		"Owners":    s.testSharedOwners,
 		"LookedAt":  func(t *testing.T) { first, second := s.pair(t); lookedAt(t, first, second) },
@@ -55,6 +56,29 @@ func (s *suite) testSharedConflict(t *testing.T) {
 	wantError(t, "Delete of what the other changed", first.Delete(t.Context(), c.ID, c.Revision), store.ErrConflict)
 	_, err = second.Put(t.Context(), container(1))
 	wantExists(t, "Put of what the other created", err, c)
+}
+
+// Revisions grow over what the other value deletes, and over a store that has
+// become empty, also for a value that is opened then and remembers nothing.
+func (s *suite) testSharedRevisions(t *testing.T) {
+	first, second := s.pair(t)
+	var last uint64
+	for i := range 4 {
+		c := put(t, first, container(1))
+		if c.Revision <= last {
+			t.Fatalf("revision %d after %d: they must grow", c.Revision, last)
+		}
+		if err := second.Delete(t.Context(), c.ID, c.Revision); err != nil {
+			t.Fatal(err)
+		}
+		last = c.Revision + 1 // at least: the deletion's
+		first, second = second, first
+		if i%2 == 1 {
+			third := s.again(t, first)
+			t.Cleanup(func() { closeStore(t, third) })
+			first = third
+		}
+	}
 }
 
 func (s *suite) testSharedNoUpdateLost(t *testing.T) {
