@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/runtime"
 )
 
@@ -51,7 +52,7 @@ func (r *Runtime) create(ctx context.Context, cfg runtime.Config) (err error) {
 		}
 	}()
 	for _, d := range []string{"", "io", "log", "root"} {
-		if err := os.Mkdir(filepath.Join(made, d), 0o700); err != nil {
+		if err := ownership.Mkdir(filepath.Join(made, d), 0o700); err != nil {
 			return err
 		}
 	}
@@ -87,6 +88,10 @@ func (r *Runtime) finishCreate(ctx context.Context, cfg runtime.Config, made str
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	// The links and directories below root, too, are for the owner to remove.
+	if err := ownership.GiveTree(made); err != nil {
+		return err
 	}
 	if err := os.Rename(made, r.path(cfg.ID)); err != nil {
 		return err
@@ -150,7 +155,11 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 	if err := killAll(ctx, id, c.Process, nil); err != nil {
 		return err
 	}
-	if err := os.Rename(r.path(id), r.path(".old-"+id)); err != nil {
+	err = os.Rename(r.path(id), r.path(".old-"+id))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = runtime.ErrNotFound // another process was faster
+	}
+	if err != nil {
 		return err
 	}
 	r.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/runtime"
 	"golang.org/x/sys/unix"
 )
@@ -47,11 +48,14 @@ func makePipes(dir string) (_ *streams, err error) {
 		if err := unix.Mkfifo(path, 0o600); err != nil {
 			return nil, fmt.Errorf("make a named pipe: %w", err)
 		}
-		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			return nil, fmt.Errorf("open a named pipe: %w", err)
 		}
 		s.child[i] = os.NewFile(uintptr(fd), path)
+		if err := ownership.Give(s.child[i], dir); err != nil {
+			return nil, fmt.Errorf("make a named pipe: %w", err)
+		}
 		growPipe(fd)
 	}
 	return s, s.openOwn(dir)
@@ -66,14 +70,17 @@ func (s *streams) openOwn(dir string) error {
 		f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
 		if errors.Is(err, fs.ErrNotExist) {
 			if err = unix.Mkfifo(path, 0o600); err == nil {
-				f, err = os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
+				f, err = os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+			}
+			if err == nil {
+				err = ownership.Give(f, dir)
 			}
 		}
+		s.own[i] = f
 		if err != nil {
 			s.closeOwn()
 			return fmt.Errorf("open a named pipe: %w", err)
 		}
-		s.own[i] = f
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -75,6 +76,7 @@ func members(id string, leader *identity) ([]identity, error) {
 	}
 	want := []byte(marker + "=" + id)
 	var out []identity
+	var look envLooker
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil || pid == self.PID {
@@ -87,24 +89,89 @@ func members(id string, leader *identity) ([]identity, error) {
 		if leader != nil && leader.Boot == self.Boot && p.Start < leader.Start {
 			continue
 		}
-		if groupIsOurs && p.group == leader.PID || hasEnv(pid, want) {
+		if groupIsOurs && p.group == leader.PID || look.has(pid, want) {
 			out = append(out, p.identity)
 		}
 	}
 	return out, nil
 }
 
-func hasEnv(pid int, want []byte) bool {
-	env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-	if err != nil {
-		return false // gone, or another user's
-	}
-	for kv := range bytes.SplitSeq(env, []byte{0}) {
-		if bytes.Equal(kv, want) {
-			return true
+// execLooks is how often, a millisecond apart, to look at a process that shows
+// no environment. One that replaces its program by another (execve) has none
+// until the new program is in place, which takes a moment, longer on a busy
+// machine.
+const execLooks = 500
+
+// envLooker looks at the environments of processes, in a buffer that grows to
+// the size of the largest.
+type envLooker struct{ buf []byte }
+
+// read returns the environment of a process, by one system call: of one that
+// replaces its program between two, only a part would be seen.
+func (l *envLooker) read(pid int) ([]byte, error) {
+	for size := max(32<<10, len(l.buf)); ; size *= 2 {
+		if len(l.buf) < size {
+			l.buf = make([]byte, size)
+		}
+		f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/environ")
+		if err != nil {
+			return nil, err
+		}
+		n, err := f.Read(l.buf)
+		f.Close()
+		if err != nil && err != io.EOF {
+			return nil, err
+		}
+		if n < len(l.buf) {
+			return l.buf[:n], nil
 		}
 	}
+}
+
+// has reports whether a process was started with a variable.
+func (l *envLooker) has(pid int, want []byte) bool {
+	for range execLooks {
+		env, err := l.read(pid)
+		if err != nil {
+			return false // gone, or another user's
+		}
+		if len(env) > 0 {
+			for kv := range bytes.SplitSeq(env, []byte{0}) {
+				if bytes.Equal(kv, want) {
+					return true
+				}
+			}
+			return false
+		}
+		if hasNone(pid) {
+			return false
+		}
+		time.Sleep(time.Millisecond)
+	}
 	return false
+}
+
+// hasNone reports whether a process that showed no environment has none: it was
+// started without one, is one of the kernel's, or has ended.
+func hasNone(pid int) bool {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return true
+	}
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	// proc_pid_stat(5), counted from the third field.
+	const state, flags, startCode, envStart, envEnd = 0, 6, 23, 47, 48
+	if len(fields) <= envEnd || strings.Contains("ZXx", fields[state]) {
+		return true
+	}
+	f, err := strconv.ParseUint(fields[flags], 10, 64)
+	const kernelThread = 0x00200000 // PF_KTHREAD
+	if err != nil || f&kernelThread != 0 {
+		return true
+	}
+	// While execve puts a new program in place these are 0 at first, and the
+	// environment has its beginning before its end; the code comes last.
+	return fields[startCode] != "0" && fields[envEnd] != "0" && fields[envStart] == fields[envEnd]
 }
 
 // handle is a hold on one process: what is done through it never reaches

@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/budgiehq/budgie/internal/logfile"
+	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/runtime"
 )
 
@@ -51,7 +52,7 @@ func New(dir string, opts ...Option) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("process runtime: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := ownership.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("process runtime: create data directory: %w", err)
 	}
 	self, err := identify(os.Getpid())

@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
 )
@@ -137,6 +138,9 @@ func writeJSON(path string, v any) error {
 	}
 	defer os.Remove(f.Name())
 	_, err = f.Write(append(data, '\n'))
+	if err == nil {
+		err = ownership.Give(f, filepath.Dir(path))
+	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
