@@ -80,16 +80,15 @@ func (d *door) extend() bool {
 		return false
 	}
 	now := time.Now()
-	if now.Sub(d.since) > backlogLast {
-		return false
-	}
-	until := now.Add(backlogQuiet)
+	until, taken := now.Add(backlogQuiet), now.Sub(d.since)
 	switch waiting, known := backlogged(d.Listener); {
+	case taken > backlogLast:
+		return false
 	case known && waiting:
 		// Accept does not look at the backlog when the deadline has passed
 		// before it begins, which it does on a busy machine: a generous one.
 		until = now.Add(backlogLast)
-	case known && now.Sub(d.since) > backlogMax:
+	case taken > backlogMax:
 		return false // the moment to go, where newcomers come on and on
 	}
 	return dl.SetDeadline(until) == nil
