@@ -81,7 +81,7 @@ func (c *Client) Balance(ctx context.Context, name, addr string, opts ...Balance
 	if err := c.open(); err != nil {
 		return nil, err
 	}
-	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	ln, err := listenTCP(ctx, addr)
 	if err != nil {
 		return nil, fmt.Errorf("balance %s: address %s %w", name, addr, explainListen(err, "address"))
 	}

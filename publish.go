@@ -75,11 +75,10 @@ func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile
 // listen binds a published port. Where any port will do, it is the one that
 // the container had before, if that is free, so that clients find it again.
 func listen(ctx context.Context, rec lifecycle.Container, port bunfile.Port) (net.Listener, error) {
-	var lc net.ListenConfig
 	if port.HostPort == 0 {
 		for _, e := range rec.Endpoints {
 			if e.ContainerPort == port.ContainerPort && e.Protocol == bunfile.TCP {
-				ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort(rec.Bind, strconv.Itoa(e.Port)))
+				ln, err := listenTCP(ctx, net.JoinHostPort(rec.Bind, strconv.Itoa(e.Port)))
 				if err == nil {
 					return ln, nil
 				}
@@ -87,11 +86,19 @@ func listen(ctx context.Context, rec lifecycle.Container, port bunfile.Port) (ne
 		}
 	}
 	addr := net.JoinHostPort(rec.Bind, strconv.Itoa(port.HostPort))
-	ln, err := lc.Listen(ctx, "tcp", addr)
+	ln, err := listenTCP(ctx, addr)
 	if err != nil {
 		return nil, fmt.Errorf("host port %d %w", port.HostPort, explainListen(err, "host_port"))
 	}
 	return ln, nil
+}
+
+// listenTCP opens a socket for a frontend. Go's own choice, Multipath TCP, takes
+// no socket filter, by which a frontend that shuts down keeps newcomers off.
+func listenTCP(ctx context.Context, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	return lc.Listen(ctx, "tcp", addr)
 }
 
 // explainListen says what to do about the error of a Listen, in words that go
