@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/store"
 )
@@ -148,7 +149,7 @@ func openSupervisorLog(path string) (*supervisorLog, error) {
 	if st, err := os.Stat(path); err == nil && st.Size() > mostSupervisorLog {
 		flags |= os.O_TRUNC
 	}
-	f, err := os.OpenFile(path, flags, 0o600)
+	f, err := ownership.OpenFile(path, flags, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/budgiehq/budgie/internal/ownership"
 )
 
 // loadNode returns the id of this node, 64 hexadecimal characters, which it
@@ -39,7 +41,7 @@ func (c *Client) loadNode() (string, error) {
 // createOnce writes a file that several processes may try to create at the
 // same time: one of them wins, and nobody sees half a file.
 func createOnce(path string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*")
+	tmp, err := ownership.OpenFile(path+".tmp-"+newID()[:16], os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
