@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/budgiehq/budgie/internal/logfile"
+	"github.com/budgiehq/budgie/internal/logpipe"
 	"github.com/budgiehq/budgie/runtime"
 )
 
@@ -26,7 +27,7 @@ func (r *Runtime) Adopt(ctx context.Context, id string) (runtime.Status, error) 
 }
 
 func (r *Runtime) adopt(ctx context.Context, id string) (runtime.Status, error) {
-	unlock, err := r.locks.lock(ctx, id)
+	unlock, err := r.locks.Lock(ctx, id)
 	if err != nil {
 		return runtime.Status{}, err
 	}
@@ -67,22 +68,21 @@ func (r *Runtime) adopt(ctx context.Context, id string) (runtime.Status, error) 
 // takeOver begins to supervise a run that another supervisor began.
 func (n *run) takeOver() error {
 	r := n.rt
-	s := &streams{}
-	if err := s.openOwn(r.path(n.id, "io")); err != nil {
+	s, err := logpipe.Open(r.path(n.id, "io"))
+	if err != nil {
 		return err
 	}
-	var err error
 	if n.log, err = logfile.ResumeWriter(r.path(n.id, "log"), r.logLimit()); err != nil {
-		s.closeOwn()
+		s.Close()
 		return err
 	}
 	n.record.Owner = &r.self
 	if err := r.save(n.id, n.record); err != nil {
-		s.closeOwn()
+		s.Close()
 		n.log.Close()
 		return err
 	}
-	n.pumps = r.pump(n, s)
+	n.pumps = r.pipes.Pump(s, n.sink())
 	r.watch(n)
 	return nil
 }
@@ -92,19 +92,18 @@ func (r *Runtime) bury(ctx context.Context, id string, c record) (runtime.Status
 	// The pipes are opened before those who may still hold them are killed, or
 	// their content would be gone with the last of them.
 	n := &run{rt: r, id: id, record: c}
-	s := &streams{}
-	if err := s.openOwn(r.path(id, "io")); err != nil {
+	s, err := logpipe.Open(r.path(id, "io"))
+	if err != nil {
 		return runtime.Status{}, err
 	}
-	var err error
 	if n.log, err = logfile.ResumeWriter(r.path(id, "log"), r.logLimit()); err != nil {
-		s.closeOwn()
+		s.Close()
 		return runtime.Status{}, err
 	}
 	defer n.log.Close()
-	n.pumps = r.pump(n, s)
+	n.pumps = r.pipes.Pump(s, n.sink())
 	err = killAll(ctx, id, c.Process, nil)
-	n.pumps.end(true)
+	n.pumps.End(true)
 	if err != nil {
 		return runtime.Status{}, err
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/budgiehq/budgie/internal/hostdir"
 	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/runtime"
 )
@@ -32,7 +33,7 @@ func (r *Runtime) create(ctx context.Context, cfg runtime.Config) (err error) {
 	if err := supports(cfg.Spec); err != nil {
 		return err
 	}
-	unlock, err := r.locks.lock(ctx, cfg.ID)
+	unlock, err := r.locks.Lock(ctx, cfg.ID)
 	if err != nil {
 		return err
 	}
@@ -48,7 +49,7 @@ func (r *Runtime) create(ctx context.Context, cfg runtime.Config) (err error) {
 	made := r.path(".new-" + cfg.ID)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, removeTree(made))
+			err = errors.Join(err, hostdir.RemoveTree(made))
 		}
 	}()
 	for _, d := range []string{"", "io", "log", "root"} {
@@ -57,12 +58,12 @@ func (r *Runtime) create(ctx context.Context, cfg runtime.Config) (err error) {
 		}
 	}
 	if err := errors.Join(
-		writeJSON(filepath.Join(made, "config.json"), cfg),
-		writeJSON(filepath.Join(made, "status.json"), record{}),
+		hostdir.WriteJSON(filepath.Join(made, "config.json"), cfg),
+		hostdir.WriteJSON(filepath.Join(made, "status.json"), record{}),
 	); err != nil {
 		return err
 	}
-	undo, err := createSources(cfg.Spec.Volumes)
+	undo, err := hostdir.CreateSources(cfg.Spec.Volumes)
 	if err != nil {
 		return err
 	}
@@ -96,22 +97,12 @@ func (r *Runtime) finishCreate(ctx context.Context, cfg runtime.Config, made str
 	if err := os.Rename(made, r.path(cfg.ID)); err != nil {
 		return err
 	}
-	return syncDir(r.dir)
-}
-
-// syncDir makes what was renamed in a directory survive a crash of the machine.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return hostdir.Sync(r.dir)
 }
 
 // sweep deletes what a killed Create or Remove of this container left.
 func (r *Runtime) sweep(id string) error {
-	return errors.Join(removeTree(r.path(".new-"+id)), removeTree(r.path(".old-"+id)))
+	return errors.Join(hostdir.RemoveTree(r.path(".new-"+id)), hostdir.RemoveTree(r.path(".old-"+id)))
 }
 
 // Remove deletes a container's directory. The sources of volumes stay as they
@@ -129,7 +120,7 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 	if checkID(id) != nil {
 		return runtime.ErrNotFound
 	}
-	unlock, err := r.locks.lock(ctx, id)
+	unlock, err := r.locks.Lock(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -165,43 +156,7 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 	r.mu.Lock()
 	delete(r.runs, id)
 	r.mu.Unlock()
-	return removeTree(r.path(".old-" + id))
-}
-
-// removeTree deletes a directory with all that is in it, also where the
-// container took its own permissions away. It follows no links.
-func removeTree(dir string) error {
-	err := os.RemoveAll(dir)
-	if !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	root, rerr := os.OpenRoot(dir)
-	if rerr != nil {
-		return err
-	}
-	defer root.Close()
-	openAll(root, ".")
-	return os.RemoveAll(dir)
-}
-
-// openAll lets the owner into all directories. Errors show when the deletion
-// is tried again.
-func openAll(root *os.Root, dir string) {
-	if info, err := root.Lstat(dir); err != nil || !info.IsDir() {
-		return
-	}
-	_ = root.Chmod(dir, 0o700)
-	d, err := root.Open(dir)
-	if err != nil {
-		return
-	}
-	entries, _ := d.ReadDir(-1)
-	d.Close()
-	for _, e := range entries {
-		if e.IsDir() {
-			openAll(root, filepath.Join(dir, e.Name()))
-		}
-	}
+	return hostdir.RemoveTree(r.path(".old-" + id))
 }
 
 // exists tells whether the runtime has a container.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/internal/freeport"
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/budgiehq/budgie/runtime/runtimetest"
 )
@@ -325,10 +326,10 @@ func TestLogLimit(t *testing.T) {
 }
 
 func TestPortsAreNotGivenTwice(t *testing.T) {
-	var p portPool
+	var p freeport.Pool
 	seen := map[string]bool{}
 	for range 300 {
-		addrs, err := p.choose([]bunfile.Port{{ContainerPort: 1}, {ContainerPort: 2, Protocol: bunfile.UDP}})
+		addrs, err := p.Choose([]bunfile.Port{{ContainerPort: 1}, {ContainerPort: 2, Protocol: bunfile.UDP}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,10 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/budgiehq/budgie/internal/freeport"
+	"github.com/budgiehq/budgie/internal/keylock"
 	"github.com/budgiehq/budgie/internal/logfile"
+	"github.com/budgiehq/budgie/internal/logpipe"
 	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/runtime"
 )
@@ -25,9 +28,9 @@ type Runtime struct {
 	options
 	// self says who supervises: this process, and this value in it.
 	self  owner
-	locks keyedLock
-	ports portPool
-	pipes *pipeReader
+	locks keylock.Locks
+	ports freeport.Pool
+	pipes *logpipe.Reader
 
 	// ctx ends with Close.
 	ctx    context.Context
@@ -59,7 +62,7 @@ func New(dir string, opts ...Option) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("process runtime: %w", err)
 	}
-	pipes, err := newPipeReader()
+	pipes, err := logpipe.NewReader()
 	if err != nil {
 		return nil, fmt.Errorf("process runtime: %w", err)
 	}
@@ -88,7 +91,7 @@ func (r *Runtime) Close() error {
 	r.calls.Wait()
 	r.watchers.Wait()
 	if first {
-		return r.pipes.close()
+		return r.pipes.Close()
 	}
 	return nil
 }
@@ -206,44 +209,4 @@ func opError(op, id string, err error) error {
 		return fmt.Errorf("process runtime: %s: %w", op, err)
 	}
 	return fmt.Errorf("process runtime: %s %.12s: %w", op, id, err)
-}
-
-// keyedLock is a lock for each id, on which one can wait with a context.
-type keyedLock struct {
-	mu sync.Mutex
-	m  map[string]*keyedEntry
-}
-
-type keyedEntry struct {
-	held  chan struct{}
-	users int
-}
-
-func (k *keyedLock) lock(ctx context.Context, id string) (unlock func(), err error) {
-	k.mu.Lock()
-	if k.m == nil {
-		k.m = map[string]*keyedEntry{}
-	}
-	e := k.m[id]
-	if e == nil {
-		e = &keyedEntry{held: make(chan struct{}, 1)}
-		k.m[id] = e
-	}
-	e.users++
-	k.mu.Unlock()
-
-	leave := func() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if e.users--; e.users == 0 {
-			delete(k.m, id)
-		}
-	}
-	select {
-	case e.held <- struct{}{}:
-		return func() { <-e.held; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, context.Cause(ctx)
-	}
 }

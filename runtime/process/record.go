@@ -12,7 +12,7 @@ import (
 	"reflect"
 	"time"
 
-	"github.com/budgiehq/budgie/internal/ownership"
+	"github.com/budgiehq/budgie/internal/hostdir"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
 )
@@ -123,28 +123,7 @@ func (r *Runtime) load(id string) (record, error) {
 }
 
 func (r *Runtime) save(id string, c record) error {
-	return writeJSON(r.path(id, "status.json"), c)
-}
-
-// writeJSON replaces a file as a whole, or not at all.
-func writeJSON(path string, v any) error {
-	data, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(append(data, '\n'))
-	if err == nil {
-		err = ownership.Give(f, filepath.Dir(path))
-	}
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(f.Name(), path)
+	return hostdir.WriteJSON(r.path(id, "status.json"), c)
 }
 
 // supervised reports whether somebody will record the end of a run.

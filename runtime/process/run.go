@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/budgiehq/budgie/internal/logfile"
+	"github.com/budgiehq/budgie/internal/logpipe"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
 	"golang.org/x/sys/unix"
@@ -26,7 +27,7 @@ type run struct {
 	// proc is nil if another process, or an earlier Runtime, started it.
 	proc  *os.Process
 	log   *logfile.Writer
-	pumps *pumps
+	pumps *logpipe.Pumps
 	// done is closed when nothing of the run is left and its end is recorded.
 	done chan struct{}
 
@@ -56,6 +57,9 @@ func (r *Runtime) watch(n *run) {
 	})
 }
 
+// sink is where the container's output goes.
+func (n *run) sink() logpipe.Sink { return logpipe.Sink{ID: n.id, Log: n.log, Logger: n.rt.log} }
+
 // over reports whether the end was recorded.
 func (n *run) over() bool {
 	select {
@@ -81,7 +85,7 @@ func (n *run) signal(sig syscall.Signal) error {
 
 // leave gives up supervision and leaves everything else as it is.
 func (n *run) leave() {
-	n.pumps.end(false)
+	n.pumps.End(false)
 	n.rt.mu.Lock()
 	delete(n.rt.runs, n.id)
 	n.rt.mu.Unlock()
@@ -108,7 +112,7 @@ func (n *run) finish() {
 	if err := killAll(ctx, n.id, &n.handle.identity, n); err != nil {
 		n.rt.log.Error("processes of a container remain after its end", "id", n.id, "error", err)
 	}
-	n.pumps.end(true)
+	n.pumps.End(true)
 	if err := n.log.Finish(time.Now()); err != nil {
 		n.rt.log.Error("cannot finish a container's log", "id", n.id, "error", err)
 	}

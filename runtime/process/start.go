@@ -10,7 +10,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/budgiehq/budgie/internal/hostdir"
 	"github.com/budgiehq/budgie/internal/logfile"
+	"github.com/budgiehq/budgie/internal/logpipe"
 	"github.com/budgiehq/budgie/runtime"
 	"golang.org/x/sys/unix"
 )
@@ -27,7 +29,7 @@ func (r *Runtime) Start(ctx context.Context, id string) (runtime.Status, error) 
 }
 
 func (r *Runtime) start(ctx context.Context, id string) (runtime.Status, error) {
-	unlock, err := r.locks.lock(ctx, id)
+	unlock, err := r.locks.Lock(ctx, id)
 	if err != nil {
 		return runtime.Status{}, err
 	}
@@ -70,7 +72,7 @@ func (r *Runtime) start(ctx context.Context, id string) (runtime.Status, error) 
 // closes the gate, and the process ends without having run the command.
 func (r *Runtime) launch(ctx context.Context, cfg runtime.Config, before record) (_ *run, err error) {
 	n := &run{rt: r, id: cfg.ID, done: make(chan struct{})}
-	addrs, err := r.ports.choose(cfg.Spec.Ports)
+	addrs, err := r.ports.Choose(cfg.Spec.Ports)
 	if err != nil {
 		return nil, err
 	}
@@ -78,14 +80,14 @@ func (r *Runtime) launch(ctx context.Context, cfg runtime.Config, before record)
 	if err != nil {
 		return nil, err
 	}
-	streams, err := makePipes(r.path(cfg.ID, "io"))
+	streams, err := logpipe.Make(r.path(cfg.ID, "io"))
 	if err != nil {
 		return nil, err
 	}
-	defer streams.closeChild()
+	defer streams.CloseChild()
 	defer func() {
 		if err != nil {
-			streams.closeOwn()
+			streams.Close()
 		}
 	}()
 	if n.log, err = logfile.OpenWriter(r.path(cfg.ID, "log"), r.logLimit()); err != nil {
@@ -114,7 +116,7 @@ func (r *Runtime) launch(ctx context.Context, cfg runtime.Config, before record)
 		n.reap()
 		return nil, errors.Join(err, r.save(cfg.ID, before))
 	}
-	n.pumps = r.pump(n, streams)
+	n.pumps = r.pipes.Pump(streams, n.sink())
 	r.watch(n)
 	return n, nil
 }
@@ -130,7 +132,7 @@ type command struct {
 func (r *Runtime) prepare(cfg runtime.Config, addrs []runtime.Address) (command, error) {
 	root := r.path(cfg.ID, "root")
 	for _, v := range cfg.Spec.Volumes {
-		if err := checkSource(v); err != nil {
+		if err := hostdir.CheckSource(v); err != nil {
 			return command{}, err
 		}
 	}
@@ -150,7 +152,7 @@ func (r *Runtime) prepare(cfg runtime.Config, addrs []runtime.Address) (command,
 }
 
 // spawn starts the shell that waits at the gate, and returns the gate.
-func (n *run) spawn(cmd command, streams *streams) (_ *os.File, err error) {
+func (n *run) spawn(cmd command, streams *logpipe.Streams) (_ *os.File, err error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, err
@@ -172,7 +174,7 @@ func (n *run) spawn(cmd command, streams *streams) (_ *os.File, err error) {
 	n.proc, err = os.StartProcess("/bin/sh", append([]string{"budgie", "-c", script, "budgie"}, cmd.argv...), &os.ProcAttr{
 		Dir:   cmd.dir,
 		Env:   env,
-		Files: []*os.File{null, streams.child[0], streams.child[1], theirs},
+		Files: []*os.File{null, streams.Child[0], streams.Child[1], theirs},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/internal/hostdir"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,7 +30,7 @@ func TestUnreadableSource(t *testing.T) {
 		}
 		defer unix.Setfsuid(0)
 	}
-	_, err = createSources([]bunfile.Volume{{Source: dir, Target: "/data"}})
+	_, err = hostdir.CreateSources([]bunfile.Volume{{Source: dir, Target: "/data"}})
 	if err == nil || !strings.Contains(err.Error(), "cannot be read") {
 		t.Fatalf("error is %v", err)
 	}

@@ -1,4 +1,4 @@
-package process
+package logpipe
 
 import (
 	"errors"
@@ -11,18 +11,20 @@ import (
 // growPipe does nothing: macOS grows pipes by itself.
 func growPipe(int) {}
 
-// pipeReader takes data out of pipes.
-type pipeReader struct{ buffers sync.Pool }
+// Reader takes data out of pipes.
+type Reader struct{ buffers sync.Pool }
 
-func newPipeReader() (*pipeReader, error) {
-	return &pipeReader{buffers: sync.Pool{New: func() any { return new([chunk]byte) }}}, nil
+// NewReader returns a reader for any number of pipes.
+func NewReader() (*Reader, error) {
+	return &Reader{buffers: sync.Pool{New: func() any { return new([chunk]byte) }}}, nil
 }
 
-func (p *pipeReader) close() error { return nil }
+// Close does nothing.
+func (p *Reader) Close() error { return nil }
 
 // move waits for data in a pipe, or with wait false looks for some, and gives
 // it to write.
-func (p *pipeReader) move(conn syscall.RawConn, wait bool, write func([]byte)) (int, error) {
+func (p *Reader) move(conn syscall.RawConn, wait bool, write func([]byte)) (int, error) {
 	buf := p.buffers.Get().(*[chunk]byte)
 	defer p.buffers.Put(buf)
 	var n int

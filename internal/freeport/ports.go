@@ -1,6 +1,6 @@
-//go:build linux || darwin
-
-package process
+// Package freeport chooses free loopback ports for programs that share the
+// machine's network.
+package freeport
 
 import (
 	"fmt"
@@ -12,9 +12,9 @@ import (
 	"github.com/budgiehq/budgie/runtime"
 )
 
-// portPool chooses free loopback ports. It remembers what it gave, because a
+// Pool chooses free loopback ports. It remembers what it gave, because a
 // port is free again in the eyes of the system until its process binds it.
-type portPool struct {
+type Pool struct {
 	mu     sync.Mutex
 	recent []string
 }
@@ -23,8 +23,8 @@ type portPool struct {
 // of ports that systems hand out.
 const remembered = 4096
 
-// choose returns where the ports of a container are this time.
-func (p *portPool) choose(ports []bunfile.Port) ([]runtime.Address, error) {
+// Choose returns where the ports of a container are this time.
+func (p *Pool) Choose(ports []bunfile.Port) ([]runtime.Address, error) {
 	var out []runtime.Address
 	for _, port := range ports {
 		a := runtime.Address{ContainerPort: port.ContainerPort, Protocol: port.Protocol}
@@ -48,7 +48,7 @@ func (p *portPool) choose(ports []bunfile.Port) ([]runtime.Address, error) {
 
 // free returns a loopback address with a port that nobody has and that was not
 // given lately.
-func (p *portPool) free(listen func() (string, func() error, error)) (string, error) {
+func (p *Pool) free(listen func() (string, func() error, error)) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var held []func() error
@@ -82,7 +82,7 @@ func (p *portPool) free(listen func() (string, func() error, error)) (string, er
 	return addr, nil
 }
 
-func (p *portPool) given(addr string) bool {
+func (p *Pool) given(addr string) bool {
 	for _, r := range p.recent {
 		if r == addr {
 			return true

@@ -1,4 +1,4 @@
-package process
+package logpipe
 
 import (
 	"errors"
@@ -23,9 +23,9 @@ func growPipe(fd int) {
 	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, size)
 }
 
-// pipeReader takes data out of pipes without ever holding the only copy: it
+// Reader takes data out of pipes without ever holding the only copy: it
 // looks at it through tee(2), lets it be written down, and takes it out then.
-type pipeReader struct {
+type Reader struct {
 	buffers sync.Pool
 
 	mu   sync.Mutex
@@ -34,23 +34,25 @@ type pipeReader struct {
 	plain bool
 }
 
-func newPipeReader() (*pipeReader, error) {
+// NewReader returns a reader for any number of pipes.
+func NewReader() (*Reader, error) {
 	var fds [2]int
 	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("make a pipe: %w", err)
 	}
-	p := &pipeReader{r: fds[0], w: fds[1]}
+	p := &Reader{r: fds[0], w: fds[1]}
 	p.buffers.New = func() any { return new([chunk]byte) }
 	return p, nil
 }
 
-func (p *pipeReader) close() error {
+// Close frees the reader, which no pump may use any more.
+func (p *Reader) Close() error {
 	return errors.Join(unix.Close(p.r), unix.Close(p.w))
 }
 
 // move waits for data in a pipe, or with wait false looks for some, gives it
 // to write, and then removes it from the pipe.
-func (p *pipeReader) move(conn syscall.RawConn, wait bool, write func([]byte)) (int, error) {
+func (p *Reader) move(conn syscall.RawConn, wait bool, write func([]byte)) (int, error) {
 	var buf *[chunk]byte
 	var n int
 	var taken bool
@@ -86,7 +88,7 @@ func (p *pipeReader) move(conn syscall.RawConn, wait bool, write func([]byte)) (
 }
 
 // peek copies what is in a pipe; taken says that it is no longer there.
-func (p *pipeReader) peek(fd int, buf []byte) (n int, taken bool, err error) {
+func (p *Reader) peek(fd int, buf []byte) (n int, taken bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.plain {

@@ -1,17 +1,19 @@
 //go:build linux || darwin
 
-package process
+package logpipe
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/budgiehq/budgie/internal/logfile"
 	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/runtime"
 	"golang.org/x/sys/unix"
@@ -23,21 +25,23 @@ var outputs = [2]runtime.LogStream{runtime.Stdout, runtime.Stderr}
 // chunk is how much is taken from a pipe at a time, in bytes.
 const chunk = 64 << 10
 
-// streams are the named pipes of a container, each open twice: blocking, for
+// Streams are the named pipes of a container, each open twice: blocking, for
 // the container to inherit, and not blocking, for its supervisor. Both are open
 // for reading and writing, so that neither side ever sees the other one gone.
-type streams struct {
-	child, own [2]*os.File
+type Streams struct {
+	// Child are standard output and error for the container.
+	Child [2]*os.File
+	own   [2]*os.File
 }
 
-// makePipes makes new pipes in dir, so that nothing which still has the old
+// Make makes new pipes in dir, so that nothing which still has the old
 // ones open writes into a new run's output.
-func makePipes(dir string) (_ *streams, err error) {
-	s := &streams{}
+func Make(dir string) (_ *Streams, err error) {
+	s := &Streams{}
 	defer func() {
 		if err != nil {
-			s.closeChild()
-			s.closeOwn()
+			s.CloseChild()
+			s.Close()
 		}
 	}()
 	for i, stream := range outputs {
@@ -52,8 +56,8 @@ func makePipes(dir string) (_ *streams, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("open a named pipe: %w", err)
 		}
-		s.child[i] = os.NewFile(uintptr(fd), path)
-		if err := ownership.Give(s.child[i], dir); err != nil {
+		s.Child[i] = os.NewFile(uintptr(fd), path)
+		if err := ownership.Give(s.Child[i], dir); err != nil {
 			return nil, fmt.Errorf("make a named pipe: %w", err)
 		}
 		growPipe(fd)
@@ -61,10 +65,19 @@ func makePipes(dir string) (_ *streams, err error) {
 	return s, s.openOwn(dir)
 }
 
+// Open opens the supervisor's side of the pipes that Make made in dir.
+func Open(dir string) (*Streams, error) {
+	s := &Streams{}
+	if err := s.openOwn(dir); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
 // openOwn opens the supervisor's side of existing pipes. One that somebody has
 // deleted is replaced: its output is lost, but the container can still be
 // supervised.
-func (s *streams) openOwn(dir string) error {
+func (s *Streams) openOwn(dir string) error {
 	for i, stream := range outputs {
 		path := filepath.Join(dir, string(stream))
 		f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0)
@@ -78,15 +91,18 @@ func (s *streams) openOwn(dir string) error {
 		}
 		s.own[i] = f
 		if err != nil {
-			s.closeOwn()
+			s.Close()
 			return fmt.Errorf("open a named pipe: %w", err)
 		}
 	}
 	return nil
 }
 
-func (s *streams) closeChild() { closeFiles(s.child[:]) }
-func (s *streams) closeOwn()   { closeFiles(s.own[:]) }
+// CloseChild closes the container's side in this process.
+func (s *Streams) CloseChild() { closeFiles(s.Child[:]) }
+
+// Close closes the supervisor's side.
+func (s *Streams) Close() { closeFiles(s.own[:]) }
 
 func closeFiles(files []*os.File) {
 	for i, f := range files {
@@ -97,36 +113,47 @@ func closeFiles(files []*os.File) {
 	}
 }
 
-// pumps carry a container's output from its pipes to its log.
-type pumps struct {
-	streams  *streams
+// Sink is where a container's output goes.
+type Sink struct {
+	// ID is the container's.
+	ID string
+	// Log is written to until Pumps.End has returned.
+	Log *logfile.Writer
+	// Logger hears of output that is lost.
+	Logger *slog.Logger
+}
+
+// Pumps carry a container's output from its pipes to its log.
+type Pumps struct {
+	streams  *Streams
 	wg       sync.WaitGroup
 	draining atomic.Bool
 }
 
-// pump starts carrying output.
-func (r *Runtime) pump(n *run, s *streams) *pumps {
-	p := &pumps{streams: s}
+// Pump starts carrying output. The streams belong to the pumps from then on.
+func (p *Reader) Pump(s *Streams, sink Sink) *Pumps {
+	ps := &Pumps{streams: s}
 	for i, stream := range outputs {
-		one := &pump{run: n, file: s.own[i], stream: stream}
-		p.wg.Go(func() { one.carry(&p.draining) })
+		one := &pump{reader: p, sink: sink, file: s.own[i], stream: stream}
+		ps.wg.Go(func() { one.carry(&ps.draining) })
 	}
-	return p
+	return ps
 }
 
-// end stops carrying, after what is in the pipes now if drain is set, and
+// End stops carrying, after what is in the pipes now if drain is set, and
 // closes the pipes.
-func (p *pumps) end(drain bool) {
+func (p *Pumps) End(drain bool) {
 	p.draining.Store(drain)
 	for _, f := range p.streams.own {
 		f.SetReadDeadline(time.Unix(1, 0))
 	}
 	p.wg.Wait()
-	p.streams.closeOwn()
+	p.streams.Close()
 }
 
 type pump struct {
-	run    *run
+	reader *Reader
+	sink   Sink
 	file   *os.File
 	stream runtime.LogStream
 	warned bool
@@ -142,18 +169,17 @@ func (p *pump) carry(draining *atomic.Bool) {
 	if err != nil {
 		return
 	}
-	pipes := p.run.rt.pipes
 	for err == nil {
-		_, err = pipes.move(conn, true, p.write)
+		_, err = p.reader.move(conn, true, p.write)
 	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		p.run.rt.log.Error("cannot read a container's output", "id", p.run.id, "stream", p.stream, "error", err)
+		p.sink.Logger.Error("cannot read a container's output", "id", p.sink.ID, "stream", p.stream, "error", err)
 	}
 	if !draining.Load() || p.file.SetReadDeadline(time.Time{}) != nil {
 		return
 	}
 	for total := 0; total < drainLimit; {
-		n, err := pipes.move(conn, false, p.write)
+		n, err := p.reader.move(conn, false, p.write)
 		if n == 0 || err != nil {
 			return
 		}
@@ -164,9 +190,9 @@ func (p *pump) carry(draining *atomic.Bool) {
 // write logs a piece of output. One that cannot be logged is thrown away: a
 // full disk is no reason to hold the container up.
 func (p *pump) write(data []byte) {
-	err := p.run.log.Write(p.stream, time.Now(), data)
+	err := p.sink.Log.Write(p.stream, time.Now(), data)
 	if err != nil && !p.warned {
-		p.run.rt.log.Warn("a container's output is lost", "id", p.run.id, "stream", p.stream, "error", err)
+		p.sink.Logger.Warn("a container's output is lost", "id", p.sink.ID, "stream", p.stream, "error", err)
 	}
 	p.warned = err != nil
 }

@@ -1,0 +1,81 @@
+// Package hostdir is what runtimes do with directories of the host: the files
+// in which they keep their containers, and the sources of volumes.
+package hostdir
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/budgiehq/budgie/internal/ownership"
+)
+
+// WriteJSON replaces a file as a whole, or not at all.
+func WriteJSON(path string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(append(data, '\n'))
+	if err == nil {
+		err = ownership.Give(f, filepath.Dir(path))
+	}
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.Rename(f.Name(), path)
+}
+
+// Sync makes what was renamed in a directory survive a crash of the machine.
+func Sync(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// RemoveTree deletes a directory with all that is in it, also where the
+// container took its own permissions away. It follows no links.
+func RemoveTree(dir string) error {
+	err := os.RemoveAll(dir)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	root, rerr := os.OpenRoot(dir)
+	if rerr != nil {
+		return err
+	}
+	defer root.Close()
+	openAll(root, ".")
+	return os.RemoveAll(dir)
+}
+
+// openAll lets the owner into all directories. Errors show when the deletion
+// is tried again.
+func openAll(root *os.Root, dir string) {
+	if info, err := root.Lstat(dir); err != nil || !info.IsDir() {
+		return
+	}
+	_ = root.Chmod(dir, 0o700)
+	d, err := root.Open(dir)
+	if err != nil {
+		return
+	}
+	entries, _ := d.ReadDir(-1)
+	d.Close()
+	for _, e := range entries {
+		if e.IsDir() {
+			openAll(root, filepath.Join(dir, e.Name()))
+		}
+	}
+}
