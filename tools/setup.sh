@@ -8,6 +8,10 @@ set -euo pipefail
 needs=(gcc:gcc ps:procps)
 if [[ $(uname -s) == Linux ]]; then
 	needs+=(ip:iproute2 unshare:util-linux script:bsdutils)
+	# Only root can run a private containerd.
+	if [[ $(id -u) == 0 ]]; then
+		needs+=(containerd:containerd runc:runc iptables:iptables busybox:busybox-static)
+	fi
 fi
 
 command -v "${GO:-go}" >/dev/null || {
@@ -22,6 +26,9 @@ done
 # A C compiler without the headers of libc is of no use to the race detector.
 if [[ $(uname -s) == Linux && ! -e /usr/include/stdlib.h ]] && command -v dpkg >/dev/null; then
 	packages+=(libc6-dev)
+fi
+if [[ $(uname -s) == Linux && $(id -u) == 0 && ! -e /usr/lib/cni/bridge && ! -e /opt/cni/bin/bridge ]]; then
+	packages+=(containernetworking-plugins)
 fi
 ((${#packages[@]})) || exit 0
 

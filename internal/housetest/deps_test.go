@@ -107,6 +107,8 @@ var arrows = []struct {
 	{"store/*", []string{"bunfile", "lifecycle", "store", "internal/*"}},
 	{"peer", append([]string{"internal/*"}, vocabulary...)},
 	{"peer/*", append([]string{"peer", "internal/*"}, vocabulary...)},
+	// The program that test containers run is the suite's.
+	{"internal/containerprogram", []string{"runtime/runtimetest"}},
 	// Helpers know words at most.
 	{"internal/*", append([]string{"internal/*"}, vocabulary...)},
 	// The root wires the defaults, and nothing that is opt-in.

@@ -1,0 +1,123 @@
+//go:build linux
+
+package containerdtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/budgiehq/budgie/internal/testenv"
+	containerd "github.com/containerd/containerd/v2/client"
+)
+
+// Need skips the test, or fails it where everything must run, if a private
+// containerd cannot be started here.
+func Need(t testing.TB) {
+	t.Helper()
+	testenv.NeedRoot(t)
+	if names := missing(); names != "" {
+		testenv.Skip(t, "needs "+names+": run tools/setup.sh")
+	}
+	if os.Getenv(stage) != "test" {
+		t.Fatal("TestMain does not call containerdtest.Isolate")
+	}
+}
+
+// Daemon is a private containerd. Its methods may not be called concurrently.
+type Daemon struct {
+	// Address is its socket.
+	Address string
+	// Namespace is for the test to use, so that its cgroups are found.
+	Namespace string
+	// Dir holds all files of it: root, which survives a reboot, and state,
+	// which does not.
+	Dir string
+
+	cmd    *exec.Cmd
+	output bytes.Buffer
+	ended  chan struct{}
+}
+
+// daemonConfig leaves out what no test needs and what takes time to start.
+const daemonConfig = `version = 2
+root = %q
+state = %q
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt", "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing",
+  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
+[grpc]
+address = %q
+[debug]
+level = "warn"
+`
+
+// patience bounds the start and the end of a daemon.
+const patience = 60 * time.Second
+
+// Start starts a containerd in a process of its own whose files are in dir, and
+// waits until it serves.
+func Start(dir string) (*Daemon, error) {
+	d := &Daemon{Dir: dir, Address: filepath.Join(dir, "containerd.sock"), Namespace: os.Getenv(scope)}
+	config := fmt.Sprintf(daemonConfig, filepath.Join(dir, "root"), filepath.Join(dir, "state"), d.Address)
+	if err := os.WriteFile(d.config(), []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	return d, d.Start()
+}
+
+func (d *Daemon) config() string { return filepath.Join(d.Dir, "config.toml") }
+
+// Start starts the daemon again after a Kill.
+func (d *Daemon) Start() error {
+	d.output.Reset()
+	d.cmd = exec.Command("containerd", "--config", d.config())
+	d.cmd.Stdout, d.cmd.Stderr = &d.output, &d.output
+	// Shims inherit the output, so that it has no end to wait for.
+	d.cmd.WaitDelay = time.Millisecond
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := d.cmd.Start(); err != nil {
+		return fmt.Errorf("start containerd: %w", err)
+	}
+	d.ended = make(chan struct{})
+	go func() {
+		_ = d.cmd.Wait()
+		close(d.ended)
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	go func() {
+		select {
+		case <-d.ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	c, err := d.Client()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if ok, err := c.IsServing(ctx); err != nil || !ok {
+		d.Kill()
+		return fmt.Errorf("containerd does not serve: %w\n%s", errors.Join(err, context.Cause(ctx)), &d.output)
+	}
+	return nil
+}
+
+// Client returns a client whose default namespace is the daemon's.
+func (d *Daemon) Client() (*containerd.Client, error) {
+	return containerd.New(d.Address, containerd.WithDefaultNamespace(d.Namespace))
+}
+
+// Kill kills the daemon as a crash does: shims and containers go on.
+func (d *Daemon) Kill() {
+	_ = d.cmd.Process.Kill() // an error means that it has ended already
+	<-d.ended
+}

@@ -1,0 +1,6 @@
+//go:build !unix
+
+// Command containerprogram is a test program for Linux containers.
+package main
+
+func main() {}
