@@ -1,0 +1,87 @@
+//go:build linux
+
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os/exec"
+	"syscall"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/runtime"
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/errdefs"
+)
+
+// Supports refuses specifications without an image, and all of them where
+// containerd cannot be reached: the error says how to mend that.
+func (r *Runtime) Supports(ctx context.Context, spec bunfile.Spec) error {
+	ctx, done, err := r.enter(ctx, "supports", "")
+	if err != nil {
+		return err
+	}
+	err = supports(spec)
+	if err == nil {
+		err = reach(ctx, r.address)
+	}
+	return done(err)
+}
+
+func supports(spec bunfile.Spec) error {
+	if spec.Image.DockerImage == "" {
+		return fmt.Errorf("%w: there is no image.docker_image to run; a command of this machine needs the process runtime", runtime.ErrUnsupported)
+	}
+	_, err := normalise(spec.Image.DockerImage)
+	return err
+}
+
+// reach finds out whether somebody listens on a socket, and explains it if not.
+func reach(ctx context.Context, address string) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", address)
+	if err == nil {
+		return conn.Close()
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	_, notFound := exec.LookPath("containerd")
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: no permission to use containerd at %s: run this as root, for example with sudo", runtime.ErrUnsupported, address)
+	case errors.Is(err, fs.ErrNotExist) && notFound != nil:
+		return fmt.Errorf("%w: containerd is not installed (there is no %s): install it, on Debian and Ubuntu with \"sudo apt-get install containerd runc containernetworking-plugins\"", runtime.ErrUnsupported, address)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w: containerd is not running (nobody listens on %s): start it with \"sudo systemctl start containerd\", or name its socket in CONTAINERD_ADDRESS", runtime.ErrUnsupported, address)
+	}
+	return fmt.Errorf("%w: cannot reach containerd: %w", runtime.ErrUnsupported, err)
+}
+
+// client returns the connection, which is made when it is first needed.
+func (r *Runtime) client(ctx context.Context) (*client.Client, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conn != nil {
+		return r.conn, nil
+	}
+	if err := reach(ctx, r.address); err != nil {
+		return nil, err
+	}
+	c, err := client.New(r.address, client.WithDefaultNamespace(r.namespace))
+	if err != nil {
+		return nil, fmt.Errorf("connect to containerd: %w", err)
+	}
+	r.conn = c
+	return c, nil
+}
+
+// gone turns the absence of something that is to go into success.
+func gone(err error) error {
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,205 @@
+//go:build linux
+
+package containerd
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/budgiehq/budgie/internal/hostdir"
+	"github.com/budgiehq/budgie/runtime"
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/core/leases"
+)
+
+// undoPatience bounds how long the undoing of what failed may take, also when
+// the call's own time is over.
+const undoPatience = 30 * time.Second
+
+// afterwards returns a context for what must be done also when ctx has ended.
+func afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), undoPatience)
+}
+
+// Create fetches the image where needed, and makes the container's snapshot,
+// its containerd container and its directory. Sources of writable volumes that
+// do not exist are created.
+func (r *Runtime) Create(ctx context.Context, cfg runtime.Config) error {
+	ctx, done, err := r.enter(ctx, "create", cfg.ID)
+	if err != nil {
+		return err
+	}
+	return done(r.create(ctx, cfg))
+}
+
+func (r *Runtime) create(ctx context.Context, cfg runtime.Config) (err error) {
+	if err := checkID(cfg.ID); err != nil {
+		return err
+	}
+	if err := errors.Join(supports(cfg.Spec), checkResources(cfg.Spec.Resources)); err != nil {
+		return err
+	}
+	unlock, err := r.locks.Lock(ctx, cfg.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if r.exists(cfg.ID) == nil {
+		return runtime.ErrExists
+	}
+	c, err := r.client(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.sweep(ctx, c, cfg.ID); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			actx, cancel := afterwards(ctx)
+			defer cancel()
+			err = errors.Join(err, r.sweep(actx, c, cfg.ID))
+		}
+	}()
+	// What is being built is referred to by nothing yet but this lease. One
+	// that a killed program leaves is deleted with the next attempt, or expires.
+	lctx, release, err := c.WithLease(ctx, leases.WithID(leaseOf(cfg.ID)), leases.WithExpiration(24*time.Hour))
+	if err != nil {
+		return err
+	}
+	undo, err := hostdir.CreateSources(cfg.Spec.Volumes)
+	if err == nil {
+		if err = r.build(lctx, c, cfg); err != nil {
+			undo()
+		}
+	}
+	actx, cancel := afterwards(ctx)
+	defer cancel()
+	return errors.Join(err, gone(release(actx)))
+}
+
+func leaseOf(id string) string { return "budgie-" + id }
+
+// build makes everything of a container, its directory last: a container
+// without one does not exist.
+func (r *Runtime) build(ctx context.Context, c *client.Client, cfg runtime.Config) error {
+	img, err := r.image(ctx, c, cfg.Spec.Image)
+	if err != nil {
+		return err
+	}
+	dir := r.path(".new-" + cfg.ID)
+	for _, d := range []string{"", "io", "log", "etc"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(
+		writeEtc(filepath.Join(dir, "etc"), cfg, ""),
+		hostdir.WriteJSON(filepath.Join(dir, "config.json"), cfg),
+		hostdir.WriteJSON(filepath.Join(dir, "status.json"), record{}),
+	); err != nil {
+		return err
+	}
+	if _, err := c.NewContainer(ctx, cfg.ID,
+		client.WithContainerLabels(map[string]string{"budgie.name": cfg.Spec.Name}),
+		client.WithImage(img),
+		client.WithImageStopSignal(img, "SIGTERM"),
+		client.WithNewSnapshot(cfg.ID, img),
+		client.WithNewSpec(r.specOptions(img, cfg)...),
+	); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := os.Rename(dir, r.path(cfg.ID)); err != nil {
+		return err
+	}
+	return hostdir.Sync(r.dir)
+}
+
+// sweep deletes what a killed or failed Create or Remove of this container left.
+func (r *Runtime) sweep(ctx context.Context, c *client.Client, id string) error {
+	err := gone(r.deleteContainer(ctx, c, id))
+	// A snapshot whose container was not made, or is deleted already.
+	for _, name := range []string{"", ".new-", ".old-"} {
+		if name == "" && r.exists(id) == nil {
+			continue
+		}
+		err = errors.Join(err, hostdir.RemoveTree(r.path(name+id)))
+	}
+	return errors.Join(err, gone(c.LeasesService().Delete(ctx, leases.Lease{ID: leaseOf(id)})))
+}
+
+// deleteContainer deletes a container without a task, and its snapshot.
+func (r *Runtime) deleteContainer(ctx context.Context, c *client.Client, id string) error {
+	container, err := c.ContainerService().Get(ctx, id)
+	if gone(err) != nil {
+		return err
+	}
+	if err != nil {
+		// The default one is all that this package makes snapshots with.
+		container = containers.Container{Snapshotter: snapshotter}
+	}
+	if err := gone(c.SnapshotService(container.Snapshotter).Remove(ctx, id)); err != nil {
+		return err
+	}
+	return c.ContainerService().Delete(ctx, id)
+}
+
+// Remove deletes a container, its snapshot and its directory. The sources of
+// volumes stay as they are.
+func (r *Runtime) Remove(ctx context.Context, id string) error {
+	ctx, done, err := r.enter(ctx, "remove", id)
+	if err != nil {
+		return err
+	}
+	return done(r.remove(ctx, id))
+}
+
+func (r *Runtime) remove(ctx context.Context, id string) error {
+	if checkID(id) != nil {
+		return runtime.ErrNotFound
+	}
+	unlock, err := r.locks.Lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if r.current(id) != nil {
+		return runtime.ErrRunning
+	}
+	st, _, err := r.observe(ctx, id)
+	_, half := os.Lstat(r.path(".old-" + id))
+	if errors.Is(err, runtime.ErrNotFound) && half == nil {
+		c, err := r.client(ctx)
+		if err != nil {
+			return err
+		}
+		return r.sweep(ctx, c, id)
+	}
+	if err != nil {
+		return err
+	}
+	if st.PID != 0 {
+		return runtime.ErrRunning
+	}
+	c, err := r.client(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.clear(ctx, id); err != nil {
+		return err
+	}
+	if err := os.Rename(r.path(id), r.path(".old-"+id)); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	delete(r.runs, id)
+	r.mu.Unlock()
+	return r.sweep(ctx, c, id)
+}

@@ -1,0 +1,40 @@
+// Package containerd runs containers of OCI images on containerd, 1.6 or newer,
+// on Linux. Importing it is a choice: the root package does not depend on it.
+//
+// # What it does
+//
+// A container is a containerd container of the same id, with a snapshot of its
+// image, in the namespace "budgie" unless told otherwise. What Budgie itself
+// knows of it is in a directory of its own: the specification, the log, the
+// pipes through which the output comes, and the files that appear in the
+// container as /etc/hosts, /etc/hostname and /etc/resolv.conf. It goes on
+// running when the program that started it ends or is killed, and when
+// containerd is restarted; the next program takes it over by Adopt and learns
+// its exit code even if it ended meanwhile.
+//
+// It has containerd's default capabilities and system call filter, and cannot
+// gain privileges.
+//
+// # Networks
+//
+// Network bridge, the default, gives it an address on a bridge of this machine,
+// by the standard CNI plugins. The ports are reached at that address; nothing
+// is published by firewall rules. Network host shares the machine's network:
+// then each TCP port is a free loopback port, and the container finds in PORT
+// and BUDGIE_PORT_<container_port> where to listen, as with the process
+// runtime. Network none has a loopback interface alone.
+//
+// # Images
+//
+// An image is named as Docker's users do and fetched when it is not there, when
+// image.pull says so. It is fetched in clear from registries on this machine's
+// loopback addresses, and elsewhere only where a hosts file below
+// /etc/containerd/certs.d says so. image.command replaces the image's command
+// and leaves its entry point.
+//
+// # What it leaves to others
+//
+// The first process of a container does not get the signals that it has no
+// handler for: that is the kernel's doing. One that ignores its stop signal is
+// killed when the grace is over.
+package containerd

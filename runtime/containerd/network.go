@@ -1,0 +1,186 @@
+//go:build linux
+
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/runtime"
+	"github.com/containerd/go-cni"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// runDir is emptied when the machine starts, as networks are: no address
+	// stays taken by a container that does not run.
+	runDir = "/run/budgie"
+	bridge = "budgie0"
+)
+
+// pluginDirs are where distributions and people put the standard CNI plugins.
+var pluginDirs = [...]string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"}
+
+// plugins are those that a bridge needs.
+var plugins = [...]string{"bridge", "host-local", "firewall"}
+
+func netnsPath(id string) string { return filepath.Join(runDir, "netns", id) }
+
+// connect gives a container its network, and returns where its ports are.
+func (r *Runtime) connect(ctx context.Context, cfg runtime.Config) ([]runtime.Address, error) {
+	etc := r.path(cfg.ID, "etc")
+	switch cfg.Spec.Network {
+	case bunfile.NetworkHost:
+		addrs, err := r.ports.Choose(cfg.Spec.Ports)
+		return addrs, errors.Join(err, writeEtc(etc, cfg, ""))
+	case bunfile.NetworkNone:
+		return nil, writeEtc(etc, cfg, "")
+	}
+	cni, err := r.cni()
+	if err != nil {
+		return nil, err
+	}
+	if err := newNetns(netnsPath(cfg.ID)); err != nil {
+		return nil, fmt.Errorf("make a network namespace: %w", err)
+	}
+	result, err := cni.Setup(ctx, cfg.ID, netnsPath(cfg.ID))
+	if err != nil {
+		return nil, fmt.Errorf("connect to the bridge %s: %w", bridge, err)
+	}
+	eth := result.Interfaces["eth0"]
+	if eth == nil || len(eth.IPConfigs) == 0 {
+		return nil, fmt.Errorf("the bridge %s gave no address", bridge)
+	}
+	ip := eth.IPConfigs[0].IP.String()
+	var addrs []runtime.Address
+	for _, p := range cfg.Spec.Ports {
+		a := runtime.Address{ContainerPort: p.ContainerPort, Protocol: p.Protocol, HostPort: net.JoinHostPort(ip, strconv.Itoa(p.ContainerPort))}
+		if a.Protocol == "" {
+			a.Protocol = bunfile.TCP
+		}
+		addrs = append(addrs, a)
+	}
+	return addrs, writeEtc(etc, cfg, ip)
+}
+
+// disconnect takes back what connect gave. It may be called at any time when the
+// container does not run.
+func (r *Runtime) disconnect(ctx context.Context, id string) error {
+	path := netnsPath(id)
+	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+		return nil // it has no network of its own, or did not get that far
+	}
+	cni, err := r.cni()
+	if err != nil {
+		return err
+	}
+	if err := cni.Remove(ctx, id, path); err != nil {
+		return fmt.Errorf("disconnect from the bridge %s: %w", bridge, err)
+	}
+	return removeNetns(path)
+}
+
+// cni returns the standard plugins with Budgie's network.
+func (r *Runtime) cni() (cni.CNI, error) {
+	dirs := slices.Concat(filepath.SplitList(os.Getenv("CNI_PATH")), pluginDirs[:])
+	var missing []string
+	for _, p := range plugins {
+		if !slices.ContainsFunc(dirs, func(dir string) bool { _, err := os.Stat(filepath.Join(dir, p)); return err == nil }) {
+			missing = append(missing, p)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("network bridge needs the CNI plugins %s, which are not in %s: install them, on Debian and Ubuntu with \"sudo apt-get install containernetworking-plugins\", or use network: host",
+			strings.Join(missing, ", "), strings.Join(dirs, ", "))
+	}
+	conf := fmt.Sprintf(`{"cniVersion": "0.4.0", "name": "budgie", "plugins": [
+  {"type": "bridge", "bridge": %q, "isGateway": true, "ipMasq": true, "hairpinMode": true,
+   "ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": %q}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+  {"type": "firewall"}]}`, bridge, filepath.Join(runDir, "cni"), r.subnet)
+	c, err := cni.New(cni.WithMinNetworkCount(1), cni.WithPluginDir(dirs), cni.WithInterfacePrefix("eth"))
+	if err != nil {
+		return nil, err
+	}
+	return c, c.Load(cni.WithConfListBytes([]byte(conf)))
+}
+
+// newNetns makes a network namespace that lives as long as its path.
+func newNetns(path string) error {
+	if err := removeNetns(path); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	result := make(chan error, 1)
+	go func() { result <- unshareNetns(path) }()
+	if err := <-result; err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}
+
+// unshareNetns makes the namespace on a thread of its own.
+func unshareNetns(path string) error {
+	goruntime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		goruntime.UnlockOSThread()
+		return err
+	}
+	defer home.Close()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		goruntime.UnlockOSThread()
+		return err
+	}
+	err = errors.Join(loopbackUp(), unix.Mount("/proc/thread-self/ns/net", path, "none", unix.MS_BIND, ""))
+	// A thread that cannot come back stays locked, and ends with its goroutine.
+	if serr := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); serr == nil {
+		goruntime.UnlockOSThread()
+	}
+	return err
+}
+
+func loopbackUp() error {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	req, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	req.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, req)
+}
+
+func removeNetns(path string) error {
+	for {
+		err := unix.Unmount(path, unix.MNT_DETACH)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+			break // nothing is mounted there any more
+		}
+		if err != nil {
+			return fmt.Errorf("unmount %s: %w", path, err)
+		}
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package containerd
+
+import (
+	"cmp"
+	"log/slog"
+	"os"
+	"path/filepath"
+)
+
+// Name is the word by which users choose this runtime.
+const Name = "containerd"
+
+// The defaults of the options.
+const (
+	DefaultAddress   = "/run/containerd/containerd.sock"
+	DefaultNamespace = "budgie"
+	DefaultDataDir   = "/var/lib/budgie/containerd"
+	DefaultSubnet    = "10.83.0.0/16"
+)
+
+// An Option changes a default of [New].
+type Option func(*options)
+
+type options struct {
+	address   string
+	namespace string
+	dir       string
+	subnet    string
+	log       *slog.Logger
+	logBytes  int64
+	logFiles  int
+}
+
+// WithAddress sets containerd's socket. The default is what CONTAINERD_ADDRESS
+// says, else DefaultAddress.
+func WithAddress(path string) Option { return func(o *options) { o.address = path } }
+
+// WithNamespace sets the containerd namespace in which everything is. The
+// default is what CONTAINERD_NAMESPACE says, else DefaultNamespace.
+func WithNamespace(name string) Option { return func(o *options) { o.namespace = name } }
+
+// WithDataDir sets the directory for specifications, logs and pipes, which is
+// created if needed. The default is DefaultDataDir.
+func WithDataDir(dir string) Option { return func(o *options) { o.dir = dir } }
+
+// WithSubnet sets the IPv4 network of the bridge, in CIDR notation. The default
+// is DefaultSubnet.
+func WithSubnet(cidr string) Option { return func(o *options) { o.subnet = cidr } }
+
+// WithLogger says where to report what is no error of a single call. The
+// default reports nothing.
+func WithLogger(log *slog.Logger) Option { return func(o *options) { o.log = log } }
+
+// WithLogLimit bounds what is kept of each container's output: files of at
+// most so many bytes. The default is 3 files of 10 MiB. Zero means the default.
+func WithLogLimit(bytes int64, files int) Option {
+	return func(o *options) { o.logBytes, o.logFiles = bytes, files }
+}
+
+func newOptions(opts []Option) options {
+	o := options{
+		address:   cmp.Or(os.Getenv("CONTAINERD_ADDRESS"), DefaultAddress),
+		namespace: cmp.Or(os.Getenv("CONTAINERD_NAMESPACE"), DefaultNamespace),
+		dir:       filepath.FromSlash(DefaultDataDir),
+		subnet:    DefaultSubnet,
+		log:       slog.New(slog.DiscardHandler),
+	}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return o
+}

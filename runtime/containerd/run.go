@@ -1,0 +1,206 @@
+//go:build linux
+
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	cg1 "github.com/containerd/cgroups/v3/cgroup1/stats"
+	cg2 "github.com/containerd/cgroups/v3/cgroup2/stats"
+
+	"github.com/budgiehq/budgie/internal/logfile"
+	"github.com/budgiehq/budgie/internal/logpipe"
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/runtime"
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/typeurl/v2"
+	"github.com/gofrs/flock"
+)
+
+// run is one running of a container that this Runtime supervises: from its
+// start, or its adoption, to the record of its end.
+type run struct {
+	rt    *Runtime
+	id    string
+	task  client.Task
+	lock  *flock.Flock
+	log   *logfile.Writer
+	pumps *logpipe.Pumps
+	// done is closed when nothing of the run is left and its end is recorded.
+	done chan struct{}
+
+	mu     sync.Mutex
+	record record
+}
+
+// sink is where the container's output goes.
+func (n *run) sink() logpipe.Sink { return logpipe.Sink{ID: n.id, Log: n.log, Logger: n.rt.log} }
+
+// watch waits for the end in a goroutine that Close waits for.
+func (r *Runtime) watch(n *run) {
+	r.mu.Lock()
+	r.runs[n.id] = n
+	r.mu.Unlock()
+	r.watchers.Go(func() {
+		exit, err := r.ended(r.ctx, n.task)
+		if err != nil {
+			n.leave()
+			return
+		}
+		n.finish(exit)
+	})
+}
+
+// reconnectEvery is how often to ask for a containerd that is not there. It has
+// no event for its return.
+const reconnectEvery = 200 * time.Millisecond
+
+// ended waits for the end of a task, across restarts of containerd. Its only
+// error is the end of ctx.
+func (r *Runtime) ended(ctx context.Context, task client.Task) (lifecycle.Exit, error) {
+	for {
+		wait, err := task.Wait(ctx)
+		if err == nil {
+			es := <-wait
+			if err = es.Error(); err == nil {
+				return lifecycle.Exit{Code: int(es.ExitCode()), At: es.ExitTime()}, nil
+			}
+		}
+		switch {
+		case ctx.Err() != nil:
+			return lifecycle.Exit{}, context.Cause(ctx)
+		case errdefs.IsNotFound(err):
+			return unknownExit(), nil
+		}
+		r.log.Warn("lost sight of a container, and looks again", "id", task.ID(), "error", err)
+		timer := time.NewTimer(reconnectEvery)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// over reports whether the end was recorded.
+func (n *run) over() bool {
+	select {
+	case <-n.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (n *run) status() runtime.Status {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.record
+	if !n.over() {
+		c.Exit = nil // it is not all there is to know yet
+	}
+	return c.status(n.id)
+}
+
+// signal sends a signal to the first process; SIGKILL reaches all.
+func (n *run) signal(ctx context.Context, sig syscall.Signal) error {
+	err := n.task.Kill(ctx, sig)
+	if gone(err) != nil {
+		return fmt.Errorf("send %v: %w", sig, err)
+	}
+	return nil
+}
+
+// leave gives up supervision and leaves everything else as it is.
+func (n *run) leave() {
+	n.pumps.End(false)
+	n.rt.mu.Lock()
+	delete(n.rt.runs, n.id)
+	n.rt.mu.Unlock()
+	n.log.Close()
+	n.lock.Close()
+}
+
+// finish cleans up after the first process has ended, and all others with it,
+// as they share its process namespace. What is known is recorded first, because
+// containerd forgets it with the task; the pipes are emptied after the task is
+// deleted, which waits until the shim has written everything into them.
+func (n *run) finish(exit lifecycle.Exit) {
+	ctx, cancel := context.WithTimeout(context.Background(), undoPatience)
+	defer cancel()
+	fail := func(what string, err error) {
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			n.rt.log.Error(what, "id", n.id, "error", err)
+		}
+	}
+	exit.OOMKilled = n.oomKilled(ctx)
+	n.mu.Lock()
+	n.record.Exit = &exit
+	fail("cannot record a container's end", n.rt.save(n.id, n.record))
+	n.mu.Unlock()
+	fail("cannot delete an ended task", n.deleteTask(ctx))
+	fail("cannot take a container off its network", n.rt.disconnect(ctx, n.id))
+	n.pumps.End(true)
+	fail("cannot finish a container's log", n.log.Finish(time.Now()))
+	n.log.Close()
+
+	n.mu.Lock()
+	n.record = n.record.ended(exit)
+	err := n.rt.save(n.id, n.record)
+	n.mu.Unlock()
+	fail("cannot record a container's end", err)
+	n.lock.Close()
+	n.rt.mu.Lock()
+	if err == nil {
+		delete(n.rt.runs, n.id)
+	} // else kept, so that at least this program knows
+	n.rt.mu.Unlock()
+	close(n.done)
+}
+
+func (n *run) deleteTask(ctx context.Context) error {
+	for {
+		_, err := n.task.Delete(ctx)
+		if gone(err) == nil || !errdefs.IsUnavailable(err) {
+			return gone(err)
+		}
+		timer := time.NewTimer(reconnectEvery)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		case <-timer.C:
+		}
+	}
+}
+
+// oomKilled asks the container's cgroup, which is there as long as the task is,
+// whether the kernel killed something in it for lack of memory.
+func (n *run) oomKilled(ctx context.Context) bool {
+	metric, err := n.task.Metrics(ctx)
+	if err != nil {
+		if !errdefs.IsNotFound(err) {
+			n.rt.log.Warn("cannot find out whether a container ran out of memory", "id", n.id, "error", err)
+		}
+		return false
+	}
+	data, err := typeurl.UnmarshalAny(metric.Data)
+	if err != nil {
+		n.rt.log.Warn("cannot read a container's metrics", "id", n.id, "error", err)
+		return false
+	}
+	switch m := data.(type) {
+	case *cg1.Metrics:
+		return m.GetMemoryOomControl().GetOomKill() > 0
+	case *cg2.Metrics:
+		return m.GetMemoryEvents().GetOomKill() > 0
+	}
+	return false
+}

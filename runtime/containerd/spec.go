@@ -1,0 +1,226 @@
+//go:build linux
+
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/runtime"
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/contrib/seccomp"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/defaults"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/containerd/continuity/fs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+const (
+	snapshotter = defaults.DefaultSnapshotter
+	// minMemory is the least memory in which runc can start a container.
+	minMemory = 6 << 20
+	// cpuPeriod is the period of cpu_quota in microseconds.
+	cpuPeriod = 100_000
+)
+
+func checkResources(res bunfile.Resources) error {
+	if res.MemoryLimit > 0 && res.MemoryLimit < minMemory {
+		return fmt.Errorf("resources.memory_limit is %d bytes; a container needs %d (6MiB) at least", res.MemoryLimit, minMemory)
+	}
+	if res.MemorySwap > 0 && res.MemorySwap < res.MemoryLimit {
+		return fmt.Errorf("resources.memory_swap (%d bytes) is memory and swap together, and less than memory_limit (%d)", res.MemorySwap, res.MemoryLimit)
+	}
+	return nil
+}
+
+// specOptions returns what makes the OCI runtime specification. The snapshot
+// exists when they are applied.
+func (r *Runtime) specOptions(img client.Image, cfg runtime.Config) []oci.SpecOpts {
+	spec := cfg.Spec
+	opts := []oci.SpecOpts{
+		oci.WithDefaultSpec(),
+		oci.WithDefaultUnixDevices,
+		oci.WithImageConfigArgs(img, spec.Image.Command),
+		oci.WithHostname(hostname(cfg)),
+		oci.WithNoNewPrivileges,
+		withImagePorts(cfg),
+		oci.WithEnv(append(slices.Clone(spec.Environment),
+			"BUDGIE_NAME="+spec.Name, "BUDGIE_CONTAINER_ID="+cfg.ID)),
+		oci.WithMounts(r.mounts(cfg)),
+		withResources(spec.Resources),
+	}
+	if spec.Image.Workdir != "" {
+		opts = append(opts, oci.WithProcessCwd(spec.Image.Workdir))
+	}
+	if spec.Image.User != "" {
+		opts = append(opts, oci.WithUser(spec.Image.User), oci.WithAdditionalGIDs(spec.Image.User))
+	}
+	switch spec.Network {
+	case bunfile.NetworkHost:
+		opts = append(opts, oci.WithHostNamespace(specs.NetworkNamespace))
+	case bunfile.NetworkNone:
+	default:
+		opts = append(opts, oci.WithLinuxNamespace(specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: netnsPath(cfg.ID)}))
+	}
+	// The filter depends on the capabilities.
+	return append(opts, seccomp.WithDefaultProfile(), withCommandCheck(spec))
+}
+
+func hostname(cfg runtime.Config) string {
+	switch {
+	case cfg.Spec.Hostname != "":
+		return cfg.Spec.Hostname
+	case cfg.Spec.Name != "":
+		return cfg.Spec.Name
+	}
+	return cfg.ID[:12]
+}
+
+// withImagePorts tells a container with a network of its own in which ports it
+// is expected to listen, unless its image says so itself. In the host's network
+// they are chosen at every start.
+func withImagePorts(cfg runtime.Config) oci.SpecOpts {
+	return func(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
+		if cfg.Spec.Network == bunfile.NetworkHost {
+			return nil
+		}
+		first := true
+		for _, p := range cfg.Spec.Ports {
+			port := strconv.Itoa(p.ContainerPort)
+			s.Process.Env = addEnv(s.Process.Env, "BUDGIE_PORT_"+port, port, false)
+			if first && p.Protocol != bunfile.UDP {
+				first = false
+				s.Process.Env = addEnv(s.Process.Env, "PORT", port, false)
+			}
+		}
+		return nil
+	}
+}
+
+// addEnv sets a variable, in place of one that is there if replace is set.
+func addEnv(env []string, key, value string, replace bool) []string {
+	i := slices.IndexFunc(env, func(kv string) bool { return strings.HasPrefix(kv, key+"=") })
+	switch {
+	case i < 0:
+		return append(env, key+"="+value)
+	case replace:
+		env[i] = key + "=" + value
+	}
+	return env
+}
+
+// mounts are the volumes and what every container gets of the host's /etc.
+func (r *Runtime) mounts(cfg runtime.Config) []specs.Mount {
+	var out []specs.Mount
+	for _, name := range etcFiles {
+		out = append(out, specs.Mount{
+			Type: "bind", Source: r.path(cfg.ID, "etc", name), Destination: "/etc/" + name,
+			Options: []string{"rbind", "rprivate", "rw"},
+		})
+	}
+	for _, v := range cfg.Spec.Volumes {
+		mode := "rw"
+		if v.Mode == bunfile.ReadOnly {
+			mode = "ro"
+		}
+		out = append(out, specs.Mount{
+			Type: "bind", Source: v.Source, Destination: path.Clean(v.Target), Options: []string{"rbind", "rprivate", mode},
+		})
+	}
+	return out
+}
+
+func withResources(res bunfile.Resources) oci.SpecOpts {
+	var opts []oci.SpecOpts
+	if res.CPUShares > 0 {
+		opts = append(opts, oci.WithCPUShares(uint64(res.CPUShares)))
+	}
+	if res.CPUQuota > 0 {
+		opts = append(opts, oci.WithCPUCFS(res.CPUQuota, cpuPeriod))
+	}
+	if res.MemoryLimit > 0 {
+		opts = append(opts, oci.WithMemoryLimit(uint64(res.MemoryLimit)))
+	}
+	if res.MemorySwap != 0 {
+		opts = append(opts, oci.WithMemorySwap(int64(res.MemorySwap)))
+	}
+	if res.PidsLimit > 0 {
+		opts = append(opts, oci.WithPidsLimit(res.PidsLimit))
+	}
+	if res.BlkioWeight > 0 {
+		weight := uint16(min(res.BlkioWeight, 1000)) // checked when it was read
+		opts = append(opts, oci.WithBlockIO(&specs.LinuxBlockIO{Weight: &weight}))
+	}
+	return oci.Compose(opts...)
+}
+
+// withCommandCheck says that a command is not there before the container is
+// made, in words of ours.
+func withCommandCheck(spec bunfile.Spec) oci.SpecOpts {
+	return func(ctx context.Context, c oci.Client, container *containers.Container, s *oci.Spec) error {
+		if len(s.Process.Args) == 0 || s.Process.Args[0] == "" {
+			return fmt.Errorf("the image %s has no command of its own: set image.command", spec.Image.DockerImage)
+		}
+		mounts, err := c.SnapshotService(container.Snapshotter).Mounts(ctx, container.SnapshotKey)
+		if err != nil {
+			return err
+		}
+		return mount.WithReadonlyTempMount(ctx, mounts, func(root string) error {
+			return lookCommand(root, s.Process, spec)
+		})
+	}
+}
+
+// lookCommand looks for a command where the runtime will. What may be in a
+// volume is not looked for.
+func lookCommand(root string, p *specs.Process, spec bunfile.Spec) error {
+	command := p.Args[0]
+	var candidates []string
+	if strings.Contains(command, "/") {
+		if !path.IsAbs(command) {
+			command = path.Join(p.Cwd, command)
+		}
+		candidates = []string{command}
+	} else {
+		i := slices.IndexFunc(p.Env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") })
+		if i < 0 {
+			return nil // runc has a list of its own
+		}
+		for _, dir := range filepath.SplitList(p.Env[i][len("PATH="):]) {
+			candidates = append(candidates, path.Join(p.Cwd, dir, command), path.Join("/", dir, command))
+		}
+	}
+	problem := errors.New("there is no such file")
+	for _, file := range candidates {
+		for _, v := range spec.Volumes {
+			if target := path.Clean(v.Target); file == target || strings.HasPrefix(file, target+"/") {
+				return nil
+			}
+		}
+		real, err := fs.RootPath(root, file)
+		if err != nil {
+			continue
+		}
+		info, err := os.Stat(real)
+		switch {
+		case err != nil:
+		case info.IsDir():
+			problem = errors.New("it is a directory")
+		case info.Mode()&0o111 == 0:
+			problem = errors.New("it is not executable")
+		default:
+			return nil
+		}
+	}
+	return fmt.Errorf("command %q cannot be run in image %s: %w", p.Args[0], spec.Image.DockerImage, problem)
+}

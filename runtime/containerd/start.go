@@ -1,0 +1,218 @@
+//go:build linux
+
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/internal/hostdir"
+	"github.com/budgiehq/budgie/internal/logfile"
+	"github.com/budgiehq/budgie/internal/logpipe"
+	"github.com/budgiehq/budgie/runtime"
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/typeurl/v2"
+)
+
+// Start starts a container.
+func (r *Runtime) Start(ctx context.Context, id string) (runtime.Status, error) {
+	ctx, done, err := r.enter(ctx, "start", id)
+	if err != nil {
+		return runtime.Status{}, err
+	}
+	st, err := r.start(ctx, id)
+	return st, done(err)
+}
+
+func (r *Runtime) start(ctx context.Context, id string) (runtime.Status, error) {
+	unlock, err := r.locks.Lock(ctx, id)
+	if err != nil {
+		return runtime.Status{}, err
+	}
+	defer unlock()
+	if r.current(id) != nil {
+		return runtime.Status{}, runtime.ErrRunning
+	}
+	st, before, err := r.observe(ctx, id)
+	if err != nil {
+		return runtime.Status{}, err
+	}
+	if st.PID != 0 {
+		return runtime.Status{}, runtime.ErrRunning
+	}
+	cfg, err := r.loadConfig(id)
+	if err != nil {
+		return runtime.Status{}, err
+	}
+	if before.PID != 0 {
+		if _, err := r.bury(ctx, id, before); err != nil {
+			return runtime.Status{}, err
+		}
+		if before, err = r.load(id); err != nil {
+			return runtime.Status{}, err
+		}
+	}
+	// What a start that was killed half way left.
+	if err := r.clear(ctx, id); err != nil {
+		return runtime.Status{}, err
+	}
+	n, err := r.launch(ctx, cfg, before)
+	if err != nil {
+		return runtime.Status{}, err
+	}
+	return n.status(), nil
+}
+
+// clear ends what runs of a container that nobody knows about, and its network.
+func (r *Runtime) clear(ctx context.Context, id string) error {
+	task, st, err := r.task(ctx, id)
+	if gone(err) != nil {
+		return err
+	}
+	if err == nil {
+		if err := destroy(ctx, task, st.Status); err != nil {
+			return err
+		}
+	}
+	return r.disconnect(ctx, id)
+}
+
+// destroy kills a task and deletes it.
+func destroy(ctx context.Context, task client.Task, state client.ProcessStatus) error {
+	if state != client.Stopped {
+		ended, err := task.Wait(ctx)
+		if err != nil {
+			return err
+		}
+		if err := task.Kill(ctx, syscall.SIGKILL); gone(err) != nil {
+			return err
+		}
+		if es := <-ended; gone(es.Error()) != nil {
+			return fmt.Errorf("wait for the end of what was killed: %w", es.Error())
+		}
+	}
+	_, err := task.Delete(ctx)
+	return gone(err)
+}
+
+// launch is a start in this order: network, task with its first process held
+// back, record, first process. A program that dies on the way leaves what clear
+// finds.
+func (r *Runtime) launch(ctx context.Context, cfg runtime.Config, before record) (_ *run, err error) {
+	for _, v := range cfg.Spec.Volumes {
+		if err := hostdir.CheckSource(v); err != nil {
+			return nil, err
+		}
+	}
+	n := &run{rt: r, id: cfg.ID, done: make(chan struct{})}
+	if n.lock, err = r.supervise(cfg.ID); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			actx, cancel := afterwards(ctx)
+			defer cancel()
+			err = errors.Join(err, r.clear(actx, cfg.ID), r.save(cfg.ID, before), n.lock.Close())
+		}
+	}()
+	addrs, err := r.connect(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	streams, err := logpipe.Make(r.path(cfg.ID, "io"))
+	if err != nil {
+		return nil, err
+	}
+	defer streams.CloseChild()
+	defer func() {
+		if err != nil {
+			streams.Close()
+		}
+	}()
+	if n.log, err = logfile.OpenWriter(r.path(cfg.ID, "log"), r.logLimit()); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			n.log.Close()
+		}
+	}()
+	if n.task, err = r.newTask(ctx, cfg, addrs); err != nil {
+		return nil, err
+	}
+	n.record = record{PID: int(n.task.Pid()), Addresses: addrs, StartedAt: time.Now()}
+	if err = r.save(cfg.ID, n.record); err != nil {
+		return nil, err
+	}
+	if err = n.task.Start(ctx); err != nil {
+		return nil, fmt.Errorf("start the first process: %w", err)
+	}
+	n.pumps = r.pipes.Pump(streams, n.sink())
+	r.watch(n)
+	return n, nil
+}
+
+// newTask makes the task of a container, with its output in the named pipes.
+func (r *Runtime) newTask(ctx context.Context, cfg runtime.Config, addrs []runtime.Address) (client.Task, error) {
+	c, err := r.client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	container, err := c.LoadContainer(ctx, cfg.ID)
+	if errdefs.IsNotFound(err) {
+		return nil, fmt.Errorf("containerd does not have the container any more (%w): remove it and create it again", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Spec.Network == bunfile.NetworkHost && len(addrs) > 0 {
+		if err := setPorts(ctx, container, addrs); err != nil {
+			return nil, err
+		}
+	}
+	dir := r.path(cfg.ID, "io")
+	task, err := container.NewTask(ctx, func(string) (cio.IO, error) {
+		return pipesOnly{cio.Config{Stdout: dir + "/" + string(runtime.Stdout), Stderr: dir + "/" + string(runtime.Stderr)}}, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create the first process: %w", err)
+	}
+	return task, nil
+}
+
+// setPorts tells a container in the host's network where to listen this time.
+func setPorts(ctx context.Context, container client.Container, addrs []runtime.Address) error {
+	spec, err := container.Spec(ctx)
+	if err != nil {
+		return err
+	}
+	first := true
+	for _, a := range addrs {
+		_, port, _ := strings.Cut(a.HostPort, ":")
+		spec.Process.Env = addEnv(spec.Process.Env, fmt.Sprintf("BUDGIE_PORT_%d", a.ContainerPort), port, true)
+		if first && a.Protocol != bunfile.UDP {
+			first = false
+			spec.Process.Env = addEnv(spec.Process.Env, "PORT", port, true)
+		}
+	}
+	return container.Update(ctx, func(_ context.Context, _ *client.Client, c *containers.Container) error {
+		c.Spec, err = typeurl.MarshalAny(spec)
+		return err
+	})
+}
+
+// pipesOnly names pipes that others read.
+type pipesOnly struct{ config cio.Config }
+
+func (p pipesOnly) Config() cio.Config { return p.config }
+func (pipesOnly) Cancel()              {}
+func (pipesOnly) Wait()                {}
+func (pipesOnly) Close() error         { return nil }
