@@ -41,7 +41,7 @@ func logsCommand() *command {
 		case tail > 0:
 			opts.Tail = tail
 		}
-		return a.withClient(func(client *budgie.Client) error {
+		return a.withClient(nil, func(client *budgie.Client) error {
 			rec, err := client.Get(ctx, refs[0])
 			if err != nil {
 				return err

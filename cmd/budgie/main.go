@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/runtime/containerd"
 )
 
 // Exit statuses.
@@ -152,29 +153,33 @@ func (a *app) usage(w io.Writer) {
                      unset means all addresses of this machine
   BUDGIE_INTERFACES  network interfaces for discovery, separated by commas;
                      unset means all but container bridges
-`, budgie.DefaultDataDir())
+  CONTAINERD_ADDRESS, CONTAINERD_NAMESPACE
+                     where containers of images run; unset means
+                     %s and %s
+`, budgie.DefaultDataDir(), containerd.DefaultAddress, containerd.DefaultNamespace)
 }
 
-// newClient returns a client that can start a supervisor and prints warnings.
-func (a *app) newClient(opts ...budgie.Option) (*budgie.Client, error) {
+// withClient calls f with a client that can start a supervisor, and closes it
+// afterwards. What the client reports goes to log, nil for warnings on the
+// standard error.
+func (a *app) withClient(log *slog.Logger, f func(*budgie.Client) error) error {
+	if log == nil {
+		log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
 	exe, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("find this program, to start a supervisor with: %w", err)
+		return fmt.Errorf("find this program, to start a supervisor with: %w", err)
 	}
-	opts = append([]budgie.Option{
-		budgie.WithSupervisorCommand(exe, "supervise"),
-		budgie.WithLogger(slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))),
-	}, opts...)
-	return budgie.New(opts...)
-}
-
-// withClient calls f with a client that it closes afterwards.
-func (a *app) withClient(f func(*budgie.Client) error, opts ...budgie.Option) error {
-	c, err := a.newClient(opts...)
+	dir := budgie.DefaultDataDir()
+	rs, err := openRuntimes(dir, log)
 	if err != nil {
 		return err
 	}
+	c, err := budgie.New(append(rs.options(), budgie.WithDataDir(dir), budgie.WithLogger(log), budgie.WithSupervisorCommand(exe, "supervise"))...)
+	if err != nil {
+		return errors.Join(err, rs.Close())
+	}
 	defer context.AfterFunc(a.hurry, c.Kill)()
 	err = f(c)
-	return errors.Join(err, c.Close())
+	return errors.Join(err, c.Close(), rs.Close())
 }

@@ -34,7 +34,7 @@ func psCommand() *command {
 		if *format != "table" && *format != "json" {
 			return c.usagef("-format is table or json, not %q", *format)
 		}
-		return a.withClient(func(client *budgie.Client) error {
+		return a.withClient(nil, func(client *budgie.Client) error {
 			recs, err := client.List(ctx)
 			if err != nil {
 				return err

@@ -17,7 +17,7 @@ import (
 func runCommand() *command {
 	c := &command{
 		name:    "run",
-		args:    "[-d] [-name N] [-runtime auto|process] [-rm] [-ready-timeout 1m] FILE.bun…",
+		args:    "[-d] [-name N] [-runtime auto|process|containerd] [-rm] [-ready-timeout 1m] FILE.bun…",
 		summary: "Run the containers of .bun files.\nIn the foreground the exit status is 1 if a container failed.",
 		example: "budgie run web.bun        # shows the log; Ctrl-C stops it, twice kills it\nbudgie run -d web.bun     # returns once it serves, and prints its id",
 	}
@@ -25,7 +25,7 @@ func runCommand() *command {
 		fs := c.flags()
 		detach := fs.Bool("d", false, "detach: return once the containers are ready, and print their ids")
 		name := fs.String("name", "", "`name` of the container, instead of the file's (one container only)")
-		rt := fs.String("runtime", "auto", "`runtime` to use: auto, process")
+		rt := fs.String("runtime", "auto", "`runtime` to use: auto, process, containerd")
 		rm := fs.Bool("rm", false, "remove the container, with its log, when it is done")
 		ready := secondsFlag(fs, "ready-timeout", "how long each container may take to become ready (a `time`; default 1m plus its start_period)")
 		files, err := c.parse(a, fs, args)
@@ -55,7 +55,7 @@ func runCommand() *command {
 		if ready.set {
 			opts = append(opts, budgie.ReadyWithin(ready.value))
 		}
-		return a.withClient(func(client *budgie.Client) error {
+		return a.withClient(nil, func(client *budgie.Client) error {
 			if *detach {
 				return a.runDetached(ctx, client, specs, opts)
 			}

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/budgiehq/budgie/internal/containerdtest"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -27,7 +28,10 @@ import (
 // container.
 var binDir string
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+func TestMain(m *testing.M) {
+	containerdtest.Isolate()
+	os.Exit(testMain(m))
+}
 
 func testMain(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "budgie-e2e-")
@@ -55,17 +59,29 @@ func loopback() string {
 	return "lo"
 }
 
-// TestScripts runs the real binary through the scripts in testdata/script.
+// TestScripts runs the real binary through the scripts in testdata/script. They
+// see no containerd.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+	testscript.Run(t, scripts("testdata/script", func(env *testscript.Env) error {
+		env.Setenv("CONTAINERD_ADDRESS", filepath.Join(env.WorkDir, "no-containerd.sock"))
+		return nil
+	}))
+}
+
+// scripts are those in a directory, each with a data directory of its own.
+func scripts(dir string, setup func(*testscript.Env) error) testscript.Params {
+	return testscript.Params{
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", binDir+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("BUDGIE_DATA_DIR", filepath.Join(env.WorkDir, "data"))
 			env.Setenv("BUDGIE_BIND", "127.0.0.1")
 			env.Setenv("BUDGIE_INTERFACES", loopback())
-			env.Defer(func() { endAll(filepath.Join(env.WorkDir, "data")) })
+			if err := setup(env); err != nil {
+				return err
+			}
+			env.Defer(func() { endAll(env.Getenv("BUDGIE_DATA_DIR"), containerdEnv(env.Getenv)...) })
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -78,17 +94,24 @@ func TestScripts(t *testing.T) {
 			"exits":          cmdExits,
 			"env-replace":    cmdEnvReplace,
 		},
-	})
+	}
+}
+
+// containerdEnv is what tells a command where a script's containerd is.
+func containerdEnv(getenv func(string) string) []string {
+	return []string{"CONTAINERD_ADDRESS=" + getenv("CONTAINERD_ADDRESS"), "CONTAINERD_NAMESPACE=" + getenv("CONTAINERD_NAMESPACE")}
 }
 
 // endAll ends what a failed script left running.
-func endAll(data string) {
-	env := append(os.Environ(), "BUDGIE_DATA_DIR="+data, "BUDGIE_INTERFACES="+loopback(), "BUDGIE_BIND=127.0.0.1")
-	ps := exec.Command(filepath.Join(binDir, "budgie"), "ps", "-q")
+func endAll(data string, env ...string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	env = append(append(os.Environ(), "BUDGIE_DATA_DIR="+data, "BUDGIE_INTERFACES="+loopback(), "BUDGIE_BIND=127.0.0.1"), env...)
+	ps := exec.CommandContext(ctx, filepath.Join(binDir, "budgie"), "ps", "-q")
 	ps.Env = env
 	out, err := ps.Output()
 	if ids := strings.Fields(string(out)); err == nil && len(ids) > 0 {
-		rm := exec.Command(filepath.Join(binDir, "budgie"), append([]string{"rm", "-f"}, ids...)...)
+		rm := exec.CommandContext(ctx, filepath.Join(binDir, "budgie"), append([]string{"rm", "-f"}, ids...)...)
 		rm.Env = env
 		_ = rm.Run()
 	}
@@ -105,7 +128,7 @@ type psEntry struct {
 // container returns the container of a name, as ps lists it.
 func container(ts *testscript.TestScript, name string) psEntry {
 	cmd := exec.Command(filepath.Join(binDir, "budgie"), "ps", "-a", "-format", "json")
-	cmd.Env = append(os.Environ(), "BUDGIE_DATA_DIR="+ts.Getenv("BUDGIE_DATA_DIR"))
+	cmd.Env = append(append(os.Environ(), "BUDGIE_DATA_DIR="+ts.Getenv("BUDGIE_DATA_DIR")), containerdEnv(ts.Getenv)...)
 	out, err := cmd.Output()
 	ts.Check(err)
 	var entries []psEntry
@@ -175,7 +198,7 @@ func cmdEventually(ts *testscript.TestScript, neg bool, args []string) {
 		cmd := exec.CommandContext(ctx, path, args[2:]...)
 		cmd.Dir = ts.Getenv("WORK")
 		cmd.Env = os.Environ()
-		for _, key := range []string{"PATH", "BUDGIE_DATA_DIR", "BUDGIE_BIND", "BUDGIE_INTERFACES"} {
+		for _, key := range []string{"PATH", "BUDGIE_DATA_DIR", "BUDGIE_BIND", "BUDGIE_INTERFACES", "CONTAINERD_ADDRESS", "CONTAINERD_NAMESPACE"} {
 			cmd.Env = append(cmd.Env, key+"="+ts.Getenv(key))
 		}
 		out, _ = cmd.CombinedOutput()

@@ -32,7 +32,7 @@ func superviseCommand() *command {
 			return c.usagef("takes no arguments, but there is %q", rest[0])
 		}
 		log := slog.New(slog.NewTextHandler(a.stderr, nil))
-		return a.withClient(func(client *budgie.Client) error {
+		return a.withClient(log, func(client *budgie.Client) error {
 			err := client.Supervise(ctx, opts...)
 			if errors.Is(err, budgie.ErrSupervised) {
 				// Somebody else does the work: what was asked for is so.
@@ -43,7 +43,7 @@ func superviseCommand() *command {
 				return nil // a signal: the containers run on for the next supervisor
 			}
 			return err
-		}, budgie.WithLogger(log))
+		})
 	}
 	return c
 }

@@ -10,8 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -122,24 +120,4 @@ func (d *Daemon) Client() (*containerd.Client, error) {
 func (d *Daemon) Kill() {
 	_ = d.cmd.Process.Kill() // an error means that it has ended already
 	<-d.ended
-}
-
-// Processes returns the ids of the processes of the test's own namespace whose
-// command is named so, or whose name begins so where it is longer than the 15
-// bytes that the kernel keeps.
-func Processes(name string) ([]int, error) {
-	files, err := filepath.Glob("/proc/[0-9]*/comm")
-	var pids []int
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil || strings.TrimSpace(string(data)) != name[:min(len(name), 15)] {
-			continue // it has ended meanwhile, or is another one
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		if err != nil {
-			return nil, err
-		}
-		pids = append(pids, pid)
-	}
-	return pids, err
 }

@@ -204,18 +204,23 @@ func readProgram(name string) ([]byte, error) {
 // ProgramPath is where the image of [Program] has its program.
 const ProgramPath = "/program"
 
-// Program builds the test program of runtimetest, without cgo, and makes an
-// image of nothing else. dir takes the program.
+// Program makes an image of the test program of runtimetest and nothing else.
+// dir takes the program.
 func Program(dir string) (Image, error) {
-	file := filepath.Join(dir, "program")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, "github.com/budgiehq/budgie/internal/containerprogram")
+	return GoProgram(filepath.Join(dir, "program"), "github.com/budgiehq/budgie/internal/containerprogram", ocispec.ImageConfig{})
+}
+
+// GoProgram builds a program into file, without cgo, and makes an image of it,
+// as ProgramPath, and nothing else.
+func GoProgram(file, pkg string, config ocispec.ImageConfig) (Image, error) {
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return Image{}, fmt.Errorf("build the test program: %w\n%s", err, out)
+		return Image{}, fmt.Errorf("build %s: %w\n%s", pkg, err, out)
 	}
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return Image{}, err
 	}
-	return NewImage(map[string]File{ProgramPath: {Data: data, Mode: 0o755}, "/tmp/.keep": {Mode: 0o644}}, ocispec.ImageConfig{}, "")
+	return NewImage(map[string]File{ProgramPath: {Data: data, Mode: 0o755}, "/tmp/.keep": {Mode: 0o644}}, config, "")
 }

@@ -18,6 +18,7 @@ func main() {
 	exit := flag.Int("exit", -1, "exit with this status instead of serving")
 	deaf := flag.Bool("deaf", false, "run without ever listening")
 	stubborn := flag.Bool("stubborn", false, "ignore the stop signal")
+	host := flag.String("host", "127.0.0.1", "listen on this address, at the port that PORT says")
 	flag.Parse()
 
 	for n := range *lines {
@@ -41,12 +42,12 @@ func main() {
 		<-ctx.Done()
 		return
 	}
-	serve(ctx)
+	serve(ctx, *host)
 }
 
 // serve answers until ctx ends.
-func serve(ctx context.Context) {
-	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", os.Getenv("PORT")))
+func serve(ctx context.Context, host string) {
+	ln, err := net.Listen("tcp", net.JoinHostPort(host, os.Getenv("PORT")))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

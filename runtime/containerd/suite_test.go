@@ -4,17 +4,13 @@ package containerd
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/internal/containerdtest"
 	"github.com/budgiehq/budgie/runtime/runtimetest"
-	"github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/core/snapshots"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.uber.org/goleak"
 )
@@ -101,54 +97,13 @@ func open(t *testing.T, d *containerdtest.Daemon, dir string, opts ...Option) *R
 // snapshots that they are unpacked to, stay.
 func empty(t *testing.T, d *containerdtest.Daemon) {
 	t.Helper()
-	left, err := leftovers(d)
+	left, err := d.Leftovers()
 	if err != nil {
 		t.Error(err)
 	}
 	for _, what := range left {
 		t.Errorf("left behind: %s", what)
 	}
-}
-
-func leftovers(d *containerdtest.Daemon) ([]string, error) {
-	c, err := d.Client()
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	ctx := context.Background()
-	var left []string
-	containers, err := c.Containers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range containers {
-		left = append(left, "container "+c.ID())
-	}
-	keys, err := activeSnapshots(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	left = append(left, keys...)
-	leases, err := c.LeasesService().List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, l := range leases {
-		left = append(left, "lease "+l.ID)
-	}
-	for _, pattern := range []string{runDir + "/netns/*", runDir + "/cni/budgie/10.*", d.Dir + "/state/io.containerd.runtime.v2.task/*/*"} {
-		files, err := filepath.Glob(pattern)
-		if err != nil {
-			return nil, err
-		}
-		left = append(left, files...)
-	}
-	shims, err := containerdtest.Processes("containerd-shim")
-	for _, pid := range shims {
-		left = append(left, fmt.Sprintf("shim %d", pid))
-	}
-	return left, err
 }
 
 // spec is a container of an image in the host's network, which here is the
@@ -184,16 +139,4 @@ func TestConformance(t *testing.T) {
 			})
 		})
 	}
-}
-
-// activeSnapshots are those that are not parts of images.
-func activeSnapshots(ctx context.Context, c *client.Client) ([]string, error) {
-	var keys []string
-	err := c.SnapshotService(snapshotter).Walk(ctx, func(_ context.Context, info snapshots.Info) error {
-		if info.Kind != snapshots.KindCommitted {
-			keys = append(keys, "snapshot "+info.Name)
-		}
-		return nil
-	})
-	return keys, err
 }

@@ -1,0 +1,92 @@
+//go:build linux
+
+package containerdtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/defaults"
+)
+
+// Leftovers names everything that there is of containers: containers, tasks,
+// shims, snapshots but those of images, leases, and of Budgie's bridge network
+// namespaces and addresses.
+func (d *Daemon) Leftovers() ([]string, error) {
+	c, err := d.Client()
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	ctx := context.Background()
+	var left []string
+	containers, err := c.Containers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range containers {
+		left = append(left, "container "+c.ID())
+	}
+	keys, err := activeSnapshots(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	left = append(left, keys...)
+	leases, err := c.LeasesService().List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range leases {
+		left = append(left, "lease "+l.ID)
+	}
+	for _, pattern := range []string{"/run/budgie/netns/*", "/run/budgie/cni/budgie/10.*", d.Dir + "/state/io.containerd.runtime.v2.task/*/*"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			return nil, err
+		}
+		left = append(left, files...)
+	}
+	shims, err := Processes("containerd-shim")
+	for _, pid := range shims {
+		left = append(left, fmt.Sprintf("shim %d", pid))
+	}
+	return left, err
+}
+
+// activeSnapshots are those that are not parts of images.
+func activeSnapshots(ctx context.Context, c *containerd.Client) ([]string, error) {
+	var keys []string
+	err := c.SnapshotService(defaults.DefaultSnapshotter).Walk(ctx, func(_ context.Context, info snapshots.Info) error {
+		if info.Kind != snapshots.KindCommitted {
+			keys = append(keys, "snapshot "+info.Name)
+		}
+		return nil
+	})
+	return keys, err
+}
+
+// Processes returns the ids of the processes of the test's own namespace whose
+// command is named so, or whose name begins so where it is longer than the 15
+// bytes that the kernel keeps.
+func Processes(name string) ([]int, error) {
+	files, err := filepath.Glob("/proc/[0-9]*/comm")
+	var pids []int
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil || strings.TrimSpace(string(data)) != name[:min(len(name), 15)] {
+			continue // it has ended meanwhile, or is another one
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, pid)
+	}
+	return pids, err
+}
