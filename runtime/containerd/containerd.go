@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,8 @@ import (
 	"github.com/budgiehq/budgie/internal/logpipe"
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/log"
+	"github.com/sirupsen/logrus"
 )
 
 // Runtime runs containers on containerd. It implements budgie.Runtime,
@@ -61,7 +64,7 @@ func New(opts ...Option) (*Runtime, error) {
 		return nil, fmt.Errorf("containerd runtime: %w", err)
 	}
 	r := &Runtime{options: o, pipes: pipes, runs: map[string]*run{}}
-	r.ctx, r.cancel = context.WithCancelCause(context.Background())
+	r.ctx, r.cancel = context.WithCancelCause(quiet(context.Background()))
 	return r, nil
 }
 
@@ -102,7 +105,7 @@ func (r *Runtime) enter(ctx context.Context, op, id string) (_ context.Context, 
 		return nil, nil, opError(op, id, err)
 	}
 	r.calls.Add(1)
-	ctx, cancel := r.until(ctx)
+	ctx, cancel := r.until(quiet(ctx))
 	return ctx, func(err error) error {
 		defer r.calls.Done()
 		defer cancel()
@@ -112,6 +115,15 @@ func (r *Runtime) enter(ctx context.Context, op, id string) (_ context.Context, 
 		}
 		return opError(op, id, err)
 	}, nil
+}
+
+// quiet keeps containerd's packages from writing to the standard error: what
+// they have to say is in their errors.
+func quiet(ctx context.Context) context.Context {
+	silent := logrus.New()
+	silent.SetOutput(io.Discard)
+	silent.SetLevel(logrus.PanicLevel)
+	return log.WithLogger(ctx, logrus.NewEntry(silent))
 }
 
 // until returns a context that ends with ctx or with Close.

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"sync/atomic"
 
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/containerd/containerd/v2/client"
@@ -15,6 +17,7 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
+	remoteserrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
@@ -101,15 +104,25 @@ func explainPull(name string, err error) error {
 		return err
 	case errdefs.IsNotFound(err):
 		return fmt.Errorf("the registry %s does not have it; check its name and tag: %w", domain, err)
-	case errdefs.IsUnauthorized(err), errors.Is(err, docker.ErrInvalidAuthorization), errdefs.IsPermissionDenied(err):
+	case wantsLogin(err):
 		return fmt.Errorf("the registry %s wants a login, or does not have it: %w", domain, err)
 	}
 	return fmt.Errorf("pull it from %s: %w", domain, err)
 }
 
-// checkPlatform looks whether a local image is for this machine.
+func wantsLogin(err error) bool {
+	status, ok := errors.AsType[remoteserrors.ErrUnexpectedStatus](err)
+	return ok && (status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden) ||
+		errors.Is(err, docker.ErrInvalidAuthorization)
+}
+
+// checkPlatform looks whether a local image is for this machine. The client
+// itself looks only at what is in an index.
 func checkPlatform(ctx context.Context, img client.Image) error {
-	_, err := img.Spec(ctx)
+	spec, err := img.Spec(ctx)
+	if err == nil {
+		return matchPlatform(spec.Platform)
+	}
 	if !errdefs.IsNotFound(err) {
 		return err
 	}
@@ -118,6 +131,13 @@ func checkPlatform(ctx context.Context, img client.Image) error {
 		return err
 	}
 	return wrongPlatform(has)
+}
+
+func matchPlatform(p ocispec.Platform) error {
+	if p.OS == "" || platforms.Default().Match(platforms.Normalize(p)) {
+		return nil
+	}
+	return wrongPlatform([]ocispec.Platform{p})
 }
 
 func wrongPlatform(has []ocispec.Platform) error {
@@ -132,7 +152,11 @@ func wrongPlatform(has []ocispec.Platform) error {
 // fetched: one that is for another platform does not deserve the transfer.
 func refuseForeign(store content.Provider) func(images.Handler) images.Handler {
 	return func(next images.Handler) images.Handler {
+		var started atomic.Bool
 		return images.HandlerFunc(func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+			if !started.Swap(true) && !images.IsManifestType(desc.MediaType) && !images.IsIndexType(desc.MediaType) {
+				return nil, fmt.Errorf("it answers with %s, which is no image", desc.MediaType)
+			}
 			children, err := next.Handle(ctx, desc)
 			if err != nil || !images.IsManifestType(desc.MediaType) {
 				return children, err
@@ -162,8 +186,5 @@ func checkConfig(ctx context.Context, store content.Provider, desc ocispec.Descr
 	if err := json.Unmarshal(data, &p); err != nil {
 		return fmt.Errorf("the image's configuration is damaged: %w", err)
 	}
-	if p.OS != "" && !platforms.Default().Match(platforms.Normalize(p)) {
-		return wrongPlatform([]ocispec.Platform{p})
-	}
-	return nil
+	return matchPlatform(p)
 }

@@ -63,7 +63,7 @@ func (r *Runtime) specOptions(img client.Image, cfg runtime.Config) []oci.SpecOp
 		opts = append(opts, oci.WithProcessCwd(spec.Image.Workdir))
 	}
 	if spec.Image.User != "" {
-		opts = append(opts, oci.WithUser(spec.Image.User), oci.WithAdditionalGIDs(spec.Image.User))
+		opts = append(opts, withUser(spec.Image.User))
 	}
 	switch spec.Network {
 	case bunfile.NetworkHost:
@@ -74,6 +74,18 @@ func (r *Runtime) specOptions(img client.Image, cfg runtime.Config) []oci.SpecOp
 	}
 	// The filter depends on the capabilities.
 	return append(opts, seccomp.WithDefaultProfile(), withCommandCheck(spec))
+}
+
+// withUser looks a user up in the image.
+func withUser(user string) oci.SpecOpts {
+	return func(ctx context.Context, c oci.Client, container *containers.Container, s *oci.Spec) error {
+		for _, opt := range []oci.SpecOpts{oci.WithUser(user), oci.WithAdditionalGIDs(user)} {
+			if err := opt(ctx, c, container, s); err != nil {
+				return fmt.Errorf("image.user %q is not in the image: %w", user, err)
+			}
+		}
+		return nil
+	}
 }
 
 func hostname(cfg runtime.Config) string {

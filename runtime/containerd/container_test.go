@@ -1,0 +1,195 @@
+//go:build linux
+
+package containerd
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/runtime"
+)
+
+// What the image says counts, where the file says nothing else.
+func TestSpecificationFromImageAndFile(t *testing.T) {
+	b := newBench(t)
+	s := shell("pwd; id; hostname; echo $FROM_IMAGE $MINE $BUDGIE_NAME; cat /etc/hostname; grep -c suite /etc/hosts")
+	s.Environment = append(s.Environment, "MINE=own")
+	exit, out := b.end(s)
+	want := "/tmp\nuid=0(root) gid=0(root) groups=0(root)\nsuite\nyes own suite\nsuite\n1\n"
+	if exit.Code != 0 || out != want {
+		t.Errorf("of the image: %d, %q, want %q", exit.Code, out, want)
+	}
+	s.Environment = append(s.Environment, "FROM_IMAGE=no")
+	s.Image.Workdir, s.Image.User, s.Hostname = "/etc", "guest", "elsewhere"
+	_, out = b.end(s)
+	want = "/etc\nuid=405(guest) gid=100(users) groups=100(users),777(extra)\nelsewhere\nno own suite\nelsewhere\n0\n"
+	if out != want {
+		t.Errorf("of the file: %q, want %q", out, want)
+	}
+	s.Image.User = "1234:56"
+	if _, out = b.end(s); !strings.Contains(out, "uid=1234 gid=56") {
+		t.Errorf("as 1234:56: %q", out)
+	}
+}
+
+// The defaults of containerd hold: few capabilities, a system call filter, no
+// new privileges, and nothing of the host's kernel settings to write to.
+func TestConfinement(t *testing.T) {
+	b := newBench(t)
+	_, out := b.end(shell("grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/self/status; touch /proc/sys/x 2>/dev/null || echo sealed; " +
+		"mount -t tmpfs none /tmp 2>/dev/null || echo no mounts; ls /dev/shm >/dev/null && echo shm"))
+	for _, want := range []string{"CapEff:\t00000000a80425fb\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n", "sealed\n", "no mounts\n", "shm\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the output %q lacks %q", out, want)
+		}
+	}
+}
+
+func TestVolumes(t *testing.T) {
+	b := newBench(t)
+	dir := t.TempDir()
+	rw, ro := filepath.Join(dir, "made", "rw"), filepath.Join(dir, "ro")
+	if err := os.Mkdir(ro, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(ro, "given"), []byte("hello\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := shell("cat /ro/given; echo kept > /rw/file; touch /ro/x 2>/dev/null || echo read-only")
+	s.Volumes = []bunfile.Volume{{Source: rw, Target: "/rw"}, {Source: ro, Target: "/ro", Mode: bunfile.ReadOnly}}
+	if _, out := b.end(s); out != "hello\nread-only\n" {
+		t.Errorf("output %q", out)
+	}
+	if data, err := os.ReadFile(filepath.Join(rw, "file")); err != nil || string(data) != "kept\n" {
+		t.Errorf("in the volume is %q, %v", data, err)
+	}
+}
+
+func TestResourcesReachTheCgroup(t *testing.T) {
+	b := newBench(t)
+	s := shell("sleep 1000")
+	s.Resources = bunfile.Resources{CPUShares: 512, CPUQuota: 50_000, MemoryLimit: 64 << 20, PidsLimit: 42}
+	_, st := b.run(s)
+	for _, want := range []struct{ v1, v2, value1, value2 string }{
+		{"cpu/cpu.shares", "cpu.weight", "512", "20"},
+		{"cpu/cpu.cfs_quota_us", "cpu.max", "50000", "50000 100000"},
+		{"memory/memory.limit_in_bytes", "memory.max", "67108864", "67108864"},
+		{"pids/pids.max", "pids.max", "42", "42"},
+	} {
+		controller, file, _ := strings.Cut(want.v1, "/")
+		path, value := filepath.Join("/sys/fs/cgroup", controller, daemon(t).Namespace, st.ID, file), want.value1
+		if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+			path, value = filepath.Join("/sys/fs/cgroup", daemon(t).Namespace, st.ID, want.v2), want.value2
+		}
+		if data, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(data)) != value {
+			t.Errorf("%s is %q (%v), want %s", path, data, err, value)
+		}
+	}
+}
+
+// A container that needs more memory than it has is killed, and its end says
+// why, also if nobody supervised it then.
+func TestOutOfMemory(t *testing.T) {
+	b := newBench(t)
+	s := shell("echo ready; cat /proc/self/cgroup >/dev/null; while [ ! -e /tmp/go ]; do sleep 0.02; done; exec tail -c 200000000 /dev/zero")
+	s.Resources.MemoryLimit, s.Resources.MemorySwap = 16<<20, 16<<20
+	id, _ := b.run(s)
+	b.waitFor(id, "ready")
+	b.sh(id, "touch /tmp/go")
+	st, err := b.Wait(b.ctx, id)
+	if err != nil || st.Exit == nil || !st.Exit.OOMKilled || st.Exit.Code != 137 {
+		t.Errorf("supervised: %+v (%+v), %v", st, st.Exit, err)
+	}
+	if exit, _ := b.end(shell("kill -9 $$")); exit.OOMKilled {
+		t.Error("one that killed itself is said to have run out of memory")
+	}
+}
+
+// The image's stop signal is used: this image wants SIGUSR1.
+func TestStopSignalOfImage(t *testing.T) {
+	b := newBench(t)
+	id, _ := b.run(shell("trap 'echo usr1; exit 3' USR1; trap 'echo term; exit 4' TERM; echo ready; while true; do sleep 0.05; done"))
+	b.waitFor(id, "ready")
+	if err := b.Stop(b.ctx, id, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	st, err := b.Status(b.ctx, id)
+	if err != nil || st.Exit == nil || st.Exit.Code != 3 || !strings.Contains(b.output(id), "usr1") {
+		t.Fatalf("ended with %+v, %v: %q", st.Exit, err, b.output(id))
+	}
+}
+
+// Network none has no interface but the loopback one.
+func TestNetworkNone(t *testing.T) {
+	b := newBench(t)
+	s := shell("ip -o link | grep -v LOOPBACK | grep -c 'state UP'; ping -c 1 127.0.0.1 >/dev/null && echo loopback")
+	s.Network = bunfile.NetworkNone
+	if _, out := b.end(s); out != "0\nloopback\n" {
+		t.Errorf("output %q", out)
+	}
+}
+
+// On the bridge, containers have addresses of their own, reach each other, and
+// may all use the same port.
+func TestNetworkBridge(t *testing.T) {
+	b := newBench(t)
+	serve := shell("cd /tmp && echo page of $(hostname) > index.html && exec httpd -f -p $PORT")
+	serve.Network = bunfile.NetworkBridge
+	serve.Ports = []bunfile.Port{{ContainerPort: 80, Protocol: bunfile.TCP}}
+	first, second := serve, serve
+	first.Hostname, second.Hostname = "one", "two"
+	id1, st1 := b.run(first)
+	_, st2 := b.run(second)
+	if len(st1.Addresses) != 1 || len(st2.Addresses) != 1 || st1.Addresses[0] == st2.Addresses[0] {
+		t.Fatalf("addresses %v and %v", st1.Addresses, st2.Addresses)
+	}
+	got := b.sh(id1, fmt.Sprintf("for i in $(seq 100); do wget -q -O - http://%s/ && exit 0; sleep 0.05; done; exit 1", st2.Addresses[0].HostPort))
+	if !strings.HasSuffix(got, "page of two\n") {
+		t.Errorf("from one to two: %q", got)
+	}
+	resp, err := http.Get("http://" + st2.Addresses[0].HostPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if page, err := io.ReadAll(resp.Body); err != nil || string(page) != "page of two\n" {
+		t.Errorf("from the host: %q, %v", page, err)
+	}
+}
+
+// What a container wrote into its own file system is there after a stop and a
+// start, as with Docker.
+func TestFilesSurviveARestart(t *testing.T) {
+	b := newBench(t)
+	id, _ := b.run(shell("cat /tmp/counter 2>/dev/null; echo again >> /tmp/counter"))
+	for range 2 {
+		if _, err := b.Wait(b.ctx, id); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Start(b.ctx, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.Wait(b.ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	if out := b.output(id); out != "again\nagain\nagain\n" {
+		t.Errorf("three runs printed %q", out)
+	}
+}
+
+func TestExecOfWhatIsNotThere(t *testing.T) {
+	b := newBench(t)
+	id, _ := b.run(shell("sleep 1000"))
+	_, err := b.Exec(b.ctx, id, runtime.ExecConfig{Command: []string{"no-such-program"}})
+	if err == nil || !strings.Contains(err.Error(), "no-such-program") {
+		t.Errorf("the error is %v", err)
+	}
+}

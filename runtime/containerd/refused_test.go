@@ -1,0 +1,226 @@
+//go:build linux
+
+package containerd
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/internal/containerdtest"
+	"github.com/budgiehq/budgie/runtime"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Whatever is refused says what is wrong, and leaves nothing.
+func TestRefusedVolumes(t *testing.T) {
+	b := newBench(t)
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Symlink(filepath.Join(dir, "nowhere"), link)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		volume bunfile.Volume
+		text   string
+	}{
+		{bunfile.Volume{Source: file, Target: "/v"}, "is not a directory"},
+		{bunfile.Volume{Source: link, Target: "/v"}, "is a link to something that does not exist"},
+		{bunfile.Volume{Source: filepath.Join(dir, "none"), Target: "/v", Mode: bunfile.ReadOnly}, "does not exist, and a read-only volume is not created"},
+		{bunfile.Volume{Source: "relative", Target: "/v"}, "is not an absolute path"},
+	} {
+		s := shell("true")
+		// What is created for one volume is taken back because of the other.
+		s.Volumes = []bunfile.Volume{{Source: filepath.Join(dir, "new", "deep"), Target: "/new"}, c.volume}
+		b.refused(s, c.volume.Source, c.text)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "new")); err == nil {
+		t.Error("a refused container's volume source was created")
+	}
+}
+
+func TestRefusedCommands(t *testing.T) {
+	b := newBench(t)
+	b.refused(spec(busyboxImage, "no-such-command"), `command "no-such-command" cannot be run in image`, "there is no such file")
+	b.refused(spec(busyboxImage, "/etc/passwd"), "it is not executable")
+	b.refused(spec(busyboxImage, "/etc"), "it is a directory")
+	b.refused(spec(programImage), "has no command of its own: set image.command")
+	s := shell("true")
+	s.Image.User = "nobody-knows"
+	b.refused(s, "nobody-knows")
+}
+
+func TestRefusedResources(t *testing.T) {
+	b := newBench(t)
+	s := shell("true")
+	s.Resources.MemoryLimit = 1 << 20
+	b.refused(s, "resources.memory_limit is 1048576 bytes; a container needs", "6MiB")
+	s.Resources = bunfile.Resources{MemoryLimit: 64 << 20, MemorySwap: 32 << 20}
+	b.refused(s, "resources.memory_swap", "less than memory_limit")
+}
+
+func TestRefusedWithoutImage(t *testing.T) {
+	b := newBench(t)
+	s := shell("true")
+	s.Image.DockerImage = ""
+	if err := b.refused(s, "no image.docker_image"); !errors.Is(err, runtime.ErrUnsupported) {
+		t.Errorf("%v is not ErrUnsupported", err)
+	}
+	s.Image.DockerImage = "Not A Reference"
+	b.refused(s, "Not A Reference", "invalid reference format")
+}
+
+// fromRegistry is a container of an image in a registry.
+func fromRegistry(name string) bunfile.Spec { return spec(name, "true") }
+
+func registryImage(t *testing.T, arch string) containerdtest.Image {
+	t.Helper()
+	busybox, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The name of the test makes its layer unlike those of other tests.
+	img, err := containerdtest.NewImage(map[string]containerdtest.File{
+		"/bin/true": {Data: busybox, Mode: 0o755}, "/name": {Data: []byte(t.Name()), Mode: 0o644},
+	}, ocispec.ImageConfig{Env: []string{"PATH=/bin"}}, arch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func TestPull(t *testing.T) {
+	b := newBench(t)
+	registry := containerdtest.NewRegistry(t)
+	img := registryImage(t, "")
+	name := registry.Push(img, "team/tool", "1")
+	never := fromRegistry(name)
+	never.Image.Pull = bunfile.PullNever
+	b.refused(never, name, "image.pull is never")
+	if exit, out := b.end(fromRegistry(name)); exit.Code != 0 {
+		t.Fatalf("it ended with %d: %s", exit.Code, out)
+	}
+	if exit, _ := b.end(never); exit.Code != 0 {
+		t.Error("an image that is there now does not run")
+	}
+	// A tag that moved is followed when the policy says so, and only then.
+	registry.Fault = func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusTeapot)
+		return true
+	}
+	if exit, _ := b.end(fromRegistry(name)); exit.Code != 0 {
+		t.Error("a local image is not used when the registry is out of order")
+	}
+	always := fromRegistry(name)
+	always.Image.Pull = bunfile.PullAlways
+	b.refused(always, name)
+}
+
+// Case I4: an image for another processor is refused before its layers are
+// fetched, and also where it is there already.
+func TestCaseI4WrongPlatform(t *testing.T) {
+	b := newBench(t)
+	registry := containerdtest.NewRegistry(t)
+	img := registryImage(t, "s390x")
+	err := b.refused(fromRegistry(registry.Push(img, "foreign", "1")), "linux/s390x", "this is linux/")
+	if !errors.Is(err, ErrPlatform) {
+		t.Errorf("%v is not ErrPlatform", err)
+	}
+	for digest, data := range img.Blobs {
+		if len(data) > 100_000 && registry.Served(digest) > 0 {
+			t.Error("a layer was fetched")
+		}
+	}
+	if err := daemon(t).Import(b.ctx, img, "docker.io/library/foreign:local"); err != nil {
+		t.Fatal(err)
+	}
+	b.refused(fromRegistry("foreign:local"), "linux/s390x")
+}
+
+func TestRefusedPulls(t *testing.T) {
+	b := newBench(t)
+	down, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	down.Close()
+	b.refused(fromRegistry(down.Addr().String()+"/x:1"), down.Addr().String(), "connection refused")
+	for _, c := range []struct {
+		name  string
+		fault func(img containerdtest.Image, w http.ResponseWriter, req *http.Request) bool
+		texts []string
+	}{
+		{"not there", func(img containerdtest.Image, w http.ResponseWriter, _ *http.Request) bool {
+			w.WriteHeader(http.StatusNotFound)
+			return true
+		}, []string{"does not have it; check its name and tag"}},
+		{"login", func(_ containerdtest.Image, w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("WWW-Authenticate", `Basic realm="private"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}, []string{"wants a login"}},
+		{"rubbish", func(_ containerdtest.Image, w http.ResponseWriter, _ *http.Request) bool {
+			_, _ = w.Write([]byte("<html>welcome to the hotel's network</html>"))
+			return true
+		}, []string{"it answers with text/html, which is no image"}},
+		{"wrong digest", func(_ containerdtest.Image, w http.ResponseWriter, req *http.Request) bool {
+			if !strings.Contains(req.URL.Path, "/blobs/") {
+				return false
+			}
+			_, _ = w.Write([]byte("something else"))
+			return true
+		}, []string{"pull it from"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			registry := containerdtest.NewRegistry(t)
+			img := registryImage(t, "")
+			registry.Fault = func(w http.ResponseWriter, req *http.Request) bool { return c.fault(img, w, req) }
+			b.refused(fromRegistry(registry.Push(img, "broken", "1")), append(c.texts, registry.Host)...)
+		})
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	dir := t.TempDir()
+	deaf := filepath.Join(dir, "deaf.sock")
+	l, err := net.Listen("unix", deaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	l.Close()
+	check := func(address string, texts ...string) {
+		t.Helper()
+		r, err := New(WithAddress(address), WithDataDir(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		err = r.Supports(t.Context(), shell("true"))
+		if !errors.Is(err, runtime.ErrUnsupported) {
+			t.Errorf("%v is not ErrUnsupported", err)
+		}
+		for _, text := range texts {
+			if err != nil && !strings.Contains(err.Error(), text) {
+				t.Errorf("the error is %q; want %q in it", err, text)
+			}
+		}
+		if all, err := r.List(t.Context()); err != nil || len(all) != 0 {
+			t.Errorf("List = %v, %v", all, err)
+		}
+	}
+	check(deaf, "not running", "systemctl start containerd")
+	path := os.Getenv("PATH")
+	t.Setenv("PATH", dir)
+	check(filepath.Join(dir, "none.sock"), "not installed", "apt-get install containerd")
+	if err := os.WriteFile(filepath.Join(dir, "containerd"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	check(filepath.Join(dir, "none.sock"), "not running")
+	t.Setenv("PATH", path)
+}
