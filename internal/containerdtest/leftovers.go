@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	containerd "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/defaults"
 )
@@ -33,16 +34,25 @@ func (d *Daemon) Leftovers() ([]string, error) {
 	for _, c := range containers {
 		left = append(left, "container "+c.ID())
 	}
+	// What a killed program had under way may have been made after its lease was
+	// deleted. containerd collects that, now rather than at its leisure.
+	lease, err := c.LeasesService().Create(ctx, leases.WithRandomID())
+	if err != nil {
+		return nil, err
+	}
+	if err := c.LeasesService().Delete(ctx, lease, leases.SynchronousDelete); err != nil {
+		return nil, err
+	}
 	keys, err := activeSnapshots(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	left = append(left, keys...)
-	leases, err := c.LeasesService().List(ctx)
+	held, err := c.LeasesService().List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, l := range leases {
+	for _, l := range held {
 		left = append(left, "lease "+l.ID)
 	}
 	for _, pattern := range []string{"/run/budgie/netns/*", "/run/budgie/cni/budgie/10.*", d.Dir + "/state/io.containerd.runtime.v2.task/*/*"} {

@@ -37,6 +37,9 @@ func (r *Runtime) adopt(ctx context.Context, id string) (runtime.Status, error) 
 	}
 	c, err := r.load(id)
 	if err != nil || c.PID == 0 {
+		if err == nil && c.Starting {
+			err = r.clear(ctx, id)
+		}
 		return c.status(id), err
 	}
 	task, st, err := r.task(ctx, id)

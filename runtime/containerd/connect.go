@@ -60,21 +60,32 @@ func reach(ctx context.Context, address string) error {
 	return fmt.Errorf("%w: cannot reach containerd: %w", runtime.ErrUnsupported, err)
 }
 
-// client returns the connection, which is made when it is first needed.
+// client returns the connection, which is made when it is first needed. Then
+// what dead programs left half done is cleaned up.
 func (r *Runtime) client(ctx context.Context) (*client.Client, error) {
+	unlock, err := r.refs.Lock(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.conn != nil {
-		return r.conn, nil
+	c := r.conn
+	r.mu.Unlock()
+	if c != nil {
+		return c, nil
 	}
 	if err := reach(ctx, r.address); err != nil {
 		return nil, err
 	}
-	c, err := client.New(r.address, client.WithDefaultNamespace(r.namespace))
-	if err != nil {
+	if c, err = client.New(r.address, client.WithDefaultNamespace(r.namespace)); err != nil {
 		return nil, fmt.Errorf("connect to containerd: %w", err)
 	}
+	if err := r.sweepDead(ctx, c); err != nil {
+		return nil, errors.Join(fmt.Errorf("clean up after a program that was killed: %w", err), c.Close())
+	}
+	r.mu.Lock()
 	r.conn = c
+	r.mu.Unlock()
 	return c, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/budgiehq/budgie/internal/hostdir"
@@ -58,6 +59,16 @@ func (r *Runtime) create(ctx context.Context, cfg runtime.Config) (err error) {
 	if err := r.sweep(ctx, c, cfg.ID); err != nil {
 		return err
 	}
+	// The directory is made first and removed last: whoever finds it without a
+	// living maker knows that there may be more.
+	if err := os.MkdirAll(r.path(making+cfg.ID), 0o700); err != nil {
+		return err
+	}
+	lock, err := r.supervise(making + cfg.ID)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	defer func() {
 		if err != nil {
 			actx, cancel := afterwards(ctx)
@@ -82,6 +93,12 @@ func (r *Runtime) create(ctx context.Context, cfg runtime.Config) (err error) {
 	return errors.Join(err, gone(release(actx)))
 }
 
+// The directories of containers that are being made and removed begin so.
+const (
+	making   = ".new-"
+	removing = ".old-"
+)
+
 func leaseOf(id string) string { return "budgie-" + id }
 
 // build makes everything of a container, its directory last: a container
@@ -91,7 +108,7 @@ func (r *Runtime) build(ctx context.Context, c *client.Client, cfg runtime.Confi
 	if err != nil {
 		return err
 	}
-	dir := r.path(".new-" + cfg.ID)
+	dir := r.path(making + cfg.ID)
 	for _, d := range []string{"", "io", "log", "etc"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			return err
@@ -124,15 +141,32 @@ func (r *Runtime) build(ctx context.Context, c *client.Client, cfg runtime.Confi
 
 // sweep deletes what a killed or failed Create or Remove of this container left.
 func (r *Runtime) sweep(ctx context.Context, c *client.Client, id string) error {
-	err := gone(r.deleteContainer(ctx, c, id))
-	// A snapshot whose container was not made, or is deleted already.
-	for _, name := range []string{"", ".new-", ".old-"} {
-		if name == "" && r.exists(id) == nil {
-			continue
-		}
-		err = errors.Join(err, hostdir.RemoveTree(r.path(name+id)))
+	if err := errors.Join(
+		gone(r.deleteContainer(ctx, c, id)),
+		gone(c.LeasesService().Delete(ctx, leases.Lease{ID: leaseOf(id)})),
+	); err != nil {
+		return err
 	}
-	return errors.Join(err, gone(c.LeasesService().Delete(ctx, leases.Lease{ID: leaseOf(id)})))
+	return errors.Join(hostdir.RemoveTree(r.path(making+id)), hostdir.RemoveTree(r.path(removing+id)))
+}
+
+// sweepDead sweeps what programs left that were killed while they made or
+// removed a container.
+func (r *Runtime) sweepDead(ctx context.Context, c *client.Client) error {
+	entries, err := os.ReadDir(r.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var errs []error
+	for _, e := range entries {
+		for _, prefix := range []string{making, removing} {
+			id, ok := strings.CutPrefix(e.Name(), prefix)
+			if ok && checkID(id) == nil && !r.supervised(e.Name()) {
+				errs = append(errs, r.sweep(ctx, c, id))
+			}
+		}
+	}
+	return errors.Join(err, errors.Join(errs...))
 }
 
 // deleteContainer deletes a container without a task, and its snapshot.
@@ -173,13 +207,12 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 	if r.current(id) != nil {
 		return runtime.ErrRunning
 	}
+	c, err := r.client(ctx)
+	if err != nil {
+		return err
+	}
 	st, _, err := r.observe(ctx, id)
-	_, half := os.Lstat(r.path(".old-" + id))
-	if errors.Is(err, runtime.ErrNotFound) && half == nil {
-		c, err := r.client(ctx)
-		if err != nil {
-			return err
-		}
+	if errors.Is(err, runtime.ErrNotFound) && r.half(id) {
 		return r.sweep(ctx, c, id)
 	}
 	if err != nil {
@@ -188,18 +221,29 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 	if st.PID != 0 {
 		return runtime.ErrRunning
 	}
-	c, err := r.client(ctx)
+	lock, err := r.supervise(id)
 	if err != nil {
 		return err
 	}
+	defer lock.Close()
 	if err := r.clear(ctx, id); err != nil {
 		return err
 	}
-	if err := os.Rename(r.path(id), r.path(".old-"+id)); err != nil {
+	if err := os.Rename(r.path(id), r.path(removing+id)); err != nil {
 		return err
 	}
 	r.mu.Lock()
 	delete(r.runs, id)
 	r.mu.Unlock()
 	return r.sweep(ctx, c, id)
+}
+
+// half reports whether a container was begun to be made or removed.
+func (r *Runtime) half(id string) bool {
+	for _, prefix := range []string{making, removing} {
+		if _, err := os.Lstat(r.path(prefix + id)); err == nil {
+			return true
+		}
+	}
+	return false
 }

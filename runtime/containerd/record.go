@@ -26,7 +26,9 @@ import (
 type record struct {
 	// PID is the first process, from before it runs the command until its end
 	// was recorded; 0 elsewhere.
-	PID       int               `json:"pid,omitempty"`
+	PID int `json:"pid,omitempty"`
+	// Starting is set while containerd is asked for a task.
+	Starting  bool              `json:"starting,omitempty"`
 	Addresses []runtime.Address `json:"addresses,omitempty"`
 	StartedAt time.Time         `json:"started_at,omitzero"`
 	// Exit is the last end. With a PID it is an end whose traces are not all

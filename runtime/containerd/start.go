@@ -15,6 +15,7 @@ import (
 	"github.com/budgiehq/budgie/internal/logfile"
 	"github.com/budgiehq/budgie/internal/logpipe"
 	"github.com/budgiehq/budgie/runtime"
+	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/cio"
@@ -73,16 +74,93 @@ func (r *Runtime) start(ctx context.Context, id string) (runtime.Status, error) 
 
 // clear ends what runs of a container that nobody knows about, and its network.
 func (r *Runtime) clear(ctx context.Context, id string) error {
-	task, st, err := r.task(ctx, id)
-	if gone(err) != nil {
+	c, err := r.load(id)
+	if err != nil {
 		return err
 	}
-	if err == nil {
-		if err := destroy(ctx, task, st.Status); err != nil {
-			return err
-		}
+	// A shim waits until somebody opens its pipes, and whoever was to may be
+	// dead.
+	pipes, err := logpipe.Open(r.path(id, "io"))
+	if err != nil {
+		return err
+	}
+	defer pipes.Close()
+	task, st, err := r.task(ctx, id)
+	switch {
+	case gone(err) != nil:
+		return err
+	case err == nil:
+		err = destroy(ctx, task, st.Status)
+	case c.Starting || c.PID != 0:
+		// Whoever asked for the task, or for its deletion, may have been cut off.
+		err = r.settle(ctx, id)
+	default:
+		err = nil
+	}
+	if err == nil && c.Starting {
+		c.Starting = false
+		err = r.save(id, c)
+	}
+	if err != nil {
+		return err
 	}
 	return r.disconnect(ctx, id)
+}
+
+const (
+	// settleEvery is how often to ask for a task that is being made.
+	settleEvery = 20 * time.Millisecond
+	// settlePatience is how long containerd may take to make one.
+	settlePatience = time.Second
+)
+
+// settle makes sure that no task of a container is there, nor appears later.
+// Whoever asked for one may be dead, and containerd still be about to make it:
+// then the task cannot be seen yet. What can be seen is whether another one can
+// be made.
+func (r *Runtime) settle(ctx context.Context, id string) error {
+	c, err := r.client(ctx)
+	if err != nil {
+		return err
+	}
+	container, err := c.LoadContainer(ctx, id)
+	if err != nil {
+		return gone(err)
+	}
+	begin := time.Now()
+	for {
+		probe, err := container.NewTask(ctx, cio.NullIO)
+		if err == nil {
+			return destroy(ctx, probe, client.Created)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		// containerd 1.6 reports its directory as the system does.
+		if !errdefs.IsAlreadyExists(err) && !strings.Contains(err.Error(), "file exists") {
+			return nil
+		}
+		task, st, err := r.task(ctx, id)
+		if err == nil {
+			return destroy(ctx, task, st.Status)
+		}
+		if gone(err) != nil {
+			return err
+		}
+		if time.Since(begin) > settlePatience {
+			// Its maker was cut off half way, and containerd holds on to a shim
+			// without a task (containerd#6860): it is to let go of that.
+			if _, err := c.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id}); err != nil {
+				r.log.Debug("cannot delete a half-made task yet", "id", id, "error", err)
+			}
+		}
+		timer := time.NewTimer(settleEvery)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
 }
 
 // destroy kills a task and deletes it.
@@ -120,7 +198,7 @@ func (r *Runtime) launch(ctx context.Context, cfg runtime.Config, before record)
 		if err != nil {
 			actx, cancel := afterwards(ctx)
 			defer cancel()
-			err = errors.Join(err, r.clear(actx, cfg.ID), r.save(cfg.ID, before), n.lock.Close())
+			err = errors.Join(err, r.clear(actx, cfg.ID), n.lock.Close())
 		}
 	}()
 	addrs, err := r.connect(ctx, cfg)
@@ -145,15 +223,20 @@ func (r *Runtime) launch(ctx context.Context, cfg runtime.Config, before record)
 			n.log.Close()
 		}
 	}()
+	starting := before
+	starting.Starting = true
+	if err = r.save(cfg.ID, starting); err != nil {
+		return nil, err
+	}
 	if n.task, err = r.newTask(ctx, cfg, addrs); err != nil {
 		return nil, err
 	}
 	n.record = record{PID: int(n.task.Pid()), Addresses: addrs, StartedAt: time.Now()}
-	if err = r.save(cfg.ID, n.record); err != nil {
-		return nil, err
+	if err = r.save(cfg.ID, n.record); err == nil {
+		err = n.task.Start(ctx)
 	}
-	if err = n.task.Start(ctx); err != nil {
-		return nil, fmt.Errorf("start the first process: %w", err)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start the first process: %w", err), r.save(cfg.ID, starting))
 	}
 	n.pumps = r.pipes.Pump(streams, n.sink())
 	r.watch(n)

@@ -22,6 +22,7 @@ const (
 
 func TestMain(m *testing.M) {
 	containerdtest.Isolate()
+	supervisor()
 	goleak.VerifyTestMain(m,
 		goleak.Cleanup(func(code int) {
 			if d, err := shared(); err == nil && d != nil {
