@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -120,4 +121,37 @@ func (d *Daemon) Client() (*containerd.Client, error) {
 func (d *Daemon) Kill() {
 	_ = d.cmd.Process.Kill() // an error means that it has ended already
 	<-d.ended
+}
+
+// Reboot does to the daemon, its shims, one container and /run/budgie what a
+// crash of the machine does, and starts the daemon again: what is in its root
+// stays.
+func (d *Daemon) Reboot(container int) error {
+	d.Kill()
+	shims, err := Processes("containerd-shim")
+	if err != nil {
+		return err
+	}
+	for _, pid := range append(shims, container) {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	state := filepath.Join(d.Dir, "state")
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if at := strings.Fields(line)[1]; strings.HasPrefix(at, state) || strings.HasPrefix(at, "/run/budgie/") {
+			if err := syscall.Unmount(at, syscall.MNT_DETACH); err != nil {
+				return fmt.Errorf("unmount %s: %w", at, err)
+			}
+		}
+	}
+	if err := errors.Join(os.RemoveAll(state), os.RemoveAll("/run/budgie"), os.RemoveAll("/run/containerd"),
+		exec.Command("ip", "link", "delete", "budgie0").Run()); err != nil {
+		return err
+	}
+	return d.Start()
 }

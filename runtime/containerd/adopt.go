@@ -9,7 +9,6 @@ import (
 
 	"github.com/budgiehq/budgie/internal/logfile"
 	"github.com/budgiehq/budgie/internal/logpipe"
-	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/containerd/containerd/v2/client"
 )
@@ -85,10 +84,6 @@ func (r *Runtime) bury(ctx context.Context, id string, c record) (runtime.Status
 	}
 	task, st, err := r.task(ctx, id)
 	exit := r.exit(c, st, err)
-	if err == nil && exit.Code == lifecycle.UnknownExitCode && st.Status == client.Created {
-		// It was never let go.
-		exit = lifecycle.Exit{Code: lifecycle.UnknownExitCode, At: time.Now()}
-	}
 	if err == nil {
 		n.task = task
 		exit.OOMKilled = exit.OOMKilled || n.oomKilled(ctx)

@@ -3,6 +3,7 @@
 package containerd
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/internal/containerdtest"
+	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
 )
 
@@ -91,6 +94,49 @@ func TestResourcesReachTheCgroup(t *testing.T) {
 		if data, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(data)) != value {
 			t.Errorf("%s is %q (%v), want %s", path, data, err, value)
 		}
+	}
+}
+
+// After a reboot there is the data, and nothing of containerd's state: the
+// container is seen to have ended, nobody knows how, and starts again with the
+// files that it had.
+func TestStartAfterReboot(t *testing.T) {
+	containerdtest.Need(t)
+	dir := t.TempDir()
+	d, err := containerdtest.Start(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Kill() })
+	if err := importImages(d, dir); err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{T: t, dir: t.TempDir(), ctx: t.Context()}
+	b.Runtime = open(t, d, b.dir)
+	s := shell("cat /tmp/before 2>/dev/null; echo been here > /tmp/before; echo ready; sleep 1000")
+	s.Network = bunfile.NetworkBridge
+	id, st := b.run(s)
+	b.waitFor(id, "ready")
+	if err := b.Runtime.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Reboot(st.PID); err != nil {
+		t.Fatal(err)
+	}
+	b.Runtime = open(t, d, b.dir)
+	defer func() { b.Runtime.Close() }()
+	if st, err := b.Adopt(b.ctx, id); err != nil || st.State != lifecycle.Stopped || st.Exit.Code != lifecycle.UnknownExitCode {
+		t.Fatalf("Adopt: %+v, %v", st, err)
+	}
+	if _, err := b.Start(b.ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	b.waitFor(id, "been here")
+	if err := errors.Join(b.Stop(b.ctx, id, 0), b.Remove(b.ctx, id)); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := d.Leftovers(); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q, %v", left, err)
 	}
 }
 
