@@ -71,16 +71,21 @@ func again(next string, attr *syscall.SysProcAttr, env ...string) (*exec.Cmd, er
 func outside() (int, error) {
 	runtime.LockOSThread() // Pdeathsig is that of the thread
 	name := fmt.Sprintf("budgietest-%d", os.Getpid())
-	cmd, err := again("init", &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET,
-		Pdeathsig:  syscall.SIGKILL,
-	}, scope+"="+name)
+	// Temporary files of a test that is killed go with it, too.
+	dir, err := os.MkdirTemp("", name+"-")
 	if err != nil {
 		return 1, err
 	}
+	cmd, err := again("init", &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET,
+		Pdeathsig:  syscall.SIGKILL,
+	}, scope+"="+name, "TMPDIR="+dir)
+	if err != nil {
+		return 1, errors.Join(err, os.RemoveAll(dir))
+	}
 	_ = cmd.Wait()
-	// Nothing runs in them any more: the process namespace has ended.
-	return cmd.ProcessState.ExitCode(), removeCgroups(name)
+	// Nothing runs in there any more: the process namespace has ended.
+	return cmd.ProcessState.ExitCode(), errors.Join(removeCgroups(name), os.RemoveAll(dir))
 }
 
 // inside is the first process of the namespaces.

@@ -97,6 +97,17 @@ func TestResourcesReachTheCgroup(t *testing.T) {
 	}
 }
 
+// A weight of block I/O is accepted on every kind of cgroup; what the kernel
+// makes of it depends on its I/O scheduler.
+func TestBlockIOWeight(t *testing.T) {
+	b := newBench(t)
+	s := shell("echo ran")
+	s.Resources.BlkioWeight = 500
+	if exit, out := b.end(s); exit.Code != 0 || out != "ran\n" {
+		t.Errorf("it ended with %d, %q", exit.Code, out)
+	}
+}
+
 // After a reboot there is the data, and nothing of containerd's state: the
 // container is seen to have ended, nobody knows how, and starts again with the
 // files that it had.
