@@ -55,7 +55,7 @@ func (d *Daemon) Leftovers() ([]string, error) {
 	for _, l := range held {
 		left = append(left, "lease "+l.ID)
 	}
-	for _, pattern := range []string{"/run/budgie/netns/*", "/run/budgie/cni/budgie/10.*", d.Dir + "/state/io.containerd.runtime.v2.task/*/*"} {
+	for _, pattern := range []string{"/run/budgie/netns/*", "/run/budgie/cni/budgie/10.*", "/run/budgie/cni/results/*", d.Dir + "/state/io.containerd.runtime.v2.task/*/*"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			return nil, err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -116,6 +117,9 @@ func (r *Runtime) makeProcess(ctx context.Context, task client.Task, id string, 
 	if stderr == nil {
 		stderr = io.Discard
 	}
+	// They may be the same.
+	var mu sync.Mutex
+	stdout, stderr = &guarded{w: stdout, mu: &mu}, &guarded{w: stderr, mu: &mu}
 	streams := cio.WithStreams(in, stdout, stderr)
 	if cfg.Stdin == nil {
 		streams = cio.WithStreams(nil, stdout, stderr)
@@ -143,4 +147,17 @@ func (in *input) Read(buf []byte) (int, error) {
 		_ = in.process.CloseIO(ctx, client.WithStdinCloser)
 	}
 	return n, err
+}
+
+// guarded writes while nobody else does who shares its lock.
+type guarded struct {
+	w  io.Writer
+	mu *sync.Mutex
+}
+
+// Write writes.
+func (g *guarded) Write(data []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.w.Write(data)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,7 +17,9 @@ import (
 
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/runtime"
-	"github.com/containerd/go-cni"
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,15 +55,18 @@ func (r *Runtime) connect(ctx context.Context, cfg runtime.Config) ([]runtime.Ad
 	if err := newNetns(netnsPath(cfg.ID)); err != nil {
 		return nil, fmt.Errorf("make a network namespace: %w", err)
 	}
-	result, err := cni.Setup(ctx, cfg.ID, netnsPath(cfg.ID))
+	result, err := cni.AddNetworkList(ctx, cni.list, attachment(cfg.ID))
 	if err != nil {
 		return nil, fmt.Errorf("connect to the bridge %s: %w", bridge, err)
 	}
-	eth := result.Interfaces["eth0"]
-	if eth == nil || len(eth.IPConfigs) == 0 {
+	now, err := types100.NewResultFromResult(result)
+	if err != nil {
+		return nil, fmt.Errorf("understand the bridge plugin: %w", err)
+	}
+	if len(now.IPs) == 0 {
 		return nil, fmt.Errorf("the bridge %s gave no address", bridge)
 	}
-	ip := eth.IPConfigs[0].IP.String()
+	ip := now.IPs[0].Address.IP.String()
 	var addrs []runtime.Address
 	for _, p := range cfg.Spec.Ports {
 		a := runtime.Address{ContainerPort: p.ContainerPort, Protocol: p.Protocol, HostPort: net.JoinHostPort(ip, strconv.Itoa(p.ContainerPort))}
@@ -83,14 +89,28 @@ func (r *Runtime) disconnect(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := cni.Remove(ctx, id, path); err != nil {
+	if err := cni.DelNetworkList(ctx, cni.list, attachment(id)); err != nil {
 		return fmt.Errorf("disconnect from the bridge %s: %w", bridge, err)
 	}
 	return removeNetns(path)
 }
 
+// attachment is a container's place in the network.
+func attachment(id string) *libcni.RuntimeConf {
+	return &libcni.RuntimeConf{ContainerID: id, NetNS: netnsPath(id), IfName: "eth0"}
+}
+
+// network is Budgie's network, and the plugins that it is made of. It stands on
+// libcni itself: go-cni, around it, exits in programs built with the race
+// detector, as its locks take two goroutines for one (go-deadlock with a
+// runtime that its goid package does not know).
+type network struct {
+	*libcni.CNIConfig
+	list *libcni.NetworkConfigList
+}
+
 // cni returns the standard plugins with Budgie's network.
-func (r *Runtime) cni() (cni.CNI, error) {
+func (r *Runtime) cni() (*network, error) {
 	dirs := slices.Concat(filepath.SplitList(os.Getenv("CNI_PATH")), pluginDirs[:])
 	var missing []string
 	for _, p := range plugins {
@@ -106,11 +126,13 @@ func (r *Runtime) cni() (cni.CNI, error) {
   {"type": "bridge", "bridge": %q, "isGateway": true, "ipMasq": true, "hairpinMode": true,
    "ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": %q}]], "routes": [{"dst": "0.0.0.0/0"}]}},
   {"type": "firewall"}]}`, bridge, filepath.Join(runDir, "cni"), r.subnet)
-	c, err := cni.New(cni.WithMinNetworkCount(1), cni.WithPluginDir(dirs), cni.WithInterfacePrefix("eth"))
+	list, err := libcni.NetworkConfFromBytes([]byte(conf))
 	if err != nil {
 		return nil, err
 	}
-	return c, c.Load(cni.WithConfListBytes([]byte(conf)))
+	// A plugin says what is wrong in its result, too.
+	exec := &invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: io.Discard}}
+	return &network{libcni.NewCNIConfigWithCacheDir(dirs, filepath.Join(runDir, "cni"), exec), list}, nil
 }
 
 // newNetns makes a network namespace that lives as long as its path.
