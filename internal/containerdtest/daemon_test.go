@@ -5,6 +5,7 @@ package containerdtest_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"testing"
 
@@ -59,7 +60,7 @@ func TestDaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	task, err := container.NewTask(ctx, cio.NewCreator(cio.WithStreams(stdin, &out, &out)))
+	task, err := container.NewTask(ctx, cio.NewCreator(cio.WithStreams(stdin, &out, io.Discard)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,6 +85,7 @@ func TestDaemon(t *testing.T) {
 	if st := <-ended; st.Error() != nil || st.ExitCode() != 0 {
 		t.Fatalf("ended with %d, %v", st.ExitCode(), st.Error())
 	}
+	task.IO().Wait() // Delete closes the pipes, read to their end or not
 	if _, err := task.Delete(context.WithoutCancel(ctx)); err != nil {
 		t.Fatal(err)
 	}

@@ -95,8 +95,10 @@ func (r *Runtime) execIn(ctx context.Context, id string, cfg runtime.ExecConfig)
 		}
 		es = <-ended
 	}
+	// Delete closes the pipes first, read to their end or not (client 2.4.2).
 	drained := time.AfterFunc(execPatience, p.IO().Cancel)
-	defer drained.Stop()
+	p.IO().Wait()
+	drained.Stop()
 	_, err = p.Delete(actx)
 	switch {
 	case ctx.Err() != nil:
