@@ -235,6 +235,8 @@ func (c *fakeContainer) behave(run *fakeRun) int {
 		c.log(runtime.Stdout, "listening")
 	case "spawn":
 		c.log(runtime.Stdout, strconv.Itoa(run.pid))
+	case "idle":
+		c.log(runtime.Stdout, "ready")
 	case "stubborn":
 		c.log(runtime.Stdout, "ready")
 		term = nil

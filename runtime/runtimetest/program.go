@@ -31,6 +31,7 @@ const programSwitch = "runtimetest-program"
 //	print LINE...     writes odd lines (first, third …) to stdout and even ones to stderr, and exits with 0
 //	exit CODE         exits
 //	sleep             sleeps until a signal ends it
+//	idle              prints "ready", sleeps until a signal ends it
 //	stubborn          ignores SIGTERM, prints "ready", sleeps
 //	graceful CODE     prints "ready", and on SIGTERM prints "bye" and exits with CODE
 //	spawn             starts a child in a group and a session of its own, prints the child's PID, sleeps
@@ -73,6 +74,9 @@ func program(verb string, args []string) error {
 		}
 		os.Exit(code)
 	case "sleep":
+		time.Sleep(time.Hour)
+	case "idle":
+		fmt.Println("ready")
 		time.Sleep(time.Hour)
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
