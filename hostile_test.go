@@ -319,3 +319,136 @@ func containsAll(text string, parts ...string) bool {
 	}
 	return true
 }
+
+// A container that was created and never ran has a log without an end.
+func TestLogOfWhatNeverRan(t *testing.T) {
+	f := newFakes(t, fault("start", errors.New("no room for the arguments"))...)
+	c := f.client(t)
+	_, err := c.Run(t.Context(), web("web"), budgie.OnLog(func(lifecycle.Container, runtime.LogEntry) {}), budgie.AutoRemove())
+	if !errors.Is(err, budgie.ErrNotReady) {
+		t.Fatal(err)
+	}
+	if _, err := c.Run(t.Context(), web("kept"), budgie.OnLog(func(lifecycle.Container, runtime.LogEntry) {})); !errors.Is(err, budgie.ErrNotReady) {
+		t.Fatal(err)
+	}
+	for e, err := range c.Logs(t.Context(), "kept", runtime.LogOptions{Follow: true}) {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A supervisor neither spins on a container that it cannot run nor stays for it.
+func TestSuperviseLeavesAnUnknownRuntimeAlone(t *testing.T) {
+	f := newFakes(t)
+	stranger := lifecycle.Container{
+		ID: fmt.Sprintf("%064x", 0xbeef), Name: "stranger", Runtime: "elsewhere", Owner: "supervisor", Detached: true,
+		State: lifecycle.Running, Desired: lifecycle.WantRunning, CreatedAt: time.Now(),
+	}
+	if _, err := f.store.Put(t.Context(), stranger); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Supervise(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A container that another program was about to stop is not forgotten when that
+// program dies.
+func TestSupervisorOutlastsATakeOver(t *testing.T) {
+	f := newFakes(t)
+	end := supervise(t, f.client(t))
+	rec, err := runDetached(t, f.Client, always(web("web")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = end()
+	release, err := f.store.Acquire(t.Context(), "client-stopper")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := f.store.Get(t.Context(), rec.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored.Owner, stored.Desired = "client-stopper", lifecycle.WantStopped
+	if _, err := f.store.Put(t.Context(), stored); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	last := f.client(t)
+	go func() { done <- last.Supervise(t.Context()) }()
+	eventually(t, f.Client, "web", "the supervisor", func(lifecycle.Container) bool {
+		alive, err := f.store.Alive(t.Context(), "supervisor")
+		return err == nil && alive
+	})
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got, err := f.Get(t.Context(), "web"); err != nil || got.State != lifecycle.Stopped {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// Following from the end shows nothing old, also after a restart.
+func TestFollowFromTheEnd(t *testing.T) {
+	f := newFakes(t)
+	rec, err := f.Run(t.Context(), always(web("web")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.runtime.Log(rec.ID, "old"); err != nil {
+		t.Fatal(err)
+	}
+	lines := make(chan string, 100)
+	go func() {
+		defer close(lines)
+		for e := range f.Logs(t.Context(), "web", runtime.LogOptions{Follow: true, Tail: -1}) {
+			lines <- e.Line
+		}
+	}()
+	if err := f.runtime.Crash(rec.ID, 1); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, f.Client, "web", "a restart", func(r lifecycle.Container) bool { return r.Restarts == 1 && r.Ready })
+	if err := f.runtime.Log(rec.ID, "new"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Stop(t.Context(), "web"); err != nil {
+		t.Fatal(err)
+	}
+	for l := range lines {
+		if l == "old" {
+			t.Error("an old line came")
+		}
+	}
+}
+
+// Whoever waits for a container that removes itself learns how it ended, at
+// every moment.
+func TestWaitForAutoRemoved(t *testing.T) {
+	f := newFakes(t)
+	rec, err := f.Run(t.Context(), web("web"), budgie.AutoRemove())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 200 {
+				if got, err := f.Wait(t.Context(), rec.ID); err != nil || got.Exit == nil || got.Exit.Code != 3 {
+					t.Errorf("%+v, %v", got, err)
+					return
+				}
+			}
+		})
+	}
+	if err := f.runtime.Crash(rec.ID, 3); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+}

@@ -67,6 +67,9 @@ type keeper struct {
 	pub *publication
 	// announced is what the network knows of the container.
 	announced bool
+	// ended and probed are what was seen and could not be stored yet.
+	ended  *endedRun
+	probed *verdict
 }
 
 // errDone ends the keeper's loop.
@@ -119,9 +122,6 @@ func (c *Client) keep(governor context.Context, rec lifecycle.Container, resume 
 func (c *Client) forget(k *keeper) {
 	c.mu.Lock()
 	delete(c.keepers, k.id)
-	if rec := k.record(); rec.AutoRemove && rec.Finished() {
-		c.removed.add(rec)
-	}
 	c.mu.Unlock()
 	k.release()
 	k.leave()
@@ -169,8 +169,10 @@ func (k *keeper) run(ctx context.Context, resume bool) {
 
 // look compares what is wanted with what is seen, and does the next thing.
 func (k *keeper) look(ctx context.Context) error {
-	if err := k.applyEnd(ctx); err != nil {
-		return err
+	for _, catchUp := range []func(context.Context) error{k.storeEnd, k.storeVerdict, k.applyEnd} {
+		if err := catchUp(ctx); err != nil {
+			return err
+		}
 	}
 	return k.step(ctx)
 }
@@ -249,6 +251,16 @@ func (k *keeper) pause(ctx context.Context, d time.Duration) {
 
 // observe takes what a probe said.
 func (k *keeper) observe(ctx context.Context, v verdict) error {
+	k.probed = &v
+	return k.storeVerdict(ctx)
+}
+
+// storeVerdict stores what the last probe said, if that is not stored yet.
+func (k *keeper) storeVerdict(ctx context.Context) error {
+	if k.probed == nil {
+		return nil
+	}
+	v := *k.probed
 	change := func(c *lifecycle.Container) error {
 		if c.State != lifecycle.Running {
 			return store.ErrUnchanged
@@ -261,7 +273,11 @@ func (k *keeper) observe(ctx context.Context, v verdict) error {
 	if next := k.record(); change(&next) == nil {
 		k.reflect(ctx, next)
 	}
-	return k.update(ctx, change)
+	err := k.update(ctx, change)
+	if err == nil {
+		k.probed = nil
+	}
+	return err
 }
 
 // finish tidies up after a container that is done.
@@ -285,6 +301,9 @@ func (k *keeper) finish(ctx context.Context) {
 			return
 		}
 	}
+	k.c.mu.Lock()
+	k.c.removed.add(rec) // before it is gone, for whoever waits for it
+	k.c.mu.Unlock()
 	if err := k.c.removeRecord(ctx, rec); err != nil && !errors.Is(err, store.ErrNotFound) {
 		k.log.Warn("cannot remove the finished container", "error", err)
 	}
@@ -302,7 +321,7 @@ func (k *keeper) markOver() {
 func (k *keeper) abandon(ctx context.Context) {
 	k.markOver()
 	k.letGo()
-	if err := k.rt.Stop(ctx, k.id, k.grace()); err != nil && !errors.Is(err, runtime.ErrNotFound) {
+	if err := k.stopInRuntime(ctx); err != nil {
 		k.log.Warn("cannot stop a container without a record", "error", err)
 	}
 }

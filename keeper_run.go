@@ -77,8 +77,8 @@ func (k *keeper) whileWanted(ctx context.Context, f func(context.Context)) {
 // more.
 func (k *keeper) settle(ctx context.Context) error {
 	k.withinGrace(ctx, k.unpublish)
-	if err := k.rt.Stop(ctx, k.id, k.grace()); err != nil && !errors.Is(err, runtime.ErrNotFound) {
-		return fmt.Errorf("stop container: %w", err)
+	if err := k.stopInRuntime(ctx); err != nil {
+		return err
 	}
 	return k.update(ctx, func(c *lifecycle.Container) error {
 		if c.State != lifecycle.Creating && c.State != lifecycle.Created {
@@ -186,6 +186,18 @@ func (k *keeper) stop(ctx context.Context, reason string) error {
 	} else {
 		k.pub.setBackends(nil)
 	}
+	if err := k.stopInRuntime(ctx); err != nil {
+		return err
+	}
+	st, err := k.rt.Status(ctx, k.id)
+	if err != nil && !errors.Is(err, runtime.ErrNotFound) {
+		return fmt.Errorf("status after stop: %w", err)
+	}
+	return k.markEnded(ctx, st, reason)
+}
+
+// stopInRuntime ends the container's process, if it runs.
+func (k *keeper) stopInRuntime(ctx context.Context) error {
 	var err error
 	k.withinGrace(ctx, func(ctx context.Context) { err = k.rt.Stop(ctx, k.id, k.grace()) })
 	if err != nil && ctx.Err() == nil {
@@ -194,11 +206,7 @@ func (k *keeper) stop(ctx context.Context, reason string) error {
 	if err != nil && !errors.Is(err, runtime.ErrNotFound) {
 		return fmt.Errorf("stop container: %w", err)
 	}
-	st, err := k.rt.Status(ctx, k.id)
-	if err != nil && !errors.Is(err, runtime.ErrNotFound) {
-		return fmt.Errorf("status after stop: %w", err)
-	}
-	return k.markEnded(ctx, st, reason)
+	return nil
 }
 
 // withinGrace calls f with a context that ends when the grace is over.
@@ -229,23 +237,42 @@ func (k *keeper) withinGrace(ctx context.Context, f func(context.Context)) {
 	}
 }
 
+// endedRun is the end of a run.
+type endedRun struct {
+	exit   lifecycle.Exit
+	reason string
+}
+
 // markEnded records the end of a run. A status without an exit, as of a
 // container that the runtime lost, is an unknown end at this moment.
 func (k *keeper) markEnded(ctx context.Context, st runtime.Status, reason string) error {
 	k.unwatch()
-	exit := lifecycle.Exit{Code: lifecycle.UnknownExitCode, At: time.Now()}
+	k.probed = nil
+	k.ended = &endedRun{lifecycle.Exit{Code: lifecycle.UnknownExitCode, At: time.Now()}, reason}
 	if st.Exit != nil {
-		exit = *st.Exit
+		k.ended.exit = *st.Exit
 	}
-	return k.update(ctx, func(c *lifecycle.Container) error {
+	return k.storeEnd(ctx)
+}
+
+// storeEnd stores the end of the last run, if that is not stored yet.
+func (k *keeper) storeEnd(ctx context.Context) error {
+	if k.ended == nil {
+		return nil
+	}
+	err := k.update(ctx, func(c *lifecycle.Container) error {
 		if c.State != lifecycle.Running {
 			return store.ErrUnchanged
 		}
-		if reason != "" {
-			c.Reason = reason
+		if k.ended.reason != "" {
+			c.Reason = k.ended.reason
 		}
-		return c.MarkStopped(exit, rand.Float64())
+		return c.MarkStopped(k.ended.exit, rand.Float64())
 	})
+	if err == nil {
+		k.ended = nil
+	}
+	return err
 }
 
 // watch begins to wait for the end of a run and to probe it.

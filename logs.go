@@ -41,11 +41,24 @@ func (c *Client) yieldLogs(ctx context.Context, rec lifecycle.Container, opts ru
 		return fmt.Errorf("logs of container %s: %w", rec.Name, ErrUnsupported)
 	}
 	var last time.Time
+	if opts.Tail < 0 {
+		last = time.Now()
+	}
 	for {
+		if opts.Follow && (rec.State == lifecycle.Creating || rec.State == lifecycle.Created) {
+			// There is nothing to follow before the container runs, and what
+			// never runs has no end either.
+			if rec, err = c.nextRun(ctx, rec); errors.Is(err, store.ErrNotFound) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+		}
+		follow := opts.Follow && !rec.Finished()
 		// A run's entries are all later than those of the run before it, so
 		// reading from the start again repeats nothing.
 		from := last
-		for entry, err := range logger.Logs(ctx, rec.ID, opts) {
+		for entry, err := range logger.Logs(ctx, rec.ID, runtime.LogOptions{Follow: follow, Tail: opts.Tail}) {
 			if errors.Is(err, runtime.ErrNotFound) {
 				break // it was not created yet, or never will be
 			}
@@ -60,7 +73,7 @@ func (c *Client) yieldLogs(ctx context.Context, rec lifecycle.Container, opts ru
 				return errStopped
 			}
 		}
-		if !opts.Follow || ctx.Err() != nil || rec.Finished() {
+		if !follow || ctx.Err() != nil {
 			return nil
 		}
 		if rec, err = c.nextRun(ctx, rec); errors.Is(err, store.ErrNotFound) {
@@ -118,11 +131,18 @@ func (k *keeper) startOutput(onLog func(lifecycle.Container, runtime.LogEntry)) 
 // killed.
 func (k *keeper) readLog(ctx context.Context, logger runtime.Logger, entries chan<- runtime.LogEntry) error {
 	var last time.Time
-	for {
-		// Known before the log is read, so that what is read then is complete.
-		over := isClosed(k.over)
+	for over := false; !over; {
+		select {
+		case <-k.started:
+		case <-k.over:
+			over = true
+		case <-ctx.Done():
+			return nil
+		}
 		from := last
-		for entry, err := range logger.Logs(ctx, k.id, runtime.LogOptions{Follow: true}) {
+		// A follow ends with the run that has begun. What never began to run has
+		// nothing to follow.
+		for entry, err := range logger.Logs(ctx, k.id, runtime.LogOptions{Follow: !over}) {
 			if errors.Is(err, runtime.ErrNotFound) {
 				break
 			}
@@ -139,13 +159,6 @@ func (k *keeper) readLog(ctx context.Context, logger runtime.Logger, entries cha
 				return nil
 			}
 		}
-		if over || ctx.Err() != nil {
-			return nil
-		}
-		select {
-		case <-k.over:
-		case <-k.started:
-		case <-ctx.Done():
-		}
 	}
+	return nil
 }

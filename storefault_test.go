@@ -16,12 +16,15 @@ import (
 type fullStore struct {
 	*memory.Store
 	full atomic.Bool
+	// refuse, if set, refuses a record once.
+	refuse  func(lifecycle.Container) bool
+	refused atomic.Bool
 }
 
 var errFull = errors.New("no space left on device")
 
 func (s *fullStore) Put(ctx context.Context, c lifecycle.Container) (lifecycle.Container, error) {
-	if s.full.Load() {
+	if s.full.Load() || s.refuse != nil && s.refuse(c) && !s.refused.Swap(true) {
 		return lifecycle.Container{}, errFull
 	}
 	return s.Store.Put(ctx, c)
@@ -83,4 +86,46 @@ func TestFullDiskAtTheEnd(t *testing.T) {
 	if st, err := fake.Status(t.Context(), rec.ID); err != nil || st.State != lifecycle.Stopped {
 		t.Fatalf("after Close the runtime says %+v, %v", st, err)
 	}
+}
+
+// What was seen while the store failed is stored as soon as it works again.
+func TestNothingSeenIsLost(t *testing.T) {
+	t.Run("readiness", func(t *testing.T) {
+		s, _, c := newFullStore(t)
+		s.refuse = func(r lifecycle.Container) bool { return r.Ready }
+		spec := web("web")
+		spec.Healthcheck = nil // whose probes end with the first success
+		if rec, err := c.Run(t.Context(), spec); err != nil || !rec.Ready || !s.refused.Load() {
+			t.Fatalf("%+v, %v", rec, err)
+		}
+	})
+	t.Run("end", func(t *testing.T) {
+		s, fake, c := newFullStore(t)
+		s.refuse = func(r lifecycle.Container) bool { return r.Exit != nil }
+		rec, err := c.Run(t.Context(), always(web("web")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := fake.Crash(rec.ID, 1); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, c, "web", "the restart", func(r lifecycle.Container) bool { return r.Restarts == 1 && r.Ready })
+		if !s.refused.Load() {
+			t.Error("nothing was refused")
+		}
+	})
+	t.Run("last end", func(t *testing.T) {
+		s, fake, c := newFullStore(t)
+		s.refuse = func(r lifecycle.Container) bool { return r.Exit != nil }
+		rec, err := c.Run(t.Context(), web("web"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := fake.Crash(rec.ID, 3); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.Wait(t.Context(), rec.ID); err != nil || got.Exit == nil || got.Exit.Code != 3 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+	})
 }

@@ -47,7 +47,10 @@ func (c *Client) Supervise(ctx context.Context, opts ...SuperviseOption) error {
 	if err := c.activate(ctx); err != nil {
 		return err
 	}
-	for {
+	for round := 0; ; round++ {
+		if round > 1 {
+			wait(ctx, storeRetry) // there is work that cannot be taken on
+		}
 		release, err := c.store.Acquire(ctx, supervisorOwner)
 		if errors.Is(err, store.ErrOwned) {
 			if cfg.resident {
@@ -82,17 +85,24 @@ func (c *Client) superviseUntilIdle(ctx context.Context, stay bool) error {
 	if err != nil {
 		return err
 	}
+	// Containers that another living program stops may become orphans.
+	waiting := false
 	for {
+		var again <-chan time.Time
+		if waiting {
+			again = time.After(turnCheck)
+		}
 		select {
 		case <-ctx.Done():
 			return c.endOf(ctx)
+		case <-again:
 		case _, ok := <-changes:
 			if !ok {
 				return cmp.Or(c.endOf(ctx), errWatchEnded)
 			}
 		case <-c.supervisorPoked:
 		}
-		if err := c.reconcile(ctx); err != nil {
+		if waiting, err = c.reconcile(ctx); err != nil {
 			if ctx.Err() != nil {
 				return c.endOf(ctx)
 			}
@@ -104,7 +114,7 @@ func (c *Client) superviseUntilIdle(ctx context.Context, stay bool) error {
 			c.pokeSupervisor()
 			continue
 		}
-		if !stay && !c.keepsDetached() {
+		if !stay && !waiting && !c.keepsDetached() {
 			return nil
 		}
 	}
@@ -169,14 +179,15 @@ func (c *Client) letDetachedGo() {
 
 func (c *Client) keepsDetached() bool { return len(c.keepersThat(true)) > 0 }
 
-// hasWork reports whether a detached container waits for a supervisor.
+// hasWork reports whether a detached container waits for a supervisor, of which
+// this client could be one.
 func (c *Client) hasWork(ctx context.Context) (bool, error) {
 	recs, err := c.store.List(ctx)
 	if err != nil {
 		return false, err
 	}
 	for _, rec := range recs {
-		if rec.Owner == supervisorOwner && !rec.Finished() {
+		if _, err := c.runtimeNamed(rec.Runtime); err == nil && rec.Owner == supervisorOwner && !rec.Finished() {
 			return true, nil
 		}
 	}
@@ -234,7 +245,7 @@ func (c *Client) startOwning() error {
 func (c *Client) followStore(changes <-chan struct{}) {
 	for c.life.Err() == nil {
 		for range changes {
-			if err := c.reconcile(c.life); err != nil && c.life.Err() == nil {
+			if _, err := c.reconcile(c.life); err != nil && c.life.Err() == nil {
 				c.log.Error("cannot look at the stored containers", "error", err)
 			}
 		}
@@ -251,11 +262,12 @@ func (c *Client) followStore(changes <-chan struct{}) {
 
 // reconcile compares the stored records with what this client keeps: keepers
 // whose record somebody else wrote look at it, and a supervisor takes on
-// detached containers that nobody keeps.
-func (c *Client) reconcile(ctx context.Context) error {
+// detached containers that nobody keeps. waiting says that some are left which
+// another living program keeps.
+func (c *Client) reconcile(ctx context.Context) (waiting bool, err error) {
 	recs, err := c.store.List(ctx)
 	if err != nil && !gone(err) {
-		return err
+		return false, err
 	}
 	c.mu.Lock()
 	missing := make(map[string]*keeper, len(c.keepers))
@@ -274,13 +286,15 @@ func (c *Client) reconcile(ctx context.Context) error {
 		} else if supervising && rec.Detached && !rec.Finished() {
 			if err := c.adopt(ctx, rec, supervisorOwner); err != nil {
 				c.log.Error("cannot take on a detached container", "container", rec.ShortID(), "error", err)
+			} else if c.keeperOf(rec.ID) == nil && rec.Owner != supervisorOwner {
+				waiting = true
 			}
 		}
 	}
 	for _, k := range missing {
 		k.poke()
 	}
-	return err
+	return waiting, err
 }
 
 // gone reports whether an error of the store says that all of it is gone, as

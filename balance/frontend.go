@@ -105,7 +105,9 @@ func (f *frontend) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	f.log.Warn("connections cut off: they did not end in time", "connections", f.door.conns.len())
+	if n := f.door.conns.len(); n > 0 {
+		f.log.Warn("connections cut off: they did not end in time", "connections", n)
+	}
 	f.door.shut()
 	f.cancel()
 	f.door.conns.closeAll(abortConn)
