@@ -232,6 +232,16 @@ func cmdKillSupervisor(ts *testscript.TestScript, _ bool, _ []string) {
 	pid, err := supervisorPID(ts.Getenv("BUDGIE_DATA_DIR"))
 	ts.Check(err)
 	ts.Check(syscall.Kill(pid, syscall.SIGKILL))
+	// The kill takes its time, and with it the lock.
+	for deadline := time.Now().Add(15 * time.Second); ; {
+		out, _ := exec.Command("ps", "-o", "stat=", "-p", strconv.Itoa(pid)).Output()
+		if stat := strings.TrimSpace(string(out)); stat == "" || strings.HasPrefix(stat, "Z") {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("the supervisor does not die")
+		}
+	}
 }
 
 func supervisorPID(data string) (int, error) {
