@@ -138,6 +138,15 @@ func printable(s string) string {
 	}, s)
 }
 
+// plain returns text as it is where it is fit to print and short, and quoted
+// elsewhere.
+func plain(s string) string {
+	if q := quote(s); q != `"`+s+`"` {
+		return q
+	}
+	return s
+}
+
 // quote returns s quoted for a message, shortened where it is long.
 func quote(s string) string {
 	const longest = 60

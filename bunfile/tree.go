@@ -208,9 +208,9 @@ func (b *builder) alias(n *ast.AliasNode) *node {
 	target, known := b.anchors[name]
 	switch {
 	case known && target == nil:
-		b.report(pos, "the alias *"+name+" stands inside its own anchor", "write the value out")
+		b.report(pos, "the alias *"+plain(name)+" stands inside its own anchor", "write the value out")
 	case !known:
-		b.report(pos, "there is no anchor &"+name+" above", "")
+		b.report(pos, "there is no anchor &"+plain(name)+" above", "")
 	case b.spend(target):
 		return target
 	default:
