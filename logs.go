@@ -48,41 +48,52 @@ func (c *Client) yieldLogs(ctx context.Context, rec lifecycle.Container, opts ru
 		if opts.Follow && (rec.State == lifecycle.Creating || rec.State == lifecycle.Created) {
 			// There is nothing to follow before the container runs, and what
 			// never runs has no end either.
-			if rec, err = c.nextRun(ctx, rec); errors.Is(err, store.ErrNotFound) {
-				return nil
-			} else if err != nil {
-				return err
+			if rec, err = c.nextRun(ctx, rec); err != nil {
+				break
 			}
 		}
 		follow := opts.Follow && !rec.Finished()
-		// A run's entries are all later than those of the run before it, so
-		// reading from the start again repeats nothing.
-		from := last
-		for entry, err := range logger.Logs(ctx, rec.ID, runtime.LogOptions{Follow: follow, Tail: opts.Tail}) {
-			if errors.Is(err, runtime.ErrNotFound) {
-				break // it was not created yet, or never will be
-			}
-			if err != nil {
-				return err
-			}
-			if !from.IsZero() && !entry.Time.After(from) {
-				continue
-			}
-			last = later(last, entry.Time)
-			if !yield(entry, nil) {
+		read := runtime.LogOptions{Follow: follow, Tail: opts.Tail}
+		if last, err = readAfter(ctx, logger, rec.ID, read, last, func(e runtime.LogEntry) error {
+			if !yield(e, nil) {
 				return errStopped
 			}
-		}
-		if !follow || ctx.Err() != nil {
 			return nil
-		}
-		if rec, err = c.nextRun(ctx, rec); errors.Is(err, store.ErrNotFound) {
-			return nil
-		} else if err != nil {
+		}); err != nil || !follow || ctx.Err() != nil {
 			return err
+		}
+		if rec, err = c.nextRun(ctx, rec); err != nil {
+			break
 		}
 		opts.Tail = 0
 	}
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // it was removed
+	}
+	return err
+}
+
+// readAfter hands over a container's entries that are later than after, or all
+// where that is zero, and returns the time of the latest. A run's entries are
+// all later than those of the run before it, so reading a log from its start
+// again repeats nothing. What was not created, or is removed, has no entries.
+func readAfter(ctx context.Context, logger runtime.Logger, id string, opts runtime.LogOptions, after time.Time, give func(runtime.LogEntry) error) (time.Time, error) {
+	last := after
+	for entry, err := range logger.Logs(ctx, id, opts) {
+		switch {
+		case errors.Is(err, runtime.ErrNotFound):
+			return last, nil
+		case err != nil:
+			return last, err
+		case !after.IsZero() && !entry.Time.After(after):
+			continue
+		}
+		last = later(last, entry.Time)
+		if err := give(entry); err != nil {
+			return last, err
+		}
+	}
+	return last, nil
 }
 
 func later(a, b time.Time) time.Time {
@@ -139,25 +150,22 @@ func (k *keeper) readLog(ctx context.Context, logger runtime.Logger, entries cha
 		case <-ctx.Done():
 			return nil
 		}
-		from := last
 		// A follow ends with the run that has begun. What never began to run has
 		// nothing to follow.
-		for entry, err := range logger.Logs(ctx, k.id, runtime.LogOptions{Follow: !over}) {
-			if errors.Is(err, runtime.ErrNotFound) {
-				break
-			}
-			if err != nil {
-				return err
-			}
-			if !from.IsZero() && !entry.Time.After(from) {
-				continue
-			}
-			last = later(last, entry.Time)
+		var err error
+		last, err = readAfter(ctx, logger, k.id, runtime.LogOptions{Follow: !over}, last, func(e runtime.LogEntry) error {
 			select {
-			case entries <- entry:
-			case <-k.c.killed:
+			case entries <- e:
 				return nil
+			case <-k.c.killed:
+				return errStopped
 			}
+		})
+		if errors.Is(err, errStopped) {
+			return nil
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -31,9 +31,10 @@ const turnCheck = time.Second
 // Supervise makes this client the supervisor of its data directory: it looks
 // after all detached containers, those that an earlier supervisor left running
 // included, and returns nil after the last one ended for good, at once where
-// there is none, unless [Resident] makes it stay. When ctx ends it returns ctx's error and leaves the containers running for the next
-// supervisor; their published ports are closed meanwhile. Where another
-// process supervises already it returns [ErrSupervised].
+// there is none, unless [Resident] makes it stay. When ctx ends it returns ctx's
+// error and leaves the containers running for the next supervisor; their
+// published ports are closed meanwhile. Where another process supervises already
+// it returns [ErrSupervised].
 func (c *Client) Supervise(ctx context.Context, opts ...SuperviseOption) error {
 	var cfg superviseConfig
 	for _, o := range opts {
@@ -47,10 +48,8 @@ func (c *Client) Supervise(ctx context.Context, opts ...SuperviseOption) error {
 	if err := c.activate(ctx); err != nil {
 		return err
 	}
-	for round := 0; ; round++ {
-		if round > 1 {
-			wait(ctx, storeRetry) // there is work that cannot be taken on
-		}
+	again := false
+	for {
 		release, err := c.store.Acquire(ctx, supervisorOwner)
 		if errors.Is(err, store.ErrOwned) {
 			if cfg.resident {
@@ -73,6 +72,10 @@ func (c *Client) Supervise(ctx context.Context, opts ...SuperviseOption) error {
 		if more, err := c.hasWork(ctx); err != nil || !more {
 			return err
 		}
+		if again {
+			wait(ctx, storeRetry) // there is work that cannot be taken on
+		}
+		again = true
 	}
 }
 

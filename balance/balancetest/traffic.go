@@ -338,13 +338,12 @@ func isTimeout(err error) bool {
 func byID(a, b balance.BackendStatus) int { return cmp.Compare(a.ID, b.ID) }
 
 // wait receives a value that has to come.
-func wait[T any](t *testing.T, ch <-chan T) T {
+func wait[T any](t *testing.T, ch <-chan T) (v T) {
 	t.Helper()
 	select {
-	case v := <-ch:
-		return v
+	case v = <-ch:
 	case <-time.After(patience):
 		t.Fatal("nothing came in time")
-		panic("unreachable")
 	}
+	return v
 }
