@@ -203,6 +203,20 @@ func detachedClient(t *testing.T, dir string) *budgie.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A supervisor ends after its last container. It is waited for, so that the
+	// goroutine that collects it is gone when leaks are looked for.
+	t.Cleanup(func() {
+		lock := filepath.Join(dir, "owners", "supervisor.lock")
+		for deadline := time.Now().Add(20 * time.Second); ; {
+			if _, err := os.Stat(lock); err != nil {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Error("the supervisor does not end")
+				return
+			}
+		}
+	})
 	return newClient(t, budgie.WithDataDir(dir), budgie.WithoutDiscovery(),
 		budgie.WithSupervisorCommand(exe, programSwitch, "supervise"))
 }
