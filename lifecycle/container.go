@@ -106,6 +106,9 @@ type Container struct {
 	ServiceID string `json:"service_id"`
 	// Spec is what to run, validated, with defaults.
 	Spec bunfile.Spec `json:"spec"`
+	// ImageDigest is the digest of the image that was found or fetched for it;
+	// empty where its runtime has no images.
+	ImageDigest string `json:"image_digest,omitempty"`
 	// Runtime is the name of the runtime that runs it.
 	Runtime string `json:"runtime"`
 	// Owner is the name under which its supervisor holds its lock in the store.

@@ -37,6 +37,10 @@ type Config struct {
 	// Spec is the validated specification with defaults filled in and paths
 	// resolved.
 	Spec bunfile.Spec
+	// ImageDigest is what Pull returned for the container's image. Where the
+	// image is still there, Create uses it without asking a registry, whatever
+	// the pull policy. Empty means that the policy decides.
+	ImageDigest string `json:",omitempty"`
 }
 
 // Address is where the node itself reaches a port of a running container.

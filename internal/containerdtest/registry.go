@@ -3,11 +3,13 @@
 package containerdtest
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -55,7 +57,7 @@ func (r *Registry) Served(d digest.Digest) int {
 	return r.served[d]
 }
 
-// ServeHTTP answers GET and HEAD of manifests and blobs, whole.
+// ServeHTTP answers GET and HEAD of manifests and blobs, whole or in ranges.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if r.Fault != nil && r.Fault(w, req) {
 		return
@@ -74,9 +76,6 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 	}
 	data, ok := r.blobs[desc.Digest]
-	if ok && req.Method == http.MethodGet {
-		r.served[desc.Digest] += len(data)
-	}
 	r.mu.Unlock()
 	if !ok {
 		w.Header().Set("Content-Type", "application/json")
@@ -86,8 +85,30 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	w.Header().Set("Content-Type", desc.MediaType)
 	w.Header().Set("Docker-Content-Digest", desc.Digest.String())
-	_, _ = w.Write(data) // whoever asked may be gone
+	if req.Method == http.MethodGet {
+		w = &counter{ResponseWriter: w, r: r, digest: desc.Digest}
+	}
+	http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(data))
 }
+
+// counter counts what is sent of a blob.
+type counter struct {
+	http.ResponseWriter
+	r      *Registry
+	digest digest.Digest
+}
+
+// Write writes.
+func (c *counter) Write(data []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(data)
+	c.r.mu.Lock()
+	c.r.served[c.digest] += n
+	c.r.mu.Unlock()
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 func cutLast(s, sep string) (before, after string, found bool) {
 	if i := strings.LastIndex(s, sep); i >= 0 {

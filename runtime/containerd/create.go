@@ -104,7 +104,7 @@ func leaseOf(id string) string { return "budgie-" + id }
 // build makes everything of a container, its directory last: a container
 // without one does not exist.
 func (r *Runtime) build(ctx context.Context, c *client.Client, cfg runtime.Config) error {
-	img, err := r.image(ctx, c, cfg.Spec.Image)
+	img, err := r.image(ctx, c, cfg, nil)
 	if err != nil {
 		return err
 	}

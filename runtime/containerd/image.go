@@ -11,12 +11,11 @@ import (
 	"sync/atomic"
 
 	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/runtime"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
-	"github.com/containerd/containerd/v2/core/remotes/docker/config"
 	remoteserrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
@@ -28,9 +27,6 @@ import (
 // processor.
 var ErrPlatform = errors.New("the image is not for this machine")
 
-// hostsDir is where containerd's users configure registries.
-const hostsDir = "/etc/containerd/certs.d"
-
 // normalise turns a name as people type it into a full one: "nginx" is
 // docker.io/library/nginx:latest.
 func normalise(name string) (string, error) {
@@ -41,10 +37,11 @@ func normalise(name string) (string, error) {
 	return ref.String(), nil
 }
 
-// image returns a specification's image, ready to make snapshots of. It is
-// fetched if the pull policy says so. The caller holds a lease.
-func (r *Runtime) image(ctx context.Context, c *client.Client, spec bunfile.Image) (client.Image, error) {
-	name, err := normalise(spec.DockerImage)
+// image returns the image of a container, ready to make snapshots of. It is
+// fetched if the pull policy says so, or if it is not the one any more that was
+// pulled for the container.
+func (r *Runtime) image(ctx context.Context, c *client.Client, cfg runtime.Config, report func(runtime.PullProgress)) (client.Image, error) {
+	name, err := normalise(cfg.Spec.Image.DockerImage)
 	if err != nil {
 		return nil, err
 	}
@@ -53,65 +50,62 @@ func (r *Runtime) image(ctx context.Context, c *client.Client, spec bunfile.Imag
 		return nil, err
 	}
 	defer unlock()
-	img, err := r.local(ctx, c, name, spec.Pull)
+	progress := newReporter(name, report)
+	img, err := r.local(ctx, c, name, cfg)
+	end := runtime.PullProgress{Step: runtime.PullPresent}
+	if err == nil && img == nil {
+		end.Step = runtime.PullDone
+		img, err = r.pull(ctx, c, name, progress)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", name, err)
 	}
-	unpacked, err := img.IsUnpacked(ctx, "")
+	unpacked, err := img.IsUnpacked(ctx, snapshotter)
 	if err == nil && !unpacked {
-		err = img.Unpack(ctx, "")
+		err = img.Unpack(ctx, snapshotter)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("unpack image %s: %w", name, err)
 	}
+	progress.step(end)
 	return img, nil
 }
 
-func (r *Runtime) local(ctx context.Context, c *client.Client, name string, policy bunfile.PullPolicy) (client.Image, error) {
-	if policy != bunfile.PullAlways {
-		img, err := c.GetImage(ctx, name)
-		switch {
-		case err == nil:
-			return img, checkPlatform(ctx, img)
-		case !errdefs.IsNotFound(err):
-			return nil, err
-		case policy == bunfile.PullNever:
-			return nil, fmt.Errorf("it is not on this machine, and image.pull is never: pull it with \"ctr -n %s images pull %s\", or let image.pull be missing", r.namespace, name)
-		}
+// local returns the image that is on this machine, nil if it is to be pulled.
+func (r *Runtime) local(ctx context.Context, c *client.Client, name string, cfg runtime.Config) (client.Image, error) {
+	policy := cfg.Spec.Image.Pull
+	if policy == bunfile.PullAlways && cfg.ImageDigest == "" {
+		return nil, nil
 	}
-	img, err := c.Pull(ctx, name, client.WithResolver(resolver(ctx)), client.WithImageHandlerWrapper(refuseForeign(c.ContentStore())))
-	if err != nil {
-		return nil, explainPull(name, err)
-	}
-	return img, nil
-}
-
-// resolver reaches registries as containerd's other users do.
-func resolver(ctx context.Context) remotes.Resolver {
-	return docker.NewResolver(docker.ResolverOptions{
-		Hosts: config.ConfigureHosts(ctx, config.HostOptions{HostDir: config.HostDirFromRoot(hostsDir)}),
-	})
-}
-
-// explainPull says what to do about a failed pull.
-func explainPull(name string, err error) error {
-	domain := ""
-	if ref, perr := reference.ParseNormalizedNamed(name); perr == nil {
-		domain = reference.Domain(ref)
-	}
+	img, err := c.GetImage(ctx, name)
 	switch {
-	case errors.Is(err, ErrPlatform), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return err
-	case errdefs.IsNotFound(err):
-		return fmt.Errorf("the registry %s does not have it; check its name and tag: %w", domain, err)
-	case wantsLogin(err):
-		return fmt.Errorf("the registry %s wants a login, or does not have it: %w", domain, err)
+	case err == nil && policy == bunfile.PullAlways && cfg.ImageDigest != img.Target().Digest.String():
+		return nil, nil
+	case err == nil:
+		return img, checkPlatform(ctx, img)
+	case !errdefs.IsNotFound(err):
+		return nil, err
+	case policy == bunfile.PullNever:
+		return nil, fmt.Errorf("it is not on this machine, and image.pull is never: pull it with \"ctr -n %s images pull %s\", or let image.pull be missing", r.namespace, name)
 	}
-	return fmt.Errorf("pull it from %s: %w", domain, err)
+	return nil, nil
+}
+
+// domainOf returns the registry of a full name.
+func domainOf(name string) string {
+	ref, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return name
+	}
+	return reference.Domain(ref)
+}
+
+func unexpectedStatus(err error) (remoteserrors.ErrUnexpectedStatus, bool) {
+	return errors.AsType[remoteserrors.ErrUnexpectedStatus](err)
 }
 
 func wantsLogin(err error) bool {
-	status, ok := errors.AsType[remoteserrors.ErrUnexpectedStatus](err)
+	status, ok := unexpectedStatus(err)
 	return ok && (status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden) ||
 		errors.Is(err, docker.ErrInvalidAuthorization)
 }

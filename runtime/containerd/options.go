@@ -5,6 +5,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
+
+	"github.com/budgiehq/budgie/internal/stall"
 )
 
 // Name is the word by which users choose this runtime.
@@ -29,6 +32,9 @@ type options struct {
 	log       *slog.Logger
 	logBytes  int64
 	logFiles  int
+	// registryDirs are where registries are configured.
+	registryDirs []string
+	stall        stall.Guard
 }
 
 // WithAddress sets containerd's socket. The default is what CONTAINERD_ADDRESS
@@ -57,13 +63,29 @@ func WithLogLimit(bytes int64, files int) Option {
 	return func(o *options) { o.logBytes, o.logFiles = bytes, files }
 }
 
+// WithRegistryConfig sets the directories in which registries are configured, as
+// containerd documents it for certs.d: the first that has a directory for a
+// registry counts. The default is /etc/containerd/certs.d, then
+// /etc/docker/certs.d.
+func WithRegistryConfig(dirs ...string) Option { return func(o *options) { o.registryDirs = dirs } }
+
+// WithMinThroughput sets when a transfer from a registry is given up: when it
+// brings less than so many bytes within the window, in which only the time
+// counts that is spent waiting for the registry. The default is 30 KiB within
+// 30 s. A window of 0 gives nothing up.
+func WithMinThroughput(bytes int64, window time.Duration) Option {
+	return func(o *options) { o.stall = stall.Guard{Window: window, MinBytes: bytes} }
+}
+
 func newOptions(opts []Option) options {
 	o := options{
-		address:   cmp.Or(os.Getenv("CONTAINERD_ADDRESS"), DefaultAddress),
-		namespace: cmp.Or(os.Getenv("CONTAINERD_NAMESPACE"), DefaultNamespace),
-		dir:       filepath.FromSlash(DefaultDataDir),
-		subnet:    DefaultSubnet,
-		log:       slog.New(slog.DiscardHandler),
+		address:      cmp.Or(os.Getenv("CONTAINERD_ADDRESS"), DefaultAddress),
+		namespace:    cmp.Or(os.Getenv("CONTAINERD_NAMESPACE"), DefaultNamespace),
+		dir:          filepath.FromSlash(DefaultDataDir),
+		subnet:       DefaultSubnet,
+		log:          slog.New(slog.DiscardHandler),
+		registryDirs: []string{"/etc/containerd/certs.d", "/etc/docker/certs.d"},
+		stall:        stall.Guard{Window: 30 * time.Second, MinBytes: 30 << 10},
 	}
 	for _, opt := range opts {
 		opt(&o)

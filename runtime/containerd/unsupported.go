@@ -69,6 +69,11 @@ func (*Runtime) Logs(context.Context, string, runtime.LogOptions) iter.Seq2[runt
 	return func(yield func(runtime.LogEntry, error) bool) { yield(runtime.LogEntry{}, errSystem) }
 }
 
+// Pull returns runtime.ErrUnsupported.
+func (*Runtime) Pull(context.Context, bunfile.Image, func(runtime.PullProgress)) (string, error) {
+	return "", errSystem
+}
+
 // Exec returns runtime.ErrUnsupported.
 func (*Runtime) Exec(context.Context, string, runtime.ExecConfig) (int, error) { return 0, errSystem }
 

@@ -1,0 +1,188 @@
+//go:build linux
+
+package containerd
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/internal/stall"
+	"github.com/budgiehq/budgie/runtime"
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/errdefs"
+)
+
+const (
+	// partsKeptFor is how long containerd keeps the parts of a pull that failed
+	// or was killed, for the next one to go on from.
+	partsKeptFor = 24 * time.Hour
+	// leaseMargin is what the lease of such parts must have left for a pull to
+	// go on from them.
+	leaseMargin = 6 * time.Hour
+	// parallelLayers is how many layers are fetched at the same time.
+	parallelLayers = 3
+	// idleRetries is how often in a row a transfer that had begun is tried again
+	// although nothing more arrived, and retryPause how long to wait before each.
+	idleRetries = 3
+	retryPause  = time.Second
+)
+
+// Pull makes an image ready to run: see [runtime.Puller].
+func (r *Runtime) Pull(ctx context.Context, image bunfile.Image, report func(runtime.PullProgress)) (string, error) {
+	ctx, done, err := r.enter(ctx, "pull", "")
+	if err != nil {
+		return "", err
+	}
+	c, err := r.client(ctx)
+	if err != nil {
+		return "", done(err)
+	}
+	img, err := r.image(ctx, c, runtime.Config{Spec: bunfile.Spec{Image: image}}, report)
+	if err != nil {
+		return "", done(err)
+	}
+	return img.Target().Digest.String(), done(nil)
+}
+
+// pull fetches an image and unpacks it. A transfer that breaks off is taken up
+// again where it was, now or by the next pull.
+func (r *Runtime) pull(ctx context.Context, c *client.Client, name string, report *reporter) (client.Image, error) {
+	lease, found, err := partsLease(ctx, c, name)
+	if err != nil {
+		return nil, err
+	}
+	reg := r.newRegistries(report.read)
+	report.resolving()
+	img, err := r.transfer(leases.WithLease(ctx, lease.ID), c, name, reg, report)
+	parts := found || report.reached() > 0
+	if err != nil && parts && (ctx.Err() != nil || broken(err)) {
+		return nil, r.explainPull(name, reg, err) // what is there is kept
+	}
+	actx, cancel := afterwards(ctx)
+	defer cancel()
+	var opts []leases.DeleteOpt
+	if err != nil {
+		opts = append(opts, leases.SynchronousDelete) // nothing bad of it is taken up again
+	}
+	if derr := gone(c.LeasesService().Delete(actx, lease, opts...)); derr != nil {
+		r.log.Warn("cannot release the parts of a pull; containerd does so later", "image", name, "error", derr)
+	}
+	return img, r.explainPull(name, reg, err)
+}
+
+// transfer pulls, and goes on where a transfer broke off, as long as that brings
+// something.
+func (r *Runtime) transfer(ctx context.Context, c *client.Client, name string, reg *registries, report *reporter) (client.Image, error) {
+	resolver := reg.resolver(ctx, r.registryDirs)
+	for idle := 0; ; {
+		before := report.reached()
+		img, err := c.Pull(ctx, name,
+			client.WithResolver(resolver),
+			client.WithPullUnpack,
+			client.WithPullSnapshotter(snapshotter),
+			client.WithMaxConcurrentDownloads(parallelLayers),
+			client.WithImageHandlerWrapper(func(next images.Handler) images.Handler {
+				return refuseForeign(c.ContentStore())(report.handler(c.ContentStore(), next))
+			}))
+		if err == nil || ctx.Err() != nil || !broken(err) || report.reached() == 0 {
+			return img, err
+		}
+		if idle++; report.reached() > before {
+			idle = 0
+		}
+		if idle > idleRetries || idle > 0 && errors.Is(err, stall.ErrStalled) {
+			return nil, err
+		}
+		report.retrying(err)
+		if pause(ctx, time.Duration(idle)*retryPause) != nil {
+			return nil, err
+		}
+	}
+}
+
+// partsLease returns the lease that holds the parts of an image while it is
+// pulled, and until it is pulled wholly or partsKeptFor is over.
+// found says that it was there already.
+func partsLease(ctx context.Context, c *client.Client, name string) (_ leases.Lease, found bool, _ error) {
+	id := fmt.Sprintf("%s%x", pullLease, sha256.Sum256([]byte(name)))
+	service := c.LeasesService()
+	has, err := service.List(ctx, "id=="+id)
+	if err != nil {
+		return leases.Lease{}, false, err
+	}
+	for _, l := range has {
+		if l.ID != id {
+			continue
+		}
+		if expires, err := time.Parse(time.RFC3339, l.Labels["containerd.io/gc.expire"]); err == nil && time.Until(expires) > leaseMargin {
+			return l, true, nil
+		}
+		if err := gone(service.Delete(ctx, l, leases.SynchronousDelete)); err != nil {
+			return leases.Lease{}, false, err
+		}
+	}
+	lease, err := service.Create(ctx, leases.WithID(id), leases.WithExpiration(partsKeptFor))
+	if errdefs.IsAlreadyExists(err) {
+		return leases.Lease{ID: id}, true, nil // another program pulls it, too
+	}
+	return lease, false, err
+}
+
+// pullLease is how the names of leases begin that hold parts of images.
+const pullLease = "budgie-pull-"
+
+// broken reports whether a transfer failed on the way, so that what arrived is
+// of use and the rest may well come later.
+func broken(err error) bool {
+	if s, ok := unexpectedStatus(err); ok {
+		return s.StatusCode >= 500 || s.StatusCode == http.StatusTooManyRequests
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, stall.ErrStalled) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||
+		errors.Is(err, syscall.ECONNRESET)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	if d == 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// explainPull says what to do about a failed pull.
+func (r *Runtime) explainPull(name string, reg *registries, err error) error {
+	domain := domainOf(name)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrPlatform), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, syscall.ENOSPC), strings.Contains(err.Error(), syscall.ENOSPC.Error()): // containerd's errors come as text
+		return fmt.Errorf("the disk on which containerd keeps images is full: make room, for example with \"ctr -n %s images rm\" of images that are not needed: %w", r.namespace, err)
+	case wantsLogin(err):
+		return fmt.Errorf("the registry %s wants a login, or does not have it; %s: %w", domain, reg.loginState(), err)
+	case errdefs.IsNotFound(err):
+		return fmt.Errorf("the registry %s does not have it; check its name and tag: %w", domain, err)
+	case errors.Is(err, stall.ErrStalled):
+		return fmt.Errorf("the transfer from %s was given up, since too little arrived; what did is kept for %s, and the next pull goes on from there: %w", domain, partsKeptFor, err)
+	}
+	return fmt.Errorf("pull it from %s: %w", domain, err)
+}
