@@ -14,7 +14,7 @@ import (
 )
 
 // Runtime creates and runs containers. The optional abilities are
-// [runtime.Logger], [runtime.Execer] and [runtime.Preparer].
+// [runtime.Logger], [runtime.Execer], [runtime.Preparer] and [runtime.Puller].
 //
 // All methods may be called concurrently, also for the same container. Those
 // that change a container exclude each other per container and are called by

@@ -94,7 +94,7 @@ func (k *keeper) startInRuntime(ctx context.Context) (runtime.Status, error) {
 	if err := k.publish(ctx, rec); err != nil {
 		return runtime.Status{}, err
 	}
-	err := k.rt.Create(ctx, runtime.Config{ID: rec.ID, Spec: rec.Spec})
+	err := k.rt.Create(ctx, runtime.Config{ID: rec.ID, Spec: rec.Spec, ImageDigest: rec.ImageDigest})
 	if err != nil && !errors.Is(err, runtime.ErrExists) {
 		return runtime.Status{}, err
 	}

@@ -147,6 +147,7 @@ type runConfig struct {
 	runtime      string
 	readyTimeout time.Duration
 	onLog        func(lifecycle.Container, runtime.LogEntry)
+	onPull       func(name string, p runtime.PullProgress)
 }
 
 // Detached makes the container outlive the program: the data directory's
@@ -170,6 +171,14 @@ func ReadyWithin(d time.Duration) RunOption { return func(c *runConfig) { c.read
 // detached container: use [Client.Logs].
 func OnLog(f func(lifecycle.Container, runtime.LogEntry)) RunOption {
 	return func(c *runConfig) { c.onLog = f }
+}
+
+// OnPull calls f with what happens while the image of the container with that
+// name is made ready, where its runtime is a [runtime.Puller]. Calls for one
+// container follow each other; those of the same RunAll may be concurrent. The
+// pull waits for f.
+func OnPull(f func(name string, p runtime.PullProgress)) RunOption {
+	return func(c *runConfig) { c.onPull = f }
 }
 
 func newRunConfig(spec bunfile.Spec, opts []RunOption) runConfig {

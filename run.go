@@ -136,15 +136,34 @@ func (c *Client) prepare(ctx context.Context, spec bunfile.Spec, rc runConfig) (
 			return lifecycle.Container{}, err
 		}
 	}
+	digest, err := pullImage(ctx, rt, spec, rc)
+	if err != nil {
+		return lifecycle.Container{}, fmt.Errorf("run container %s: %w", spec.Name, err)
+	}
 	id := newID()
 	rec := lifecycle.Container{
-		ID: id, Name: spec.Name, ServiceID: id, Spec: spec, Runtime: rt.Name(), Owner: c.owner,
+		ID: id, Name: spec.Name, ServiceID: id, Spec: spec, ImageDigest: digest, Runtime: rt.Name(), Owner: c.owner,
 		Detached: rc.detached, AutoRemove: rc.autoRemove, Bind: c.cfg.bind, Desired: lifecycle.WantRunning,
 	}
 	if rec.Name == "" {
 		rec.Name = rec.ShortID()
 	}
 	return rec, rec.MarkCreating(time.Now().UTC())
+}
+
+// pullImage makes the image of a specification ready, here and not where the
+// container will be looked after: the credentials for its registry are those of
+// whoever runs it, and so is the interest in how it goes on.
+func pullImage(ctx context.Context, rt Runtime, spec bunfile.Spec, rc runConfig) (digest string, err error) {
+	p, ok := rt.(runtime.Puller)
+	if !ok || spec.Image.DockerImage == "" {
+		return "", nil
+	}
+	return p.Pull(ctx, spec.Image, func(e runtime.PullProgress) {
+		if rc.onPull != nil {
+			rc.onPull(spec.Name, e)
+		}
+	})
 }
 
 // chooseRuntime returns the runtime of a name, or the first that supports spec.

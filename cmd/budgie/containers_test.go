@@ -31,6 +31,7 @@ func TestContainers(t *testing.T) {
 	}
 	registry := containerdtest.NewRegistry(t)
 	registry.Push(img, "testserver", "1")
+	registry.Push(img, "testserver", "2")
 	p := scripts("testdata/containerd", func(env *testscript.Env) error {
 		env.Setenv("CONTAINERD_ADDRESS", d.Address)
 		env.Setenv("CONTAINERD_NAMESPACE", d.Namespace)

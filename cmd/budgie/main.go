@@ -33,6 +33,8 @@ type app struct {
 	stderr io.Writer
 	// colour is true where stdout is a terminal that wants colour.
 	colour bool
+	// terminal is true where stderr is a terminal on which one can draw.
+	terminal bool
 	// hurry ends when the user does not want to wait for a clean stop.
 	hurry context.Context
 }
@@ -58,7 +60,7 @@ func main() {
 	ctx, stop, hurry := signals()
 	a := &app{
 		stdout: &output{w: os.Stdout, failed: stop}, stderr: os.Stderr,
-		colour: wantsColour(os.Stdout), hurry: hurry,
+		colour: wantsColour(os.Stdout), terminal: canDraw(os.Stderr) && isWide(os.Stderr), hurry: hurry,
 	}
 	os.Exit(a.main(ctx, os.Args[1:]))
 }

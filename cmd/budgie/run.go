@@ -55,6 +55,9 @@ func runCommand() *command {
 		if ready.set {
 			opts = append(opts, budgie.ReadyWithin(ready.value))
 		}
+		pulls := a.newPulls()
+		defer pulls.end()
+		opts = append(opts, budgie.OnPull(pulls.show))
 		return a.withClient(nil, func(client *budgie.Client) error {
 			if *detach {
 				return a.runDetached(ctx, client, specs, opts)

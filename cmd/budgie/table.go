@@ -92,5 +92,17 @@ func stateColour(column int, cell string) string {
 // wantsColour reports whether f is a terminal whose user did not ask for no
 // colour (no-color.org).
 func wantsColour(f *os.File) bool {
-	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+	return os.Getenv("NO_COLOR") == "" && canDraw(f)
+}
+
+// canDraw reports whether a file is a terminal that can do more than print lines.
+func canDraw(f *os.File) bool {
+	return os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+}
+
+// isWide reports whether there is room for progress bars on a terminal. Those of
+// some programs have no width at all.
+func isWide(f *os.File) bool {
+	width, _, err := term.GetSize(int(f.Fd()))
+	return err == nil && width >= 40
 }

@@ -90,6 +90,8 @@ func (r *Runtime) transfer(ctx context.Context, c *client.Client, name string, r
 		img, err := c.Pull(ctx, name,
 			client.WithResolver(resolver),
 			client.WithPullUnpack,
+			// Also what is unpacked already: others may want to have the image from here.
+			client.WithUnpackOpts([]client.UnpackOpt{client.WithUnpackFetchAllContent()}),
 			client.WithPullSnapshotter(snapshotter),
 			client.WithMaxConcurrentDownloads(parallelLayers),
 			client.WithImageHandlerWrapper(func(next images.Handler) images.Handler {

@@ -108,6 +108,15 @@ func TestPullReportsProgress(t *testing.T) {
 	if _, err := b.Pull(b.ctx, image, seen.report); err != nil || seen.steps() != "present" {
 		t.Errorf("the second pull reports %s, %v", seen.steps(), err)
 	}
+	// Under another name all of it is there, and looked for.
+	seen = nil
+	other := bunfile.Image{DockerImage: registry.Push(img, "big", "2")}
+	if _, err := b.Pull(b.ctx, other, seen.report); err != nil || seen.steps() != "resolving fetching fetched unpacking done" {
+		t.Errorf("the pull of another name reports %s, %v", seen.steps(), err)
+	}
+	if served := registry.Served(layer); served != len(img.Blobs[layer]) {
+		t.Errorf("%d bytes of a layer of %d were served", served, len(img.Blobs[layer]))
+	}
 }
 
 // What Pull found is what Create uses, whatever the policy: a registry is asked

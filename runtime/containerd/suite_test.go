@@ -136,6 +136,7 @@ func TestConformance(t *testing.T) {
 						return s
 					},
 					Command: program,
+					Image:   bunfile.Image{DockerImage: programImage},
 				}
 			})
 		})

@@ -16,8 +16,8 @@ import (
 	"github.com/budgiehq/budgie/runtime"
 )
 
-// Fake is a runtime in memory. It implements budgie.Runtime, [runtime.Logger]
-// and [runtime.Execer], and passes the suite. It starts no process: a container
+// Fake is a runtime in memory. It implements budgie.Runtime, [runtime.Logger],
+// [runtime.Execer] and [runtime.Puller], and passes the suite. It starts no process: a container
 // is a record, a log and, for each of its TCP ports, an HTTP server on a
 // loopback address. It accepts every specification, images included, without
 // looking at its paths.
@@ -39,6 +39,7 @@ type Fake struct {
 type fakeWorld struct {
 	mu         sync.Mutex
 	containers map[string]*fakeContainer
+	images     map[string]bool
 	lastPID    int
 	wg         sync.WaitGroup
 }
@@ -92,7 +93,7 @@ func NewFake(opts ...FakeOption) *Fake {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	return newFake(o, &fakeWorld{containers: map[string]*fakeContainer{}, lastPID: 1000})
+	return newFake(o, &fakeWorld{containers: map[string]*fakeContainer{}, images: map[string]bool{}, lastPID: 1000})
 }
 
 func newFake(o fakeOptions, w *fakeWorld) *Fake {

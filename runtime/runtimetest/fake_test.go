@@ -18,6 +18,7 @@ func TestFakeConformance(t *testing.T) {
 			Reopen:  func(*testing.T) Runtime { return f.Reopen() },
 			Spec:    func(args ...string) bunfile.Spec { return Spec("suite", FakeCommand(args...)...) },
 			Command: FakeCommand,
+			Image:   bunfile.Image{DockerImage: "example/web"},
 		}
 	})
 }

@@ -46,6 +46,9 @@ type Harness struct {
 	// Command returns the command that runs Program with args inside such a
 	// container, for Exec.
 	Command func(args ...string) []string
+	// Image is an image that Pull can have, of which Spec's containers may be
+	// made. One without a name declares that the runtime runs no images.
+	Image bunfile.Image
 	// WithoutLogs and WithoutExec declare that the runtime lacks an optional
 	// ability. One that is lacking without being declared is a failure.
 	WithoutLogs, WithoutExec bool
@@ -58,8 +61,8 @@ const patience = 60 * time.Second
 // grace is long enough never to be over where a container obeys.
 const grace = 30 * time.Second
 
-// Run tests a runtime against the contract of budgie.Runtime, [runtime.Logger]
-// and [runtime.Execer]. open is called once per test; what it allocates is to
+// Run tests a runtime against the contract of budgie.Runtime, [runtime.Logger],
+// [runtime.Execer] and [runtime.Puller]. open is called once per test; what it allocates is to
 // be freed by t.Cleanup.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Helper()
@@ -103,6 +106,8 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"ExecNotRunning", (*suite).testExecNotRunning},
 		{"ExecCancelled", (*suite).testExecCancelled},
 		{"ExecDiesWithContainer", (*suite).testExecDiesWithContainer},
+		{"Pull", (*suite).testPull},
+		{"PullFails", (*suite).testPullFails},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
