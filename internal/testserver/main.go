@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -19,6 +20,7 @@ func main() {
 	deaf := flag.Bool("deaf", false, "run without ever listening")
 	stubborn := flag.Bool("stubborn", false, "ignore the stop signal")
 	host := flag.String("host", "127.0.0.1", "listen on this address, at the port that PORT says")
+	delay := flag.Duration("delay", 0, "begin to listen after so long")
 	flag.Parse()
 
 	for n := range *lines {
@@ -42,6 +44,7 @@ func main() {
 		<-ctx.Done()
 		return
 	}
+	<-time.After(*delay)
 	serve(ctx, *host)
 }
 

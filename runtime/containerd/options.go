@@ -46,7 +46,8 @@ func WithAddress(path string) Option { return func(o *options) { o.address = pat
 func WithNamespace(name string) Option { return func(o *options) { o.namespace = name } }
 
 // WithDataDir sets the directory for specifications, logs and pipes, which is
-// created if needed. The default is DefaultDataDir.
+// created if needed. The default is containerd in the directory that
+// BUDGIE_DATA_DIR names, else DefaultDataDir.
 func WithDataDir(dir string) Option { return func(o *options) { o.dir = dir } }
 
 // WithSubnet sets the IPv4 network of the bridge, in CIDR notation. The default
@@ -86,6 +87,9 @@ func newOptions(opts []Option) options {
 		log:          slog.New(slog.DiscardHandler),
 		registryDirs: []string{"/etc/containerd/certs.d", "/etc/docker/certs.d"},
 		stall:        stall.Guard{Window: 30 * time.Second, MinBytes: 30 << 10},
+	}
+	if dir := os.Getenv("BUDGIE_DATA_DIR"); dir != "" {
+		o.dir = filepath.Join(dir, Name)
 	}
 	for _, opt := range opts {
 		opt(&o)
