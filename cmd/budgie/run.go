@@ -101,7 +101,7 @@ func (a *app) runForeground(ctx context.Context, client *budgie.Client, specs []
 		return err
 	}
 	for _, rec := range recs {
-		fmt.Fprintf(a.stderr, "%s (%s) is ready%s\n", rec.Name, rec.ShortID(), where(rec))
+		fmt.Fprintf(a.stderr, "%s (%s) is ready on runtime %s%s\n", rec.Name, rec.ShortID(), rec.Runtime, where(rec))
 	}
 	errs := make([]error, len(recs))
 	var wg sync.WaitGroup

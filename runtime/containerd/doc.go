@@ -27,10 +27,13 @@
 // # Images
 //
 // An image is named as Docker's users do and fetched when it is not there, when
-// image.pull says so. It is fetched in clear from registries on this machine's
-// loopback addresses, and elsewhere only where a hosts file below
-// /etc/containerd/certs.d says so. image.command replaces the image's command
-// and leaves its entry point.
+// image.pull says so: by Pull, which reports progress, or else by Create. It is
+// fetched in clear from registries on this machine's loopback addresses, and
+// elsewhere only where a hosts file (see WithRegistryConfig) says so, with the
+// logins of Docker's configuration file and its credential helpers. A transfer
+// that breaks off is resumed, in the same pull or in one within a day; one that
+// stalls is given up (see WithMinThroughput). image.command replaces the image's
+// command and leaves its entry point.
 //
 // # What it leaves to others
 //
