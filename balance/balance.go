@@ -21,22 +21,33 @@ var (
 type Backend struct {
 	// ID identifies the backend across updates: the replica's id.
 	ID string
-	// Addr is a host:port to dial.
+	// Addr is a host:port to dial. In ModeUDP the host has to be an IP address.
 	Addr string
 }
+
+// ModeUDP is the mode of a frontend that forwards datagrams. It is no word of a
+// .bun file: there the protocol of a port says it.
+const ModeUDP bunfile.BalanceMode = "udp"
 
 // Config is what a frontend is made of.
 type Config struct {
 	// Name is the service's, for messages.
 	Name string
-	// Listener accepts the traffic. The frontend owns it and closes it.
+	// Listener accepts the traffic of ModeHTTP and ModeTCP, and is nil in
+	// ModeUDP. The frontend owns it and closes it.
 	Listener net.Listener
-	// Mode is ModeHTTP or ModeTCP.
+	// PacketConn receives the datagrams of ModeUDP, and is nil in the other
+	// modes. The frontend owns it and closes it. A *net.UDPConn serves best: its
+	// datagrams pass without allocations, and one that is bound to all of the
+	// machine's addresses answers from the one that the client wrote to.
+	PacketConn net.PacketConn
+	// Mode is ModeHTTP, ModeTCP or ModeUDP.
 	Mode bunfile.BalanceMode
 	// Algorithm is RoundRobin where empty.
 	Algorithm bunfile.Algorithm
 	// Check says how backends are probed; nil means that they are not, and
-	// only traffic tells.
+	// only traffic tells. It is nil in ModeUDP: a port that does not answer a
+	// probe may well serve.
 	Check *Check
 }
 
@@ -61,14 +72,18 @@ type BackendStatus struct {
 	// Healthy is false where checks or failed traffic took the backend out of
 	// rotation.
 	Healthy bool
-	// Active is the number of requests (connections, in TCP mode) under way.
+	// Active is the number of requests (connections in TCP mode, sessions in UDP
+	// mode) under way.
 	Active int
-	// Requests is the number of requests (connections) that it answered or is
-	// answering.
+	// Requests is the number of requests (connections, sessions) that it
+	// answered or is answering.
 	Requests uint64
-	// Failures is the number of requests (connections) that failed there,
-	// whether or not another backend then served them.
+	// Failures is the number of requests (connections, sessions) that failed
+	// there, whether or not another backend then served them.
 	Failures uint64
+	// Shed is the number of sessions that were ended early because the frontend
+	// had too many. It is 0 in other modes than UDP.
+	Shed uint64
 	// LastError is the last failure of a probe or a request; nil if none.
 	LastError error
 }
@@ -80,11 +95,13 @@ type Frontend interface {
 	Addr() net.Addr
 	// Update replaces the set of backends. Backends that stay, by ID and Addr,
 	// keep their state and connections; requests under way at ones that leave
-	// end undisturbed.
+	// end undisturbed, UDP sessions there end, so that what their clients send
+	// next goes to another.
 	Update(backends []Backend)
 	// Status lists the backends, sorted by ID.
 	Status() []BackendStatus
 	// Shutdown stops accepting and waits for what is under way until ctx ends,
-	// then cuts it off and returns ctx's error. It can be called again.
+	// then cuts it off and returns ctx's error. It can be called again. A UDP
+	// session is under way until it is quiet.
 	Shutdown(ctx context.Context) error
 }

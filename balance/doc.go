@@ -1,6 +1,6 @@
 // Package balance spreads traffic over the replicas of a service: pools of
-// backends, the algorithms that choose one, the HTTP and TCP proxies in front
-// of them, and the checks that tell which of them serve.
+// backends, the algorithms that choose one, the HTTP, TCP and UDP proxies in
+// front of them, and the checks that tell which of them serve.
 //
 // # Frontends
 //
@@ -85,6 +85,36 @@
 // Connections are dialled, to the next backend where one does not answer, and
 // copied both ways, each direction with its own end of stream. A reset passes as
 // a reset; where no backend is left the client gets one too.
+//
+// # UDP mode
+//
+// The datagrams of one client, which is an address with a port, go to one
+// backend for as long as the session lives: until neither side has sent
+// anything for the idle timeout, a minute unless [WithUDPIdleTimeout] says
+// otherwise. Each session has a socket of its own towards the backend, and what
+// comes in there goes back to the client from the frontend's socket, from the
+// address that the client wrote to where the system can do that. Datagrams of any
+// size pass whole, empty ones too, and their number and order are not watched.
+// The algorithms choose the backend of a session; it counts as a request.
+//
+// A backend that cannot be reached (nobody listens at its port, or there is no
+// way there) is out of rotation as after a failed dial, and the session moves to
+// another one. The client's last datagram goes there too if nothing was
+// received since and it has no more than 2 KiB; a backend that died just then may
+// have had it, too. That a backend does not answer is no failure: not every protocol
+// has answers. Active checks do not exist in this mode. A backend that leaves by
+// Update keeps its sessions for a second longer where an answer is due, to pass
+// that on; what their clients send goes to others at once. Datagrams that no
+// backend takes are dropped, with a warning that counts them.
+//
+// A frontend has at most 4096 sessions ([WithUDPSessions]). To make room for
+// another one it ends the longest silent among those that never got an answer,
+// which are what a flood of made-up addresses consists of, else the longest
+// silent of all, and counts that in [BackendStatus].Shed.
+//
+// Nothing tells that a client is done. Shutdown takes no newcomers from its
+// beginning on, and goes on with a session until that was quiet for a quarter of a
+// second, or a second where an answer is due.
 //
 // # Draining
 //

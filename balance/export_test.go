@@ -1,6 +1,10 @@
 package balance
 
-import "time"
+import (
+	"net"
+	"net/netip"
+	"time"
+)
 
 // WithStall shortens the time that a body may stand still.
 func WithStall(d time.Duration) Option { return func(p *Proxy) { p.limits.stall = d } }
@@ -13,3 +17,8 @@ func WithHalfOpen(d time.Duration) Option { return func(p *Proxy) { p.limits.hal
 
 // WithIdleQuiet changes how long a drain leaves an idle connection open.
 func WithIdleQuiet(d time.Duration) Option { return func(p *Proxy) { p.limits.idleQuiet = d } }
+
+// WithUDPDial replaces the opening of sockets to backends.
+func WithUDPDial(dial func(netip.AddrPort) (net.Conn, error)) Option {
+	return func(p *Proxy) { p.dialUDP = dial }
+}

@@ -41,7 +41,10 @@ func (f *front) set(addrs ...string) {
 func open(t testing.TB, cfg balance.Config, opts ...balance.Option) *front {
 	t.Helper()
 	cfg.Name = "web"
-	if cfg.Listener == nil {
+	switch {
+	case cfg.Mode == balance.ModeUDP && cfg.PacketConn == nil:
+		cfg.PacketConn = listenUDP(t, "127.0.0.1:0")
+	case cfg.Mode != balance.ModeUDP && cfg.Listener == nil:
 		cfg.Listener = listen(t)
 	}
 	log := &logBuffer{}

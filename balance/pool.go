@@ -14,6 +14,7 @@ type member struct {
 	active   int
 	requests uint64
 	failures uint64
+	shed     uint64
 	lastErr  error
 	health   health
 }
@@ -31,6 +32,8 @@ type result struct {
 	unreachable bool
 	// blameless failures say nothing of the member's health.
 	blameless bool
+	// shed: it ended to make room for others.
+	shed bool
 }
 
 // pool is a set of members and the place in their ring.
@@ -84,6 +87,9 @@ func (p *pool) release(m *member, r result) {
 	m.active--
 	if !r.answered {
 		m.requests--
+	}
+	if r.shed {
+		m.shed++
 	}
 	if r.err == nil {
 		return
@@ -176,6 +182,7 @@ func (p *pool) status() []BackendStatus {
 			Active:    m.active,
 			Requests:  m.requests,
 			Failures:  m.failures,
+			Shed:      m.shed,
 			LastError: m.lastErr,
 		}
 	}

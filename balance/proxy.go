@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -13,8 +15,9 @@ import (
 // Proxy opens frontends. It is made by [New], needs no closing, and all its
 // methods may be called concurrently.
 type Proxy struct {
-	log    *slog.Logger
-	limits limits
+	log     *slog.Logger
+	limits  limits
+	dialUDP func(netip.AddrPort) (net.Conn, error)
 }
 
 // Option changes how a Proxy is made.
@@ -38,9 +41,41 @@ func WithResponseTimeout(d time.Duration) Option {
 	return func(p *Proxy) { p.limits.response = max(d, 0) }
 }
 
+// The defaults of UDP mode.
+const (
+	// DefaultUDPIdleTimeout is longer than what protocols that mean to keep a way
+	// open stay silent for, and half of what a NAT grants (RFC 4787, REQ-5): a
+	// session holds a socket.
+	DefaultUDPIdleTimeout = time.Minute
+	// DefaultUDPSessions needs as many sockets.
+	DefaultUDPSessions = 4096
+)
+
+// WithUDPIdleTimeout sets after how long without a datagram in either direction
+// a UDP session ends, [DefaultUDPIdleTimeout] without this option and for 0 and
+// below.
+func WithUDPIdleTimeout(d time.Duration) Option {
+	return func(p *Proxy) {
+		if d > 0 {
+			p.limits.udpIdle = d
+		}
+	}
+}
+
+// WithUDPSessions sets how many UDP sessions a frontend has at most,
+// [DefaultUDPSessions] without this option and for 0 and below. Each holds a
+// socket.
+func WithUDPSessions(n int) Option {
+	return func(p *Proxy) {
+		if n > 0 {
+			p.limits.udpSessions = n
+		}
+	}
+}
+
 // New returns a proxy of the given options.
 func New(opts ...Option) *Proxy {
-	p := &Proxy{log: slog.New(slog.DiscardHandler), limits: defaultLimits()}
+	p := &Proxy{log: slog.New(slog.DiscardHandler), limits: defaultLimits(), dialUDP: udpDial}
 	for _, o := range opts {
 		o(p)
 	}
@@ -58,8 +93,11 @@ type limits struct {
 	halfOpen      time.Duration // TCP mode: silence after one side has ended
 	maxHeader     int           // bytes, of requests
 	maxRespHeader int64         // bytes, of responses
-	idleQuiet     time.Duration // draining: a kept-alive connection's rest before it is closed
+	idleQuiet     time.Duration // draining: a kept-alive connection's rest before it is closed, and a UDP session's
 	freshQuiet    time.Duration // draining: the same for one that has sent nothing yet
+	udpIdle       time.Duration // UDP mode: silence that ends a session
+	udpSessions   int           // UDP mode: sessions of a frontend
+	udpAnswer     time.Duration // UDP mode: how long an answer is waited for, draining or when its backend left
 }
 
 func defaultLimits() limits {
@@ -79,12 +117,16 @@ func defaultLimits() limits {
 		maxRespHeader: 1 << 20,
 		idleQuiet:     250 * time.Millisecond,
 		freshQuiet:    time.Second,
+		udpIdle:       DefaultUDPIdleTimeout,
+		udpSessions:   DefaultUDPSessions,
+		udpAnswer:     time.Second,
 	}
 }
 
-// Listen starts serving on cfg.Listener, with no backends at first. The frontend
-// lives until its Shutdown; ctx bounds only this call. A configuration that
-// breaks a rule gives [ErrInvalid]. After any error the listener is open.
+// Listen starts serving on cfg.Listener or cfg.PacketConn, with no backends at
+// first. The frontend lives until its Shutdown; ctx bounds only this call. A
+// configuration that breaks a rule gives [ErrInvalid]. After any error the
+// listener or socket is open.
 func (p *Proxy) Listen(ctx context.Context, cfg Config) (Frontend, error) {
 	alg, check, err := validate(cfg)
 	if err != nil {
@@ -92,6 +134,9 @@ func (p *Proxy) Listen(ctx context.Context, cfg Config) (Frontend, error) {
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("balance: listen for %q: %w", cfg.Name, err)
+	}
+	if cfg.Mode == ModeUDP {
+		return p.listenUDP(cfg, alg), nil
 	}
 	f := newFrontend(p, cfg, alg, check)
 	if cfg.Mode == bunfile.ModeHTTP {
@@ -109,11 +154,18 @@ func validate(cfg Config) (algorithm, *Check, error) {
 	invalid := func(format string, args ...any) error {
 		return fmt.Errorf("balance: %w for %q: %s", ErrInvalid, cfg.Name, fmt.Sprintf(format, args...))
 	}
-	if cfg.Listener == nil {
+	udp := cfg.Mode == ModeUDP
+	switch {
+	case !udp && cfg.Mode != bunfile.ModeHTTP && cfg.Mode != bunfile.ModeTCP:
+		return nil, nil, invalid("mode is %q; use %q, %q or %q", cfg.Mode, bunfile.ModeHTTP, bunfile.ModeTCP, ModeUDP)
+	case !udp && cfg.Listener == nil:
 		return nil, nil, invalid("there is no listener")
-	}
-	if cfg.Mode != bunfile.ModeHTTP && cfg.Mode != bunfile.ModeTCP {
-		return nil, nil, invalid("mode is %q; use %q or %q", cfg.Mode, bunfile.ModeHTTP, bunfile.ModeTCP)
+	case udp && cfg.PacketConn == nil:
+		return nil, nil, invalid("there is no packet connection")
+	case udp && cfg.Listener != nil || !udp && cfg.PacketConn != nil:
+		return nil, nil, invalid("mode %q needs a listener or a packet connection, not both", cfg.Mode)
+	case udp && cfg.Check != nil:
+		return nil, nil, invalid("mode %q has no checks: a port that does not answer a probe may well serve", cfg.Mode)
 	}
 	alg, ok := algorithmNamed(cfg.Algorithm)
 	if !ok {

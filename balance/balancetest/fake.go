@@ -57,10 +57,14 @@ func (f *Fake) Listen(ctx context.Context, cfg balance.Config) (balance.Frontend
 func valid(cfg balance.Config) error {
 	problem := ""
 	switch c := cfg.Check; {
-	case cfg.Listener == nil:
-		problem = "no listener"
-	case cfg.Mode != bunfile.ModeHTTP && cfg.Mode != bunfile.ModeTCP:
+	case cfg.Mode != bunfile.ModeHTTP && cfg.Mode != bunfile.ModeTCP && cfg.Mode != balance.ModeUDP:
 		problem = "mode"
+	case (cfg.Mode == balance.ModeUDP) != (cfg.Listener == nil):
+		problem = "listener"
+	case (cfg.Mode == balance.ModeUDP) != (cfg.PacketConn != nil):
+		problem = "packet connection"
+	case cfg.Mode == balance.ModeUDP && c != nil:
+		problem = "check of a UDP port"
 	case cfg.Algorithm != "" && cfg.Algorithm != bunfile.RoundRobin && cfg.Algorithm != bunfile.LeastConnections:
 		problem = "algorithm"
 	case c != nil && (c.Interval < 0 || c.Timeout < 0 || c.Rise < 0 || c.Fall < 0):
@@ -77,6 +81,7 @@ func valid(cfg balance.Config) error {
 type FakeFrontend struct {
 	cfg    balance.Config
 	server *http.Server   // HTTP mode
+	udp    *fakeUDP       // UDP mode
 	wg     sync.WaitGroup // the accepting goroutine and those of TCP connections
 	conns  sync.Map       // TCP mode: net.Conn, open ones
 	cut    atomic.Bool    // whatever is added to conns is closed
@@ -108,15 +113,29 @@ func (f *FakeFrontend) ShutDown() bool {
 }
 
 // Addr implements balance.Frontend.
-func (f *FakeFrontend) Addr() net.Addr { return f.cfg.Listener.Addr() }
+func (f *FakeFrontend) Addr() net.Addr {
+	if f.udp != nil {
+		return f.cfg.PacketConn.LocalAddr()
+	}
+	return f.cfg.Listener.Addr()
+}
 
 // Update implements balance.Frontend.
 func (f *FakeFrontend) Update(backends []balance.Backend) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	if f.shutdown {
+		f.mu.Unlock()
 		return
 	}
+	f.setBackends(backends)
+	f.mu.Unlock()
+	if f.udp != nil {
+		f.udp.endWhere(func(b balance.Backend) bool { return !slices.Contains(backends, b) })
+	}
+}
+
+// setBackends is called with the lock.
+func (f *FakeFrontend) setBackends(backends []balance.Backend) {
 	f.updates = append(f.updates, slices.Clone(backends))
 	var next []balance.BackendStatus
 	for _, b := range backends {
@@ -153,7 +172,11 @@ func (f *FakeFrontend) Shutdown(ctx context.Context) error {
 				// Ended by cutOff, if not before.
 				f.server.Shutdown(context.Background())
 			}
-			f.cfg.Listener.Close()
+			if f.udp != nil {
+				f.cfg.PacketConn.Close()
+			} else {
+				f.cfg.Listener.Close()
+			}
 			f.wg.Wait()
 		}()
 	})
@@ -230,6 +253,11 @@ func (f *FakeFrontend) serve() {
 	if f.cfg.Mode == bunfile.ModeHTTP {
 		f.server = &http.Server{Handler: http.HandlerFunc(f.serveHTTP), ErrorLog: log.New(io.Discard, "", 0)}
 		f.wg.Go(func() { f.server.Serve(f.cfg.Listener) })
+		return
+	}
+	if f.cfg.Mode == balance.ModeUDP {
+		f.udp = newFakeUDP(f)
+		f.wg.Go(f.udp.serve)
 		return
 	}
 	f.wg.Go(func() {

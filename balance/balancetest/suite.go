@@ -51,6 +51,13 @@ func Run(t *testing.T, open func(t *testing.T) Balancer) {
 		{"ShutdownCutsOff", testShutdownCutsOff},
 		{"ShutdownAgain", testShutdownAgain},
 		{"Concurrent", testConcurrent},
+		{"NoBackendUDP", testNoBackendUDP},
+		{"UDP", testUDP},
+		{"UDPSizes", testUDPSizes},
+		{"UDPAffinity", testUDPAffinity},
+		{"UDPUpdate", testUDPUpdate},
+		{"UDPDeadBackend", testUDPDeadBackend},
+		{"UDPShutdown", testUDPShutdown},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) { tc.test(t, open(t)) })
@@ -73,13 +80,32 @@ func testInvalid(t *testing.T, b Balancer) {
 	for name, spoil := range tests {
 		t.Run(name, func(t *testing.T) {
 			cfg := ok
-			cfg.Listener = listen(t)
+			ln := listen(t)
+			cfg.Listener = ln
 			spoil(&cfg)
 			f, err := b.Listen(t.Context(), cfg)
 			if !errors.Is(err, balance.ErrInvalid) || f != nil {
 				t.Fatalf("Listen = %v, %v; want ErrInvalid", f, err)
 			}
-			accepts(t, cfg.Listener)
+			accepts(t, ln)
+		})
+	}
+	for name, spoil := range map[string]func(*balance.Config){
+		"UDP without a socket":    func(c *balance.Config) { c.PacketConn = nil },
+		"UDP with a listener":     func(c *balance.Config) { c.Listener = listen(t) },
+		"UDP with a check":        func(c *balance.Config) { c.Check = &balance.Check{} },
+		"HTTP over a UDP socket":  func(c *balance.Config) { c.Mode = bunfile.ModeHTTP },
+		"both kinds of listening": func(c *balance.Config) { c.Mode, c.Listener = bunfile.ModeTCP, listen(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := listenUDP(t)
+			cfg := balance.Config{Name: "dns", Mode: balance.ModeUDP, PacketConn: conn}
+			spoil(&cfg)
+			f, err := b.Listen(t.Context(), cfg)
+			if !errors.Is(err, balance.ErrInvalid) || f != nil {
+				t.Fatalf("Listen = %v, %v; want ErrInvalid", f, err)
+			}
+			receives(t, conn)
 		})
 	}
 	if _, err := b.Listen(t.Context(), ok); !errors.Is(err, balance.ErrInvalid) {

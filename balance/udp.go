@@ -1,0 +1,264 @@
+package balance
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// udpFrontend is a frontend of ModeUDP: a socket, and a session for each client
+// that wrote to it lately. Its goroutines are one that receives, one per session
+// and one that drains, and all have ended when done is closed.
+type udpFrontend struct {
+	name    string
+	log     *slog.Logger
+	limits  limits
+	pool    *pool
+	socket  datagrams
+	dial    func(netip.AddrPort) (net.Conn, error)
+	buffers *sync.Pool // of *[maxDatagram]byte
+	epoch   time.Time  // sessions count from it, in steps that no clock change disturbs
+
+	wg       sync.WaitGroup // sessions; also moves of one while the frontend drains
+	closing  chan struct{}  // the socket is about to be closed
+	received chan struct{}  // the receiving goroutine has ended
+	done     chan struct{}
+
+	mu       sync.Mutex
+	sessions map[flow]*session
+	// The sessions that got no answer yet and the others, each in the order of
+	// the last datagram of its client, the latest first.
+	fresh, settled list.List
+	leaving        map[*session]struct{} // no longer in the table
+	since          time.Time             // when draining began
+	isCut          bool                  // what is under way was cut off
+	shed, unserved throttle
+}
+
+// udpDial opens a socket that is connected to a backend.
+func udpDial(to netip.AddrPort) (net.Conn, error) {
+	return net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+}
+
+// listenUDP starts a frontend of a valid configuration.
+func (p *Proxy) listenUDP(cfg Config, alg algorithm) Frontend {
+	log := p.log.With("service", cfg.Name)
+	f := &udpFrontend{
+		name:     cfg.Name,
+		log:      log,
+		limits:   p.limits,
+		pool:     newPool(alg, nil, log),
+		socket:   newDatagrams(cfg.PacketConn, log),
+		dial:     p.dialUDP,
+		buffers:  &sync.Pool{New: func() any { return new([maxDatagram]byte) }},
+		epoch:    time.Now(),
+		closing:  make(chan struct{}),
+		received: make(chan struct{}),
+		done:     make(chan struct{}),
+		sessions: map[flow]*session{},
+		leaving:  map[*session]struct{}{},
+	}
+	go f.receive()
+	return f
+}
+
+func (f *udpFrontend) Addr() net.Addr { return f.socket.LocalAddr() }
+
+func (f *udpFrontend) Status() []BackendStatus { return f.pool.status() }
+
+func (f *udpFrontend) Update(backends []Backend) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.since.IsZero() {
+		return
+	}
+	_, removed := f.pool.update(backends)
+	if len(removed) == 0 {
+		return
+	}
+	for _, s := range f.sessions {
+		if slices.Contains(removed, s.member) {
+			f.detach(s)
+		}
+	}
+}
+
+func (f *udpFrontend) Shutdown(ctx context.Context) error {
+	f.beginDrain()
+	select {
+	case <-f.done:
+		return nil
+	default:
+	}
+	select {
+	case <-f.done:
+		return nil
+	case <-ctx.Done():
+	}
+	if n := f.cutOff(); n > 0 {
+		f.log.Warn("UDP sessions cut off: they did not become quiet in time", "sessions", n)
+	}
+	<-f.done
+	return ctx.Err()
+}
+
+// beginDrain turns newcomers away, gives the sessions until they are quiet,
+// and starts what waits for that, once.
+func (f *udpFrontend) beginDrain() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.since.IsZero() {
+		return
+	}
+	f.since = time.Now()
+	for _, s := range f.sessions {
+		s.conn.SetReadDeadline(f.expiry(s)) // fails only on one that ends
+	}
+	go f.drain()
+}
+
+// drain ends the frontend after its last session. Whoever called Shutdown waits
+// for it.
+func (f *udpFrontend) drain() {
+	defer close(f.done)
+	f.wg.Wait()
+	close(f.closing)
+	f.socket.Close()
+	<-f.received
+}
+
+// cutOff ends all sessions and returns how many there were.
+func (f *udpFrontend) cutOff() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.isCut = true
+	n := len(f.sessions)
+	for _, s := range f.sessions {
+		f.end(s, result{answered: true})
+	}
+	for s := range f.leaving {
+		s.conn.Close()
+	}
+	return n
+}
+
+// receive takes datagrams of clients until the socket is closed.
+func (f *udpFrontend) receive() {
+	defer close(f.received)
+	buf := make([]byte, maxDatagram)
+	var pause time.Duration
+	for {
+		n, from, err := f.socket.receive(buf)
+		switch {
+		case err == nil:
+			pause = 0
+			f.take(from, buf[:n])
+			continue
+		case errors.Is(err, net.ErrClosed):
+			select {
+			case <-f.closing:
+			default:
+				f.log.Error("frontend no longer receives datagrams", "addr", f.Addr().String(), "err", err)
+			}
+			return
+		}
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		f.log.Error("receiving a datagram failed", "err", err, "again in", pause)
+		select {
+		case <-time.After(pause):
+		case <-f.closing:
+		}
+	}
+}
+
+// take sends a client's datagram to the backend of its session, or begins one.
+func (f *udpFrontend) take(from flow, b []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.sessions[from]
+	switch {
+	case s != nil:
+		f.touch(s)
+		if err := s.send(b); err != nil {
+			f.fail(s, err)
+			f.forward(from, b, append(s.tried, s.member))
+		}
+	case f.since.IsZero():
+		f.forward(from, b, nil)
+	}
+}
+
+// forward begins a session with the given datagram, at a backend that is not
+// among tried. What no backend takes is dropped. The lock is held.
+func (f *udpFrontend) forward(from flow, b []byte, tried []*member) {
+	if f.isCut {
+		return
+	}
+	if len(f.sessions) >= f.limits.udpSessions {
+		f.shedOne()
+	}
+	last := ErrNoBackend
+	for len(tried) < maxAttempts {
+		m := f.pool.pick(tried)
+		if m == nil {
+			break
+		}
+		conn, err := f.connect(m)
+		if err != nil {
+			ours := exhausted(err)
+			f.pool.release(m, result{err: err, fatal: !ours, unreachable: !ours, blameless: ours})
+		} else {
+			s := f.begin(from, m, conn, tried)
+			if err = s.send(b); err == nil {
+				return
+			}
+			f.fail(s, err)
+		}
+		last = err
+		tried = append(tried, m)
+	}
+	if n, ok := f.unserved.next(time.Now()); ok {
+		f.log.Warn("datagrams dropped: no backend could take them", "client", from.client.String(),
+			"datagrams", n, "attempts", len(tried), "err", last)
+	}
+}
+
+// connect opens a socket to a backend. Only addresses are dialled: to look a
+// name up would hold up all clients.
+func (f *udpFrontend) connect(m *member) (udpConn, error) {
+	to, err := netip.ParseAddrPort(m.backend.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("backend %s: in UDP mode its address has to be an IP address with a port: %w", m.backend.ID, err)
+	}
+	c, err := f.dial(to)
+	if err != nil {
+		return nil, err
+	}
+	return newUDPConn(c, f.buffers), nil
+}
+
+// throttle counts what would fill the log.
+type throttle struct {
+	last time.Time
+	n    int
+}
+
+const throttleEvery = 10 * time.Second
+
+// next counts one more, and returns how many there were since the last time that
+// it reported true, at most once every throttleEvery.
+func (t *throttle) next(now time.Time) (n int, ok bool) {
+	t.n++
+	if !t.last.IsZero() && now.Sub(t.last) < throttleEvery {
+		return 0, false
+	}
+	n, t.last, t.n = t.n, now, 0
+	return n, true
+}

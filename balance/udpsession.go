@@ -1,0 +1,248 @@
+package balance
+
+import (
+	"container/list"
+	"errors"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// flow is who talks to whom: a client's address, and the address of this machine
+// that it writes to, which is not valid where the frontend has only one.
+type flow struct {
+	client netip.AddrPort
+	local  netip.Addr
+}
+
+// session is what a client and a backend have to do with each other. A socket
+// of its own, connected to the backend, tells the answers to different clients
+// apart. What no lock is named for is set once or belongs to the session's
+// goroutine.
+type session struct {
+	f      *udpFrontend
+	flow   flow
+	member *member
+	conn   udpConn
+	reply  replyPath
+
+	last     atomic.Int64 // the last datagram of either side, since the frontend's epoch
+	answered atomic.Bool  // the backend has said something
+	awaiting atomic.Bool  // the last word was the client's
+
+	// Guarded by the frontend's lock.
+	tried   []*member     // refused what this session was begun for
+	gone    bool          // not in the table any more
+	until   time.Time     // of one that is leaving: its end
+	in      *list.List    // fresh or settled, of the frontend
+	place   *list.Element // in there
+	pending []byte        // a copy of the client's last datagram
+	kept    bool          // whether it is one, and not too long for it
+}
+
+// keptMax is how long a datagram may be of which a copy is kept.
+const keptMax = 2048
+
+// begin makes a session. The frontend's lock is held.
+func (f *udpFrontend) begin(from flow, m *member, conn udpConn, tried []*member) *session {
+	s := &session{f: f, flow: from, member: m, conn: conn, reply: f.socket.path(from), tried: tried, in: &f.fresh}
+	s.last.Store(int64(time.Since(f.epoch)))
+	s.place = s.in.PushFront(s)
+	f.sessions[from] = s
+	f.wg.Go(s.run)
+	return s
+}
+
+// touch notes a datagram of the client. The lock is held.
+func (f *udpFrontend) touch(s *session) {
+	s.last.Store(int64(time.Since(f.epoch)))
+	if s.in == &f.fresh && s.answered.Load() {
+		s.in.Remove(s.place)
+		s.in = &f.settled
+		s.place = s.in.PushFront(s)
+		return
+	}
+	s.in.MoveToFront(s.place)
+}
+
+// send passes a datagram of the client on. An error is the backend's. The lock
+// is held.
+func (s *session) send(b []byte) error {
+	s.awaiting.Store(true) // before the answer can be here
+	if s.kept = len(b) <= keptMax; s.kept {
+		s.pending = append(s.pending[:0], b...)
+	}
+	if err := s.conn.send(b); err != nil && !undelivered(err) {
+		return err
+	}
+	return nil
+}
+
+// remove takes a session off the table, once. The lock is held.
+func (f *udpFrontend) remove(s *session, r result) {
+	if s.gone {
+		return
+	}
+	s.gone = true
+	delete(f.sessions, s.flow)
+	s.in.Remove(s.place)
+	f.pool.release(s.member, r)
+}
+
+// end ends a session. The lock is held.
+func (f *udpFrontend) end(s *session, r result) {
+	f.remove(s, r)
+	s.conn.Close()
+}
+
+// fail ends a session whose backend cannot be reached. The lock is held.
+func (f *udpFrontend) fail(s *session, err error) {
+	f.log.Info("backend does not take datagrams", "backend", s.member.backend.ID, "addr", s.member.backend.Addr,
+		"client", s.flow.client.String(), "err", err)
+	f.end(s, result{answered: s.answered.Load(), err: err, fatal: true, unreachable: true})
+}
+
+// detach ends a session whose backend has left: what the client sends from now
+// on goes elsewhere. An answer that is due may still pass, for a moment. The lock
+// is held.
+func (f *udpFrontend) detach(s *session) {
+	if !s.awaiting.Load() {
+		f.end(s, result{answered: true})
+		return
+	}
+	f.remove(s, result{answered: true})
+	s.until = time.Now().Add(f.limits.udpAnswer)
+	s.conn.SetReadDeadline(s.until) // fails only on one that ends
+	f.leaving[s] = struct{}{}
+}
+
+// shedScan is how many of the longest silent clients are looked at for one that
+// got no answer.
+const shedScan = 16
+
+// shedOne ends a session to make room: the longest silent of those that got no
+// answer, which a flood of made-up addresses leaves behind, else the longest
+// silent of all. The lock is held.
+func (f *udpFrontend) shedOne() {
+	var victim *session
+	e := f.fresh.Back()
+	for range shedScan {
+		if e == nil {
+			break
+		}
+		if s := e.Value.(*session); !s.answered.Load() {
+			victim = s
+			break
+		}
+		e = e.Prev()
+	}
+	if victim == nil {
+		for _, l := range []*list.List{&f.fresh, &f.settled} {
+			if e := l.Back(); e != nil {
+				if s := e.Value.(*session); victim == nil || s.last.Load() < victim.last.Load() {
+					victim = s
+				}
+			}
+		}
+	}
+	if victim == nil {
+		return
+	}
+	f.end(victim, result{answered: true, shed: true})
+	if n, ok := f.shed.next(time.Now()); ok {
+		f.log.Warn("UDP sessions ended early to make room for others", "sessions", n, "limit", f.limits.udpSessions)
+	}
+}
+
+// run passes the backend's datagrams on to the client until the session ends.
+func (s *session) run() {
+	defer s.ended()
+	deliver := s.answer // made once, as it costs memory
+	for s.rearm() {
+		var err error
+		for err == nil {
+			err = s.conn.receive(deliver)
+		}
+		switch {
+		case isTimeout(err) || undelivered(err):
+		case errors.Is(err, net.ErrClosed):
+			return
+		default:
+			s.broke(err)
+			return
+		}
+	}
+}
+
+// answer passes one datagram on to the client.
+func (s *session) answer(b []byte) {
+	s.last.Store(int64(time.Since(s.f.epoch)))
+	s.awaiting.Store(false)
+	if !s.answered.Load() {
+		s.answered.Store(true)
+		s.f.pool.answered(s.member)
+	}
+	if err := s.f.socket.send(b, &s.reply); err != nil && !errors.Is(err, net.ErrClosed) {
+		s.f.log.Debug("answer not sent", "client", s.flow.client.String(), "bytes", len(b), "err", err)
+	}
+}
+
+// rearm sets when the session is to look at itself again, and reports false
+// where its time is over.
+func (s *session) rearm() bool {
+	f := s.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	until := f.expiry(s)
+	// Under the lock no datagram of the client can come in between.
+	if !time.Now().Before(until) || s.conn.SetReadDeadline(until) != nil {
+		f.remove(s, result{answered: true})
+		return false
+	}
+	return true
+}
+
+// expiry is when a session ends if nothing else comes. The lock is held.
+func (f *udpFrontend) expiry(s *session) time.Time {
+	last := f.epoch.Add(time.Duration(s.last.Load()))
+	switch {
+	case !s.until.IsZero():
+		return s.until
+	case f.since.IsZero():
+		return last.Add(f.limits.udpIdle)
+	case s.awaiting.Load():
+		return later(last.Add(f.limits.udpAnswer), f.since.Add(f.limits.idleQuiet))
+	}
+	return later(last, f.since).Add(f.limits.idleQuiet)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// broke moves the client to another backend, since this one cannot be reached.
+// A datagram that was refused, or is most likely to be the one, goes there too.
+func (s *session) broke(err error) {
+	f := s.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.gone {
+		return
+	}
+	f.fail(s, err)
+	if s.kept && s.awaiting.Load() {
+		f.forward(s.flow, s.pending, append(s.tried, s.member))
+	}
+}
+
+// ended gives back what the session holds.
+func (s *session) ended() {
+	s.conn.Close()
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	delete(s.f.leaving, s)
+}
