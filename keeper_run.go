@@ -113,7 +113,7 @@ func (k *keeper) markRunning(ctx context.Context, st runtime.Status) error {
 				return err
 			}
 		}
-		c.Endpoints = k.endpoints(*c, st.Addresses)
+		c.Endpoints = k.endpoints()
 		return c.MarkRunning(st.PID, st.StartedAt)
 	})
 	if err != nil {
@@ -163,7 +163,7 @@ func (k *keeper) resumeRunning(ctx context.Context, rec lifecycle.Container, st 
 	}
 	err := k.update(ctx, func(c *lifecycle.Container) error {
 		if rec.Desired == lifecycle.WantRunning {
-			c.Endpoints = k.endpoints(*c, st.Addresses)
+			c.Endpoints = k.endpoints()
 		}
 		c.PID = st.PID
 		return nil

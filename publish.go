@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"sync"
@@ -17,11 +18,10 @@ import (
 	"github.com/budgiehq/budgie/runtime"
 )
 
-// A publication is the published ports of one container: a frontend for each
-// TCP port, whose only backend is the container while it serves. The frontends
-// stay open while the container restarts, so that nobody else takes the port
-// and clients get an answer that says what is going on. UDP ports are the
-// runtime's own.
+// A publication is the published ports of one container: a frontend for each,
+// whose only backend is the container while it serves. The frontends stay open
+// while the container restarts, so that nobody else takes the port and clients
+// get an answer that says what is going on, as far as their protocol has one.
 type publication struct {
 	id    string
 	ports []publishedPort
@@ -38,7 +38,7 @@ func (k *keeper) publish(ctx context.Context, rec lifecycle.Container) error {
 		return nil
 	}
 	pub := &publication{id: rec.ID}
-	for _, port := range tcpPorts(rec.Spec) {
+	for _, port := range rec.Spec.Ports {
 		p, err := k.open(ctx, rec, port)
 		if err != nil {
 			pub.shutdown(ctx)
@@ -52,45 +52,68 @@ func (k *keeper) publish(ctx context.Context, rec lifecycle.Container) error {
 
 // open opens one published port.
 func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile.Port) (publishedPort, error) {
-	ln, err := listen(ctx, rec, port)
+	cfg := balance.Config{Name: rec.Name, Mode: balanceMode(rec.Spec, port), Algorithm: rec.Spec.Balance.Algorithm}
+	var socket io.Closer
+	var err error
+	if cfg.Mode == balance.ModeUDP {
+		cfg.PacketConn, err = bind(ctx, rec, port, listenUDP)
+		socket = cfg.PacketConn
+	} else {
+		cfg.Listener, err = bind(ctx, rec, port, listenTCP)
+		socket = cfg.Listener
+	}
 	if err != nil {
 		return publishedPort{}, err
 	}
-	mode := balanceMode(rec.Spec)
-	f, err := k.c.balancer.Listen(ctx, balance.Config{
-		Name: rec.Name, Listener: ln, Mode: mode, Algorithm: rec.Spec.Balance.Algorithm,
-	})
+	f, err := k.c.balancer.Listen(ctx, cfg)
 	if err != nil {
-		return publishedPort{}, errors.Join(err, ln.Close())
+		return publishedPort{}, errors.Join(err, socket.Close())
 	}
 	return publishedPort{frontend: f, endpoint: lifecycle.Endpoint{
 		ContainerPort: port.ContainerPort,
-		Protocol:      bunfile.TCP,
+		Protocol:      protocolOf(port),
 		Host:          rec.Bind,
 		Port:          portOf(f.Addr()),
-		HTTP:          mode == bunfile.ModeHTTP,
+		HTTP:          cfg.Mode == bunfile.ModeHTTP,
 	}}, nil
 }
 
-// listen binds a published port. Where any port will do, it is the one that
-// the container had before, if that is free, so that clients find it again.
-func listen(ctx context.Context, rec lifecycle.Container, port bunfile.Port) (net.Listener, error) {
+// bind opens the socket of a published port. Where any port will do, it is the
+// one that the container had before, if that is free, so that clients find it
+// again.
+func bind[S any](ctx context.Context, rec lifecycle.Container, port bunfile.Port, listen func(context.Context, string) (S, error)) (S, error) {
 	if port.HostPort == 0 {
 		for _, e := range rec.Endpoints {
-			if e.ContainerPort == port.ContainerPort && e.Protocol == bunfile.TCP {
-				ln, err := listenTCP(ctx, net.JoinHostPort(rec.Bind, strconv.Itoa(e.Port)))
+			if e.ContainerPort == port.ContainerPort && e.Protocol == protocolOf(port) {
+				s, err := listen(ctx, net.JoinHostPort(rec.Bind, strconv.Itoa(e.Port)))
 				if err == nil {
-					return ln, nil
+					return s, nil
 				}
 			}
 		}
 	}
-	addr := net.JoinHostPort(rec.Bind, strconv.Itoa(port.HostPort))
-	ln, err := listenTCP(ctx, addr)
+	s, err := listen(ctx, net.JoinHostPort(rec.Bind, strconv.Itoa(port.HostPort)))
 	if err != nil {
-		return nil, fmt.Errorf("host port %d %w", port.HostPort, explainListen(err, "host_port"))
+		return s, fmt.Errorf("host port %s %w", portWord(port), explainListen(err, "host_port"))
 	}
-	return ln, nil
+	return s, nil
+}
+
+// portWord names a host port as people write it.
+func portWord(port bunfile.Port) string {
+	word := strconv.Itoa(port.HostPort)
+	if port.Protocol == bunfile.UDP {
+		word += "/udp"
+	}
+	return word
+}
+
+// protocolOf returns a port's protocol, which is TCP where it says nothing.
+func protocolOf(port bunfile.Port) bunfile.Protocol {
+	if port.Protocol == bunfile.UDP {
+		return bunfile.UDP
+	}
+	return bunfile.TCP
 }
 
 // listenTCP opens a socket for a frontend. Go's own choice, Multipath TCP, takes
@@ -99,6 +122,11 @@ func listenTCP(ctx context.Context, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
 	return lc.Listen(ctx, "tcp", addr)
+}
+
+// listenUDP opens a socket for a frontend of a UDP port.
+func listenUDP(ctx context.Context, addr string) (net.PacketConn, error) {
+	return new(net.ListenConfig).ListenPacket(ctx, "udp", addr)
 }
 
 // explainListen says what to do about the error of a Listen, in words that go
@@ -115,9 +143,12 @@ func explainListen(err error, setting string) error {
 	return fmt.Errorf("cannot be opened: %w", err)
 }
 
-// balanceMode says which protocol the proxy in front of a container speaks.
-func balanceMode(spec bunfile.Spec) bunfile.BalanceMode {
+// balanceMode says which protocol the proxy in front of a container's port
+// speaks.
+func balanceMode(spec bunfile.Spec, port bunfile.Port) bunfile.BalanceMode {
 	switch m := spec.Balance.Mode; {
+	case port.Protocol == bunfile.UDP:
+		return balance.ModeUDP
 	case m == bunfile.ModeHTTP || m == bunfile.ModeTCP:
 		return m
 	case spec.Healthcheck != nil && spec.Healthcheck.Path != "":
@@ -128,22 +159,11 @@ func balanceMode(spec bunfile.Spec) bunfile.BalanceMode {
 
 // endpoints returns where a container is published, in the order of its
 // ports.
-func (k *keeper) endpoints(rec lifecycle.Container, addrs []runtime.Address) []lifecycle.Endpoint {
+func (k *keeper) endpoints() []lifecycle.Endpoint {
 	var eps []lifecycle.Endpoint
 	if k.pub != nil {
 		for _, p := range k.pub.ports {
 			eps = append(eps, p.endpoint)
-		}
-	}
-	for _, a := range addrs {
-		if a.Protocol != bunfile.UDP {
-			continue
-		}
-		if _, port, err := net.SplitHostPort(a.HostPort); err == nil {
-			n, _ := strconv.Atoi(port)
-			eps = append(eps, lifecycle.Endpoint{
-				ContainerPort: a.ContainerPort, Protocol: bunfile.UDP, Host: rec.Bind, Port: n,
-			})
 		}
 	}
 	return eps
@@ -158,7 +178,7 @@ func (p *publication) setBackends(addrs []runtime.Address) {
 	for _, port := range p.ports {
 		var backends []balance.Backend
 		for _, a := range addrs {
-			if a.ContainerPort == port.endpoint.ContainerPort && a.Protocol != bunfile.UDP {
+			if a.ContainerPort == port.endpoint.ContainerPort && (a.Protocol == bunfile.UDP) == (port.endpoint.Protocol == bunfile.UDP) {
 				backends = append(backends, balance.Backend{ID: p.id, Addr: a.HostPort})
 			}
 		}
@@ -259,10 +279,13 @@ func service(rec lifecycle.Container, node string) discovery.Service {
 	return s
 }
 
-// portOf returns the port of a TCP address, 0 for any other.
+// portOf returns the port of a TCP or UDP address, 0 for any other.
 func portOf(a net.Addr) int {
-	if t, ok := a.(*net.TCPAddr); ok {
-		return t.Port
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		return a.Port
+	case *net.UDPAddr:
+		return a.Port
 	}
 	return 0
 }

@@ -1,11 +1,10 @@
 // Package freeport chooses free loopback ports for programs that share the
-// machine's network.
+// machine's network, and tells programs their ports.
 package freeport
 
 import (
 	"fmt"
 	"net"
-	"strconv"
 	"sync"
 
 	"github.com/budgiehq/budgie/bunfile"
@@ -29,12 +28,9 @@ func (p *Pool) Choose(ports []bunfile.Port) ([]runtime.Address, error) {
 	for _, port := range ports {
 		a := runtime.Address{ContainerPort: port.ContainerPort, Protocol: port.Protocol}
 		var err error
-		switch {
-		case port.Protocol == bunfile.UDP && port.HostPort != 0:
-			a.HostPort = net.JoinHostPort("127.0.0.1", strconv.Itoa(port.HostPort))
-		case port.Protocol == bunfile.UDP:
+		if port.Protocol == bunfile.UDP {
 			a.HostPort, err = p.free(listenUDP)
-		default:
+		} else {
 			a.Protocol = bunfile.TCP
 			a.HostPort, err = p.free(listenTCP)
 		}

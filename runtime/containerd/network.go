@@ -67,15 +67,21 @@ func (r *Runtime) connect(ctx context.Context, cfg runtime.Config) ([]runtime.Ad
 		return nil, fmt.Errorf("the bridge %s gave no address", bridge)
 	}
 	ip := now.IPs[0].Address.IP.String()
+	return addresses(cfg.Spec.Ports, ip), writeEtc(etc, cfg, ip)
+}
+
+// addresses returns where the ports of a container with an address of its own
+// are.
+func addresses(ports []bunfile.Port, ip string) []runtime.Address {
 	var addrs []runtime.Address
-	for _, p := range cfg.Spec.Ports {
+	for _, p := range ports {
 		a := runtime.Address{ContainerPort: p.ContainerPort, Protocol: p.Protocol, HostPort: net.JoinHostPort(ip, strconv.Itoa(p.ContainerPort))}
 		if a.Protocol == "" {
 			a.Protocol = bunfile.TCP
 		}
 		addrs = append(addrs, a)
 	}
-	return addrs, writeEtc(etc, cfg, ip)
+	return addrs
 }
 
 // disconnect takes back what connect gave. It may be called at any time when the

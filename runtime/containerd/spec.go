@@ -10,10 +10,10 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/internal/freeport"
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/contrib/seccomp"
@@ -106,27 +106,22 @@ func withImagePorts(cfg runtime.Config) oci.SpecOpts {
 		if cfg.Spec.Network == bunfile.NetworkHost {
 			return nil
 		}
-		first := true
-		for _, p := range cfg.Spec.Ports {
-			port := strconv.Itoa(p.ContainerPort)
-			s.Process.Env = addEnv(s.Process.Env, "BUDGIE_PORT_"+port, port, false)
-			if first && p.Protocol != bunfile.UDP {
-				first = false
-				s.Process.Env = addEnv(s.Process.Env, "PORT", port, false)
-			}
+		for _, kv := range freeport.Environment(addresses(cfg.Spec.Ports, "")) {
+			s.Process.Env = addEnv(s.Process.Env, kv, false)
 		}
 		return nil
 	}
 }
 
-// addEnv sets a variable, in place of one that is there if replace is set.
-func addEnv(env []string, key, value string, replace bool) []string {
-	i := slices.IndexFunc(env, func(kv string) bool { return strings.HasPrefix(kv, key+"=") })
+// addEnv sets a KEY=value, in place of one that is there if replace is set.
+func addEnv(env []string, kv string, replace bool) []string {
+	key, _, _ := strings.Cut(kv, "=")
+	i := slices.IndexFunc(env, func(e string) bool { return strings.HasPrefix(e, key+"=") })
 	switch {
 	case i < 0:
-		return append(env, key+"="+value)
+		return append(env, kv)
 	case replace:
-		env[i] = key + "=" + value
+		env[i] = kv
 	}
 	return env
 }

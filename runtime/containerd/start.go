@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/internal/freeport"
 	"github.com/budgiehq/budgie/internal/hostdir"
 	"github.com/budgiehq/budgie/internal/logfile"
 	"github.com/budgiehq/budgie/internal/logpipe"
@@ -277,14 +278,8 @@ func setPorts(ctx context.Context, container client.Container, addrs []runtime.A
 	if err != nil {
 		return err
 	}
-	first := true
-	for _, a := range addrs {
-		_, port, _ := strings.Cut(a.HostPort, ":")
-		spec.Process.Env = addEnv(spec.Process.Env, fmt.Sprintf("BUDGIE_PORT_%d", a.ContainerPort), port, true)
-		if first && a.Protocol != bunfile.UDP {
-			first = false
-			spec.Process.Env = addEnv(spec.Process.Env, "PORT", port, true)
-		}
+	for _, kv := range freeport.Environment(addrs) {
+		spec.Process.Env = addEnv(spec.Process.Env, kv, true)
 	}
 	return container.Update(ctx, func(_ context.Context, _ *client.Client, c *containers.Container) error {
 		c.Spec, err = typeurl.MarshalAny(spec)

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/internal/freeport"
 	"github.com/budgiehq/budgie/runtime"
 )
 
@@ -34,22 +34,8 @@ func environment(cfg runtime.Config, root string, addrs []runtime.Address) []str
 	for _, kv := range cfg.Spec.Environment {
 		env = setEnv(env, kv)
 	}
-	first := true
-	for _, a := range addrs {
-		_, port, _ := strings.Cut(a.HostPort, ":")
-		name := fmt.Sprintf("BUDGIE_PORT_%d", a.ContainerPort)
-		if a.Protocol == bunfile.UDP {
-			env = setEnv(env, name+"_UDP="+port)
-			if slices.ContainsFunc(addrs, func(b runtime.Address) bool {
-				return b.Protocol != bunfile.UDP && b.ContainerPort == a.ContainerPort
-			}) {
-				continue
-			}
-		} else if first {
-			first = false
-			env = setEnv(env, "PORT="+port)
-		}
-		env = setEnv(env, name+"="+port)
+	for _, kv := range freeport.Environment(addrs) {
+		env = setEnv(env, kv)
 	}
 	env = setEnv(env, "BUDGIE_ROOT="+root)
 	env = setEnv(env, "BUDGIE_NAME="+cfg.Spec.Name)

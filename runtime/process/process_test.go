@@ -265,7 +265,7 @@ func TestEnvironment(t *testing.T) {
 	}
 	want := []string{
 		"A_SECRET_OF_THE_SUPERVISOR=", "LC_BUDGIE=passed on", "PORT=" + port(1), "BUDGIE_PORT_80=" + port(1),
-		"BUDGIE_PORT_53=" + port(2), "BUDGIE_PORT_53_UDP=40053", "BUDGIE_PORT_54=" + port(3), "BUDGIE_PORT_54_UDP=" + port(3),
+		"BUDGIE_PORT_53=" + port(2), "BUDGIE_PORT_53_UDP=" + port(0), "BUDGIE_PORT_54=" + port(3), "BUDGIE_PORT_54_UDP=" + port(3),
 		"BUDGIE_NAME=suite", "BUDGIE_CONTAINER_ID=" + id, "BUDGIE_ROOT=" + f.path(id, "root"),
 		"dotted.name=a 'b' $c", "SHLVL=77", "OLDPWD=", "TRICKY=$(exit 1)`", "\"'\\ x", "BUDGIE_GATE_0=",
 	}

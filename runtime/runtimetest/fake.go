@@ -17,9 +17,10 @@ import (
 )
 
 // Fake is a runtime in memory. It implements budgie.Runtime, [runtime.Logger],
-// [runtime.Execer] and [runtime.Puller], and passes the suite. It starts no process: a container
-// is a record, a log and, for each of its TCP ports, an HTTP server on a
-// loopback address. It accepts every specification, images included, without
+// [runtime.Execer] and [runtime.Puller], and passes the suite. It starts no
+// process: a container is a record, a log and, for each of its ports, a server on
+// a loopback address: one of HTTP for TCP, and one that sends datagrams back for
+// UDP. It accepts every specification, images included, without
 // looking at its paths.
 //
 // A container whose command is one of [Program], as [FakeCommand] makes it,

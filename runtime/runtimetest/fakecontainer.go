@@ -150,7 +150,15 @@ func (c *fakeContainer) listen(run *fakeRun, h http.Handler) error {
 				return err
 			}
 			a.HostPort = conn.LocalAddr().String()
-			run.close = append(run.close, func() { conn.Close() })
+			echoed := make(chan struct{})
+			go func() {
+				defer close(echoed)
+				_ = echoDatagrams(conn) // until it is closed
+			}()
+			run.close = append(run.close, func() {
+				conn.Close()
+				<-echoed
+			})
 		} else {
 			l, err := net.Listen("tcp4", "127.0.0.1:0")
 			if err != nil {
@@ -231,7 +239,7 @@ func (c *fakeContainer) behave(run *fakeRun) int {
 			c.log(runtime.Stdout, strconv.Itoa(i))
 		}
 		return 0
-	case "serve":
+	case "serve", "echo":
 		c.log(runtime.Stdout, "listening")
 	case "spawn":
 		c.log(runtime.Stdout, strconv.Itoa(run.pid))

@@ -28,6 +28,7 @@ const programSwitch = "runtimetest-program"
 // The program's arguments, and what it does:
 //
 //	serve             listens on PORT, else on port 8080, and answers HTTP with its BUDGIE_NAME
+//	echo              answers each datagram at BUDGIE_PORT_8080_UDP, else at port 8080, with itself
 //	print LINE...     writes odd lines (first, third …) to stdout and even ones to stderr, and exits with 0
 //	exit CODE         exits
 //	sleep             sleeps until a signal ends it
@@ -62,6 +63,8 @@ func program(verb string, args []string) error {
 	switch verb {
 	case "serve":
 		return serve()
+	case "echo":
+		return echo()
 	case "print":
 		for i, line := range args {
 			fmt.Fprintln([]io.Writer{os.Stdout, os.Stderr}[i%2], line)
@@ -123,6 +126,31 @@ func serve() error {
 	}))
 }
 
+func echo() error {
+	port := os.Getenv(fmt.Sprintf("BUDGIE_PORT_%d_UDP", ServePort))
+	if port == "" {
+		port = strconv.Itoa(ServePort)
+	}
+	c, err := net.ListenPacket("udp", net.JoinHostPort(os.Getenv("SERVE_HOST"), port))
+	if err != nil {
+		return err
+	}
+	fmt.Println("listening")
+	return echoDatagrams(c)
+}
+
+// echoDatagrams sends each datagram back, until the socket is closed.
+func echoDatagrams(c net.PacketConn) error {
+	buf := make([]byte, 1<<16)
+	for {
+		n, from, err := c.ReadFrom(buf)
+		if err != nil {
+			return err
+		}
+		_, _ = c.WriteTo(buf[:n], from) // a datagram may be lost
+	}
+}
+
 func graceful(code string) error {
 	n, err := strconv.Atoi(code)
 	if err != nil {
@@ -175,7 +203,7 @@ func count(limit string) error {
 	return nil
 }
 
-// ServePort is where "serve" listens without PORT in its environment.
+// ServePort is where "serve" and "echo" listen if their environment says nothing.
 const ServePort = 8080
 
 // Spec returns a specification for a command. It passes GOCOVERDIR on, for

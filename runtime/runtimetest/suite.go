@@ -76,6 +76,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"CreateKeepsNoMemory", (*suite).testCreateKeepsNoMemory},
 		{"Unknown", (*suite).testUnknown},
 		{"StartAndServe", (*suite).testStartAndServe},
+		{"StartAndEcho", (*suite).testStartAndEcho},
 		{"StartOutlivesContext", (*suite).testStartOutlivesContext},
 		{"ExitCodes", (*suite).testExitCodes},
 		{"StartAnew", (*suite).testStartAnew},

@@ -431,3 +431,35 @@ func (s *suite) testParallel() {
 	})
 	s.wantNone()
 }
+
+// testStartAndEcho: a UDP port has an address as a TCP port has.
+func (s *suite) testStartAndEcho() {
+	spec := s.Spec("echo")
+	spec.Ports = []bunfile.Port{{ContainerPort: ServePort, Protocol: bunfile.UDP, HostPort: 20_000}}
+	id := s.createSpec(spec)
+	st := s.start(id)
+	if len(st.Addresses) != 1 || st.Addresses[0].ContainerPort != ServePort || st.Addresses[0].Protocol != bunfile.UDP {
+		s.Fatalf("addresses are %v, want one for port %d/udp", st.Addresses, ServePort)
+	}
+	// The host port, which systems do not choose by themselves, is the balancer's.
+	if _, port, _ := net.SplitHostPort(st.Addresses[0].HostPort); port == "20000" {
+		s.Errorf("the runtime took the published port: %v", st.Addresses[0])
+	}
+	s.waitFor(id, "listening")
+	conn, err := net.Dial("udp", st.Addresses[0].HostPort)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("hello")); err != nil {
+		s.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		s.Fatal(err)
+	}
+	buf := make([]byte, 16)
+	if n, err := conn.Read(buf); err != nil || string(buf[:n]) != "hello" {
+		s.Fatalf("the answer is %q, %v", buf[:n], err)
+	}
+	s.stop(id, grace)
+}
