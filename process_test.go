@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,6 +44,18 @@ func program(args []string) {
 		go func() { _ = server.Serve(ln) }()
 		<-stop
 		fmt.Println("stopping")
+	case "echo":
+		// It tells each datagram's sender who answers.
+		conn, err := net.ListenPacket("udp", "127.0.0.1:"+os.Getenv("BUDGIE_PORT_53"))
+		for buf := make([]byte, 1<<10); err == nil; {
+			var n int
+			var from net.Addr
+			if n, from, err = conn.ReadFrom(buf); err == nil {
+				_, err = fmt.Fprintf(answerTo{conn, from}, "%d: %s", os.Getpid(), buf[:n])
+			}
+		}
+		fmt.Println(err)
+		os.Exit(1)
 	case "embed":
 		// An embedding program that never closes its client.
 		c, err := budgie.New(budgie.WithDataDir(args[1]), budgie.WithLoopback(), budgie.WithoutDiscovery())
@@ -66,6 +79,14 @@ func program(args []string) {
 		}
 	}
 }
+
+// answerTo sends what is written to it, as one datagram.
+type answerTo struct {
+	net.PacketConn
+	to net.Addr
+}
+
+func (a answerTo) Write(b []byte) (int, error) { return a.WriteTo(b, a.to) }
 
 // server is a container that runs this test binary as a web server.
 func server(name string) bunfile.Spec {
@@ -118,6 +139,33 @@ func TestFiftyParallelProcesses(t *testing.T) {
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A UDP port of a process is a free one of its own; what clients write to is the
+// proxy's, which a restart does not close.
+func TestUDPPortOfAProcess(t *testing.T) {
+	c := newClient(t)
+	spec := always(server("dns"))
+	spec.Image.Command[2], spec.Healthcheck = "echo", nil
+	spec.Ports = []bunfile.Port{{ContainerPort: 53, Protocol: bunfile.UDP}}
+	rec, err := c.Run(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := dialUDP(t, udpEndpoint(t, rec).String())
+	if got, want := ask(t, conn, "who?"), fmt.Sprintf("%d: who?", rec.PID); got != want {
+		t.Errorf("the answer is %q, want %q", got, want)
+	}
+	if err := syscall.Kill(rec.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	again := eventually(t, c, "dns", "the second run", func(r lifecycle.Container) bool { return r.Restarts == 1 && r.Ready })
+	if got, want := ask(t, conn, "and now?"), fmt.Sprintf("%d: and now?", again.PID); got != want {
+		t.Errorf("the answer is %q, want %q", got, want)
+	}
+	if !slices.Equal(again.Endpoints, rec.Endpoints) {
+		t.Errorf("endpoints %+v, then %+v", rec.Endpoints, again.Endpoints)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/budgiehq/budgie/balance"
 	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/internal/testenv"
 )
 
 func openUDP(t testing.TB, opts ...balance.Option) *front {
@@ -292,6 +293,11 @@ func TestUDPOwnAddress(t *testing.T) {
 
 // IPv6, and both at one socket, on either side.
 func TestUDPFamilies(t *testing.T) {
+	if c, err := net.ListenPacket("udp", "[::1]:0"); err != nil {
+		testenv.Skip(t, "needs IPv6 on the loopback interface")
+	} else {
+		c.Close()
+	}
 	for _, tc := range []struct{ bind, dial, backend string }{
 		{"[::1]:0", "[::1]", "[::1]:0"},
 		{"[::1]:0", "[::1]", "127.0.0.1:0"},
