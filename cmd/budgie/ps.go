@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/lifecycle"
 )
 
@@ -116,10 +117,19 @@ func firstEndpoint(rec lifecycle.Container) string {
 	case n == 0 || rec.Finished():
 		return "-"
 	case n == 1:
-		return rec.Endpoints[0].String()
+		return endpointWord(rec.Endpoints[0])
 	default:
-		return fmt.Sprintf("%s +%d", rec.Endpoints[0], n-1)
+		return fmt.Sprintf("%s +%d", endpointWord(rec.Endpoints[0]), n-1)
 	}
+}
+
+// endpointWord shows an endpoint as host:port, with the protocol where it is not
+// TCP.
+func endpointWord(e lifecycle.Endpoint) string {
+	if e.Protocol == bunfile.UDP {
+		return e.String() + "/udp"
+	}
+	return e.String()
 }
 
 // containerJSON is the JSON form of a container. Its names are an interface:
@@ -158,7 +168,7 @@ func containerJSONOf(rec lifecycle.Container) containerJSON {
 	}
 	for _, e := range rec.Endpoints {
 		if !rec.Finished() {
-			j.Endpoints = append(j.Endpoints, e.String())
+			j.Endpoints = append(j.Endpoints, endpointWord(e))
 		}
 	}
 	if !rec.StartedAt.IsZero() {

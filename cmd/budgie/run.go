@@ -134,7 +134,7 @@ func where(rec lifecycle.Container) string {
 	if rec.Endpoints[0].HTTP {
 		return ": " + rec.URL()
 	}
-	return ": " + rec.Endpoints[0].String()
+	return ": " + endpointWord(rec.Endpoints[0])
 }
 
 // logPrinter returns a function that prints log entries to the stream they

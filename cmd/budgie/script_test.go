@@ -86,6 +86,7 @@ func scripts(dir string, setup func(*testscript.Env) error) testscript.Params {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"get":            cmdGet,
+			"ask":            cmdAsk,
 			"eventually":     cmdEventually,
 			"killcontainer":  cmdKillContainer,
 			"killsupervisor": cmdKillSupervisor,
@@ -163,6 +164,52 @@ func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		if !time.Now().Before(deadline) {
 			ts.Fatalf("get %s: %q, %v", args[0], body, err)
+		}
+	}
+}
+
+// ask NAME QUESTION ANSWER: the container's UDP port answers so within 15 s, to a
+// client that asks again where nothing comes, as clients of UDP do.
+func cmdAsk(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 3 || neg {
+		ts.Fatalf("usage: ask NAME QUESTION ANSWER")
+	}
+	var addr string
+	for _, e := range container(ts, args[0]).Endpoints {
+		if at, ok := strings.CutSuffix(e, "/udp"); ok {
+			addr = at
+		}
+	}
+	if addr == "" {
+		ts.Fatalf("%s has no UDP endpoint", args[0])
+	}
+	conn, err := net.Dial("udp", addr)
+	ts.Check(err)
+	defer func() { _ = conn.Close() }()
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	answer, err := askUDP(ctx, conn, args[1])
+	ts.Check(err)
+	if answer != args[2] {
+		ts.Fatalf("ask %s: the answer is %q", args[0], answer)
+	}
+}
+
+// askUDP sends a question until an answer comes, or the word that nobody is
+// there.
+func askUDP(ctx context.Context, conn net.Conn, question string) (string, error) {
+	buf := make([]byte, 1<<16)
+	for {
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		if _, err := conn.Write([]byte(question)); err != nil {
+			return "", err
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		n, err := conn.Read(buf)
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return string(buf[:n]), err
 		}
 	}
 }

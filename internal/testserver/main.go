@@ -21,6 +21,7 @@ func main() {
 	stubborn := flag.Bool("stubborn", false, "ignore the stop signal")
 	host := flag.String("host", "127.0.0.1", "listen on this address, at the port that PORT says")
 	delay := flag.Duration("delay", 0, "begin to listen after so long")
+	udp := flag.String("udp", "", "also answer datagrams, at the port that BUDGIE_PORT_N_UDP says for this N")
 	flag.Parse()
 
 	for n := range *lines {
@@ -45,7 +46,25 @@ func main() {
 		return
 	}
 	<-time.After(*delay)
+	if *udp != "" {
+		go answer(net.JoinHostPort(*host, os.Getenv("BUDGIE_PORT_"+*udp+"_UDP")))
+	}
 	serve(ctx, *host)
+}
+
+// answer sends datagrams back, with the container's name in front, as long as
+// the program runs.
+func answer(addr string) {
+	conn, err := net.ListenPacket("udp", addr)
+	for buf := make([]byte, 1<<16); err == nil; {
+		var n int
+		var from net.Addr
+		if n, from, err = conn.ReadFrom(buf); err == nil {
+			_, err = conn.WriteTo(fmt.Appendf(nil, "%s %s", os.Getenv("BUDGIE_NAME"), buf[:n]), from)
+		}
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }
 
 // serve answers until ctx ends.
@@ -60,6 +79,7 @@ func serve(ctx context.Context, host string) {
 		fmt.Println(r.Method, r.URL.Path)
 		fmt.Fprintf(w, "%s %s %d\n", os.Getenv("BUDGIE_NAME"), os.Getenv("GREETING"), os.Getpid())
 	})
+	mux.HandleFunc("/header", func(w http.ResponseWriter, r *http.Request) { _ = r.Header.Write(w) })
 	fmt.Println("listening")
 	server := &http.Server{Handler: mux}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
