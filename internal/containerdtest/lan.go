@@ -73,11 +73,31 @@ func run(name string, args ...string) error {
 
 // Dial connects from the other machine. addr is an IP address with a port.
 func (l *LAN) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	type result struct {
-		conn net.Conn
-		err  error
+	var conn net.Conn
+	err := l.there(func() (err error) {
+		conn, err = new(net.Dialer).DialContext(ctx, network, addr)
+		return err
+	})
+	return conn, err
+}
+
+// Listen listens on a free port of the other machine until the end of the test.
+func (l *LAN) Listen(t testing.TB, network string) (net.Listener, error) {
+	var ln net.Listener
+	err := l.there(func() (err error) {
+		ln, err = net.Listen(network, net.JoinHostPort(l.There, "0"))
+		return err
+	})
+	if err == nil {
+		t.Cleanup(func() { _ = ln.Close() })
 	}
-	done := make(chan result, 1)
+	return ln, err
+}
+
+// there calls f on the other machine. What f opens by itself, not in another
+// goroutine, stays in the other machine's network.
+func (l *LAN) there(f func() error) error {
+	done := make(chan error, 1)
 	go func() {
 		// The thread ends with its goroutine, as it stays locked: it is in the
 		// wrong place for anybody else.
@@ -86,14 +106,10 @@ func (l *LAN) Dial(ctx context.Context, network, addr string) (net.Conn, error) 
 		if err == nil {
 			err = errors.Join(unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET), ns.Close())
 		}
-		var conn net.Conn
 		if err == nil {
-			// A socket belongs to the namespace in which it was made, which is
-			// by this thread as there is one address only.
-			conn, err = new(net.Dialer).DialContext(ctx, network, addr)
+			err = f()
 		}
-		done <- result{conn, err}
+		done <- err
 	}()
-	r := <-done
-	return r.conn, r.err
+	return <-done
 }

@@ -52,6 +52,9 @@ func (r *Runtime) connect(ctx context.Context, cfg runtime.Config) ([]runtime.Ad
 	if err != nil {
 		return nil, err
 	}
+	if err := guard(ctx); err != nil {
+		return nil, err
+	}
 	if err := newNetns(netnsPath(cfg.ID)); err != nil {
 		return nil, fmt.Errorf("make a network namespace: %w", err)
 	}

@@ -1,0 +1,126 @@
+//go:build linux
+
+package containerd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/internal/containerdtest"
+)
+
+// R7: there is no way around the published ports, and the host's rules for them.
+// Another machine that sends packets for a container's own address to this one,
+// which forwards, does not get there; the container gets out.
+func TestCaseR7NoWayAroundPublishedPorts(t *testing.T) {
+	lan := containerdtest.NewLAN(t)
+	b := newBench(t)
+	serve := shell("cd /tmp && echo page > index.html && exec httpd -f -p 80")
+	serve.Network = bunfile.NetworkBridge
+	serve.Ports = []bunfile.Port{{ContainerPort: 80, Protocol: bunfile.TCP}}
+	id, st := b.run(serve)
+	if len(st.Addresses) != 1 {
+		t.Fatalf("addresses %v", st.Addresses)
+	}
+	addr := st.Addresses[0].HostPort
+	b.sh(id, "for i in $(seq 100); do wget -q -O /dev/null http://127.0.0.1/ && exit 0; sleep 0.05; done; exit 1")
+
+	before := dropped(t)
+	ctx, cancel := context.WithCancel(b.ctx)
+	defer cancel()
+	tried := make(chan error, 1)
+	go func() {
+		conn, err := lan.Dial(ctx, "tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		tried <- err
+	}()
+	var err error
+	for over := false; !over && dropped(t) == before; {
+		select {
+		case err = <-tried:
+			over = true
+			tried <- err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	cancel() // a packet was dropped, and nothing will come
+	if err := <-tried; err == nil {
+		t.Errorf("the other machine reaches the container at %s", addr)
+	}
+
+	// This machine does, as its balancer does.
+	resp, err := http.Get("http://" + addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if page, err := io.ReadAll(resp.Body); err != nil || string(page) != "page\n" {
+		t.Errorf("from the host: %q, %v", page, err)
+	}
+
+	// And the container reaches the other machine, as this one.
+	ln, err := lan.Listen(t, "tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := make(chan string, 1)
+	go func() {
+		conn, err := ln.Accept()
+		if err != nil {
+			client <- err.Error()
+			return
+		}
+		defer conn.Close()
+		fmt.Fprintln(conn, "welcome")
+		client <- conn.RemoteAddr().(*net.TCPAddr).IP.String()
+	}()
+	host, port, _ := net.SplitHostPort(ln.Addr().String())
+	if got := b.sh(id, fmt.Sprintf("nc %s %s < /dev/null", host, port)); got != "welcome\n" {
+		t.Errorf("the container gets %q from the other machine", got)
+	}
+	if got := <-client; got != lan.Here {
+		t.Errorf("the other machine sees %s, want %s", got, lan.Here)
+	}
+}
+
+// dropped is how many packets the rule of guard has dropped. There is one such
+// rule, however many containers were started.
+func dropped(t *testing.T) int {
+	t.Helper()
+	out, err := exec.Command("iptables", "-w", "-nvxL", "FORWARD").CombinedOutput()
+	if err != nil {
+		t.Fatalf("iptables: %v\n%s", err, out)
+	}
+	count, rules := 0, 0
+	for line := range strings.Lines(string(out)) {
+		if fields := strings.Fields(line); strings.Contains(line, "/* budgie:") {
+			n, err := strconv.Atoi(fields[0])
+			if err != nil {
+				t.Fatalf("iptables says %q", line)
+			}
+			count, rules = count+n, rules+1
+		}
+	}
+	if rules != 1 {
+		t.Fatalf("there are %d rules of Budgie in\n%s", rules, out)
+	}
+	return count
+}
+
+func TestGuardWithoutIptables(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	if err := guard(t.Context()); err == nil || !strings.Contains(err.Error(), "apt-get install iptables") {
+		t.Errorf("guard = %v", err)
+	}
+}
