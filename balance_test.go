@@ -183,6 +183,9 @@ func TestBalanceRefuses(t *testing.T) {
 	if _, err := f.Balance(t.Context(), "web", "127.0.0.1:0", budgie.WithAlgorithm("nosuch")); !errors.Is(err, balance.ErrInvalid) {
 		t.Errorf("an unknown algorithm: %v", err)
 	}
+	if _, err := f.Balance(t.Context(), "web", "127.0.0.1:0", budgie.WithMode(balance.ModeUDP)); !errors.Is(err, balance.ErrInvalid) {
+		t.Errorf("the mode of UDP ports: %v", err)
+	}
 	if _, err := f.Balance(t.Context(), "web", "nowhere"); err == nil {
 		t.Error("an address without a port")
 	}

@@ -103,10 +103,10 @@ type Syncer interface {
 // Balancer opens frontends, which spread traffic over backends. Listen may be
 // called concurrently. balancetest.Run is the conformance suite.
 type Balancer interface {
-	// Listen starts serving on cfg.Listener, with no backends at first. The
-	// frontend lives until its Shutdown, whatever happens to ctx, which only
-	// bounds the call. It returns balance.ErrInvalid for a configuration that
-	// it cannot serve, and then leaves the listener open.
+	// Listen starts serving on cfg.Listener or cfg.PacketConn, with no backends
+	// at first. The frontend lives until its Shutdown, whatever happens to ctx,
+	// which only bounds the call. It returns balance.ErrInvalid for a
+	// configuration that it cannot serve, and then leaves the socket open.
 	Listen(ctx context.Context, cfg balance.Config) (balance.Frontend, error)
 }
 

@@ -54,7 +54,8 @@ func WithAlgorithm(a bunfile.Algorithm) BalanceOption {
 	return func(c *balance.Config) { c.Algorithm = a }
 }
 
-// WithMode sets which protocol the proxy speaks; the default is HTTP.
+// WithMode sets which protocol the proxy speaks, HTTP or TCP; the default is
+// HTTP.
 func WithMode(m bunfile.BalanceMode) BalanceOption { return func(c *balance.Config) { c.Mode = m } }
 
 // The pace of the checks of discovered replicas. They only have to notice what

@@ -35,8 +35,8 @@
 //
 // # Ports
 //
-// A published TCP port is a listening socket of the client, with a proxy behind
-// it that leads to the container while that serves. It stays open while the
+// A published port, TCP or UDP, is a socket of the client, with a proxy behind it
+// that leads to the container while that serves. It stays open while the
 // container restarts.
 //
 // # The five interfaces

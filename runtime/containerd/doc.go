@@ -18,11 +18,12 @@
 // # Networks
 //
 // Network bridge, the default, gives it an address on a bridge of this machine,
-// by the standard CNI plugins. The ports are reached at that address; nothing
-// is published by firewall rules. Network host shares the machine's network:
-// then each TCP port is a free loopback port, and the container finds in PORT
-// and BUDGIE_PORT_<container_port> where to listen, as with the process
-// runtime. Network none has a loopback interface alone.
+// by the standard CNI plugins. This machine reaches the ports at that address;
+// nothing is published by firewall rules, and one keeps other machines from being
+// forwarded there. Network host shares the machine's network: then each port is a
+// free loopback port, and the container finds in PORT and
+// BUDGIE_PORT_<container_port> where to listen, as with the process runtime.
+// Network none has a loopback interface alone.
 //
 // # Images
 //

@@ -5,7 +5,7 @@
 //
 // Each container is a process in a session of its own, with a clean
 // environment, a directory root/ in which the volumes appear under their
-// targets, a free loopback port for each TCP port, and kept logs. It goes on
+// targets, a free loopback port for each of its ports, and kept logs. It goes on
 // running when the program that started it ends or is killed; the next one
 // takes it over by Adopt.
 //
@@ -16,9 +16,8 @@
 // starting program's environment only PATH, HOME, USER, LOGNAME, SHELL, LANG,
 // LC_*, TZ and TMPDIR are passed on.
 //
-// A UDP port is not proxied: the process gets its host_port, or a free one, and
-// binds it itself, on whichever address it likes. BUDGIE_PORT_<n>_UDP names it,
-// and so does BUDGIE_PORT_<n> unless a TCP port has the same number.
+// A UDP port is BUDGIE_PORT_<container_port>_UDP, too, which names it also where
+// a TCP port has the same number.
 //
 // # What it cannot do
 //
