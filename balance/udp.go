@@ -146,6 +146,7 @@ func (f *udpFrontend) cutOff() int {
 	for s := range f.leaving {
 		s.conn.Close()
 	}
+	f.socket.SetWriteDeadline(f.since) // for sessions that wait for room to answer
 	return n
 }
 

@@ -98,7 +98,8 @@ func (f *udpFrontend) end(s *session, r result) {
 
 // fail ends a session whose backend cannot be reached. The lock is held.
 func (f *udpFrontend) fail(s *session, err error) {
-	f.log.Info("backend does not take datagrams", "backend", s.member.backend.ID, "addr", s.member.backend.Addr,
+	// The pool tells, once, that it is taken out of rotation.
+	f.log.Debug("backend does not take datagrams", "backend", s.member.backend.ID, "addr", s.member.backend.Addr,
 		"client", s.flow.client.String(), "err", err)
 	f.end(s, result{answered: s.answered.Load(), err: err, fatal: true, unreachable: true})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -19,9 +20,9 @@ import (
 
 // fakeSocket is a frontend's socket without a network.
 type fakeSocket struct {
-	in, out chan fakeDatagram
-	closed  chan struct{}
-	once    sync.Once
+	in, out         chan fakeDatagram
+	closed, late    chan struct{}
+	once, onceLater sync.Once
 }
 
 type fakeDatagram struct {
@@ -42,6 +43,8 @@ func (s *fakeSocket) WriteTo(b []byte, to net.Addr) (int, error) {
 	select {
 	case s.out <- fakeDatagram{to.(*net.UDPAddr), string(b)}:
 		return len(b), nil
+	case <-s.late:
+		return 0, os.ErrDeadlineExceeded
 	case <-s.closed:
 		return 0, net.ErrClosed
 	}
@@ -52,10 +55,15 @@ func (s *fakeSocket) Close() error {
 	return nil
 }
 
-func (s *fakeSocket) LocalAddr() net.Addr              { return &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 53} }
-func (s *fakeSocket) SetDeadline(time.Time) error      { return errors.ErrUnsupported }
-func (s *fakeSocket) SetReadDeadline(time.Time) error  { return errors.ErrUnsupported }
-func (s *fakeSocket) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
+func (s *fakeSocket) LocalAddr() net.Addr             { return &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 53} }
+func (s *fakeSocket) SetDeadline(time.Time) error     { return errors.ErrUnsupported }
+func (s *fakeSocket) SetReadDeadline(time.Time) error { return errors.ErrUnsupported }
+
+// SetWriteDeadline takes any time for one that has passed.
+func (s *fakeSocket) SetWriteDeadline(time.Time) error {
+	s.onceLater.Do(func() { close(s.late) })
+	return nil
+}
 
 // udpWorld is a frontend between clients, which are numbers, and backends, which
 // are ports.
@@ -70,7 +78,7 @@ type udpWorld struct {
 
 func newUDPWorld(t *testing.T, opts ...balance.Option) *udpWorld {
 	w := &udpWorld{t: t, conns: map[int][]net.Conn{}, socket: &fakeSocket{
-		in: make(chan fakeDatagram), out: make(chan fakeDatagram, 100), closed: make(chan struct{}),
+		in: make(chan fakeDatagram), out: make(chan fakeDatagram, 100), closed: make(chan struct{}), late: make(chan struct{}),
 	}}
 	opts = append(opts, balance.WithUDPDial(w.dial))
 	w.front = open(t, balance.Config{Mode: balance.ModeUDP, PacketConn: w.socket}, opts...)
@@ -310,6 +318,28 @@ func TestUDPCutOff(t *testing.T) {
 				w.answer(1, "b")
 				time.Sleep(100 * time.Millisecond)
 			}
+		}
+	})
+}
+
+// A session that waits for room to answer does not hold up the end.
+func TestUDPCutOffWhileAnswering(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newUDPWorld(t)
+		w.set("192.0.2.3:1")
+		w.say(7, "a")
+		w.mu.Lock()
+		conn := w.conns[1][0]
+		w.mu.Unlock()
+		for range cap(w.socket.out) + 1 {
+			if _, err := conn.Write([]byte("b")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := w.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown = %v", err)
 		}
 	})
 }
