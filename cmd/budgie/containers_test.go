@@ -47,5 +47,15 @@ func TestContainers(t *testing.T) {
 			ts.Fatalf("left behind: %q", left)
 		}
 	}
-	testscript.Run(t, p)
+	// One after the other: they share containerd, and look for what is left of
+	// any container.
+	files, err := filepath.Glob(filepath.Join(p.Dir, "*.txtar"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts in %s: %v", p.Dir, err)
+	}
+	p.Dir = ""
+	for _, file := range files {
+		p.Files = []string{file}
+		t.Run("script", func(t *testing.T) { testscript.Run(t, p) })
+	}
 }
