@@ -6,7 +6,6 @@ package runtime
 import (
 	"context"
 	"errors"
-	"io"
 	"iter"
 	"time"
 
@@ -25,6 +24,9 @@ var (
 	ErrRunning = errors.New("container is running")
 	// ErrNotRunning: the operation needs a running container.
 	ErrNotRunning = errors.New("container is not running")
+	// ErrCommand: Exec was given a command that the container cannot run: there
+	// is no such program, working directory or user. The text says which.
+	ErrCommand = errors.New("cannot run the command")
 	// ErrUnsupported: the runtime, or this operating system, cannot do what
 	// was asked. The text says why.
 	ErrUnsupported = errors.New("not supported")
@@ -103,22 +105,6 @@ type Logger interface {
 	// any process that can open the runtime's data, at any time between Create
 	// and Remove.
 	Logs(ctx context.Context, id string, opts LogOptions) iter.Seq2[LogEntry, error]
-}
-
-// ExecConfig is a command to run inside a container.
-type ExecConfig struct {
-	Command        []string
-	Stdin          io.Reader
-	Stdout, Stderr io.Writer
-}
-
-// Execer is a runtime that can run further commands inside a running
-// container.
-type Execer interface {
-	// Exec runs a command and returns its exit code. The error is nil whenever
-	// the command ran to its end, whatever its exit code; the end of ctx kills
-	// it. A container that does not run gives ErrNotRunning.
-	Exec(ctx context.Context, id string, cfg ExecConfig) (exitCode int, err error)
 }
 
 // Preparer is a runtime whose containers take something from the program that

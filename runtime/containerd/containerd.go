@@ -24,7 +24,7 @@ import (
 )
 
 // Runtime runs containers on containerd. It implements budgie.Runtime,
-// [runtime.Logger] and [runtime.Execer].
+// [runtime.Logger], [runtime.Execer], [runtime.Statser] and [runtime.Inspector].
 type Runtime struct {
 	options
 	locks keylock.Locks // by container id

@@ -124,6 +124,7 @@ func (r *Runtime) build(ctx context.Context, c *client.Client, cfg runtime.Confi
 	if _, err := c.NewContainer(ctx, cfg.ID,
 		client.WithContainerLabels(map[string]string{"budgie.name": cfg.Spec.Name}),
 		client.WithImage(img),
+		client.WithAdditionalContainerLabels(map[string]string{digestLabel: img.Target().Digest.String()}),
 		client.WithImageStopSignal(img, "SIGTERM"),
 		client.WithNewSnapshot(cfg.ID, img),
 		client.WithNewSpec(r.specOptions(img, cfg)...),

@@ -7,26 +7,21 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/pkg/cio"
+	"github.com/containerd/containerd/v2/pkg/oci"
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// execPatience is how long the output of a command is waited for after its end,
-// where something that it started still holds it.
-const execPatience = 2 * time.Second
-
 // Exec runs a command with the container's environment, user and working
-// directory. It is killed when ctx ends and when the container does. A Stdin
-// whose Read does not return is left behind, as with os/exec.
+// directory, where cfg has none of its own. It is killed when ctx ends and when
+// the container does; what it started itself goes with the container.
 func (r *Runtime) Exec(ctx context.Context, id string, cfg runtime.ExecConfig) (int, error) {
 	ctx, done, err := r.enter(ctx, "exec", id)
 	if err != nil {
@@ -37,8 +32,8 @@ func (r *Runtime) Exec(ctx context.Context, id string, cfg runtime.ExecConfig) (
 }
 
 func (r *Runtime) exec(ctx context.Context, id string, cfg runtime.ExecConfig) (int, error) {
-	if len(cfg.Command) == 0 {
-		return 0, errors.New("no command to run")
+	if len(cfg.Command) == 0 || cfg.Command[0] == "" {
+		return 0, fmt.Errorf("%w: there is none", runtime.ErrCommand)
 	}
 	st, err := r.status(ctx, id)
 	if err != nil {
@@ -63,103 +58,112 @@ func (r *Runtime) execIn(ctx context.Context, id string, cfg runtime.ExecConfig)
 	if err != nil {
 		return 0, err
 	}
-	spec, err := task.Spec(ctx)
+	what, err := r.execSpec(ctx, task, id, cfg)
 	if err != nil {
 		return 0, err
 	}
-	what := *spec.Process
-	what.Args, what.Terminal = cfg.Command, false
-	in := &input{Reader: cfg.Stdin, started: make(chan struct{})}
-	p, err := r.makeProcess(ctx, task, id, &what, cfg, in)
+	s := newExecStreams(cfg)
+	p, err := task.Exec(ctx, "exec-"+strings.ToLower(rand.Text()), what, s.creator(r.path(id, "io")))
 	if err != nil {
+		close(s.ended)
 		return 0, err
 	}
-	actx, cancel := afterwards(ctx)
-	defer cancel()
 	ended, err := p.Wait(context.WithoutCancel(ctx))
 	if err == nil {
-		err = p.Start(ctx)
+		if err = p.Start(ctx); err != nil && ctx.Err() == nil && !errdefs.IsUnavailable(err) {
+			err = fmt.Errorf("%w %q: %w", runtime.ErrCommand, cfg.Command[0], err)
+		}
 	}
-	in.process = p
-	close(in.started)
 	if err != nil {
+		s.end(ctx)
+		actx, cancel := afterwards(ctx)
+		defer cancel()
 		_, derr := p.Delete(actx, client.WithProcessKill)
 		return 0, errors.Join(err, gone(derr))
 	}
+	s.started(p)
+	return finishExec(ctx, p, ended, s)
+}
+
+// finishExec waits for the end of a process, which that of ctx brings about,
+// and for its output.
+func finishExec(ctx context.Context, p client.Process, ended <-chan client.ExitStatus, s *execStreams) (int, error) {
+	var resizing sync.WaitGroup
+	if s.cfg.TTY != nil {
+		resizing.Go(func() { s.resize(ctx, s.cfg.TTY.Resizes) })
+	}
 	var es client.ExitStatus
+	var kerr error
 	select {
 	case es = <-ended:
 	case <-ctx.Done():
-		if err := p.Kill(actx, syscall.SIGKILL); gone(err) != nil {
-			return 0, err
+		actx, cancel := afterwards(ctx)
+		if kerr = gone(p.Kill(actx, syscall.SIGKILL)); kerr == nil {
+			es = <-ended
 		}
-		es = <-ended
+		cancel()
 	}
-	// Delete closes the pipes first, read to their end or not (client 2.4.2).
-	drained := time.AfterFunc(execPatience, p.IO().Cancel)
-	p.IO().Wait()
-	drained.Stop()
-	_, err = p.Delete(actx)
+	s.end(ctx)
+	resizing.Wait()
+	actx, cancel := afterwards(ctx)
+	defer cancel()
+	_, derr := p.Delete(actx)
 	switch {
+	case kerr != nil:
+		return 0, errors.Join(context.Cause(ctx), kerr)
 	case ctx.Err() != nil:
 		return 0, context.Cause(ctx)
 	case es.Error() != nil:
 		return 0, es.Error()
 	}
-	return int(es.ExitCode()), gone(err)
+	return int(es.ExitCode()), gone(derr)
 }
 
-// makeProcess makes a process in a container, which does not run yet.
-func (r *Runtime) makeProcess(ctx context.Context, task client.Task, id string, what *specs.Process, cfg runtime.ExecConfig, in *input) (client.Process, error) {
-	// The shim of containerd 1.6 wants both outputs where there is any stream.
-	stdout, stderr := cfg.Stdout, cfg.Stderr
-	if stdout == nil {
-		stdout = io.Discard
-	}
-	if stderr == nil {
-		stderr = io.Discard
-	}
-	// They may be the same.
-	var mu sync.Mutex
-	stdout, stderr = &guarded{w: stdout, mu: &mu}, &guarded{w: stderr, mu: &mu}
-	streams := cio.WithStreams(in, stdout, stderr)
-	if cfg.Stdin == nil {
-		streams = cio.WithStreams(nil, stdout, stderr)
-	}
-	creator := cio.NewCreator(streams, cio.WithFIFODir(r.path(id, "io")))
-	return task.Exec(ctx, "exec-"+strings.ToLower(rand.Text()), what, creator)
-}
-
-// input is the standard input of a process. The shim keeps its end of the pipe
-// open until it is told that the input is over.
-type input struct {
-	io.Reader
-	started chan struct{}
-	process client.Process
-}
-
-// Read reads, and closes the process's input at the end.
-func (in *input) Read(buf []byte) (int, error) {
-	n, err := in.Reader.Read(buf)
+// execSpec is the container's first process, with what cfg wants different.
+func (r *Runtime) execSpec(ctx context.Context, task client.Task, id string, cfg runtime.ExecConfig) (*specs.Process, error) {
+	conf, err := r.loadConfig(id)
 	if err != nil {
-		<-in.started
-		ctx, cancel := context.WithTimeout(context.Background(), undoPatience)
-		defer cancel()
-		// An error means that the process has ended.
-		_ = in.process.CloseIO(ctx, client.WithStdinCloser)
+		return nil, err
 	}
-	return n, err
+	spec, err := task.Spec(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.User != "" {
+		if err := r.execUser(ctx, id, cfg.User, spec); err != nil {
+			return nil, fmt.Errorf("%w as user %q: %w", runtime.ErrCommand, cfg.User, err)
+		}
+	}
+	p := *spec.Process
+	p.Args = cfg.Command
+	if cfg.Workdir != "" {
+		p.Cwd = cfg.Workdir
+	}
+	p.Terminal, p.ConsoleSize = cfg.TTY != nil, nil
+	if cfg.TTY != nil {
+		p.Env = addEnv(p.Env, "TERM", "xterm", false)
+		p.ConsoleSize = &specs.Box{Height: uint(cfg.TTY.Size.Rows), Width: uint(cfg.TTY.Size.Columns)}
+	}
+	for _, kv := range cfg.Env {
+		key, value, _ := strings.Cut(kv, "=")
+		p.Env = addEnv(p.Env, key, value, true)
+	}
+	// As the container sees its files, in words of ours.
+	if err := lookCommand(fmt.Sprintf("/proc/%d/root", task.Pid()), &p, conf.Spec); err != nil {
+		return nil, fmt.Errorf("%w: %w", runtime.ErrCommand, err)
+	}
+	return &p, nil
 }
 
-// guarded writes while nobody else does who shares its lock.
-type guarded struct {
-	w  io.Writer
-	mu *sync.Mutex
-}
-
-// Write writes.
-func (g *guarded) Write(data []byte) (int, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.w.Write(data)
+// execUser looks a user up in a container's files.
+func (r *Runtime) execUser(ctx context.Context, id, user string, spec *oci.Spec) error {
+	c, err := r.client(ctx)
+	if err != nil {
+		return err
+	}
+	info, err := c.ContainerService().Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	return withUser(user)(ctx, c, &info, spec)
 }

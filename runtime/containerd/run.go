@@ -20,7 +20,6 @@ import (
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/typeurl/v2"
 	"github.com/gofrs/flock"
 )
 
@@ -188,19 +187,14 @@ func (n *run) deleteTask(ctx context.Context) error {
 // oomKilled asks the container's cgroup, which is there as long as the task is,
 // whether the kernel killed something in it for lack of memory.
 func (n *run) oomKilled(ctx context.Context) bool {
-	metric, err := n.task.Metrics(ctx)
+	metrics, err := taskMetrics(ctx, n.task)
 	if err != nil {
 		if !errdefs.IsNotFound(err) {
 			n.rt.log.Warn("cannot find out whether a container ran out of memory", "id", n.id, "error", err)
 		}
 		return false
 	}
-	data, err := typeurl.UnmarshalAny(metric.Data)
-	if err != nil {
-		n.rt.log.Warn("cannot read a container's metrics", "id", n.id, "error", err)
-		return false
-	}
-	switch m := data.(type) {
+	switch m := metrics.(type) {
 	case *cg1.Metrics:
 		return m.GetMemoryOomControl().GetOomKill() > 0
 	case *cg2.Metrics:

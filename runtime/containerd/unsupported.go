@@ -77,5 +77,13 @@ func (*Runtime) Pull(context.Context, bunfile.Image, func(runtime.PullProgress))
 // Exec returns runtime.ErrUnsupported.
 func (*Runtime) Exec(context.Context, string, runtime.ExecConfig) (int, error) { return 0, errSystem }
 
+// Stats returns runtime.ErrUnsupported.
+func (*Runtime) Stats(context.Context, string) (runtime.Stats, error) {
+	return runtime.Stats{}, errSystem
+}
+
+// Inspect returns runtime.ErrUnsupported.
+func (*Runtime) Inspect(context.Context, string) (any, error) { return nil, errSystem }
+
 // Close does nothing.
 func (*Runtime) Close() error { return nil }

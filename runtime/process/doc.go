@@ -37,6 +37,7 @@
 //     BUDGIE_CONTAINER_ID in its environment. A descendant that leaves the
 //     session and wipes its environment escapes; on macOS, leaving the session
 //     is enough.
+//   - What containers use is told on Linux only.
 //   - Nobody sees the exit code of a process that ends after its supervisor
 //     died, or that was adopted: it is lifecycle.UnknownExitCode.
 //   - A command that turns out not to be executable only when it is run, such

@@ -5,18 +5,19 @@ package process
 import (
 	"context"
 	"errors"
-	"os/exec"
-	"syscall"
-	"time"
+	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
-	"golang.org/x/sys/unix"
 )
 
 // Exec runs a command with the container's environment and working directory,
-// in a process group of its own. It is killed when ctx ends and when the
-// container does.
+// in a session of its own. It is killed, with all in its process group, when ctx
+// ends and when the container does. Stdin and outputs that are an *os.File are
+// the command's own. Workdir is below the container's root directory, as
+// image.workdir is, and User can only be the one who runs this program.
 func (r *Runtime) Exec(ctx context.Context, id string, cfg runtime.ExecConfig) (int, error) {
 	ctx, done, err := r.enter(ctx)
 	if err != nil {
@@ -28,30 +29,15 @@ func (r *Runtime) Exec(ctx context.Context, id string, cfg runtime.ExecConfig) (
 }
 
 func (r *Runtime) exec(ctx context.Context, id string, cfg runtime.ExecConfig) (int, error) {
-	if len(cfg.Command) == 0 {
-		return 0, errors.New("no command to run")
+	if len(cfg.Command) == 0 || cfg.Command[0] == "" {
+		return 0, fmt.Errorf("%w: there is none", runtime.ErrCommand)
 	}
-	st, c, err := r.observe(id)
-	if err != nil {
-		return 0, err
-	}
-	if st.State != lifecycle.Running {
-		return 0, runtime.ErrNotRunning
-	}
-	h, err := openHandle(*c.Process)
-	if errors.Is(err, errGone) {
-		return 0, runtime.ErrNotRunning
-	}
+	h, st, err := r.hold(id)
 	if err != nil {
 		return 0, err
 	}
 	defer h.close()
-	conf, err := r.loadConfig(id)
-	if err != nil {
-		return 0, err
-	}
-	conf.Spec.Image.Command = cfg.Command
-	what, err := r.prepare(conf, st.Addresses)
+	what, err := r.prepareExec(id, cfg, st.Addresses)
 	if err != nil {
 		return 0, err
 	}
@@ -77,23 +63,47 @@ func (r *Runtime) exec(ctx context.Context, id string, cfg runtime.ExecConfig) (
 	return code, err
 }
 
-// execPatience is how long the output of a command is waited for after its end,
-// where something that it started still holds it.
-const execPatience = 2 * time.Second
-
-func runCommand(ctx context.Context, what command, cfg runtime.ExecConfig) (int, error) {
-	cmd := exec.CommandContext(ctx, what.argv[0], what.argv[1:]...)
-	cmd.Args[0] = cfg.Command[0]
-	cmd.Env, cmd.Dir = what.env, what.dir
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = cfg.Stdin, cfg.Stdout, cfg.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	// Called before the process is waited for, so that the group is its own.
-	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
-	cmd.WaitDelay = execPatience
-	err := cmd.Run()
-	if cmd.ProcessState == nil {
-		return 0, err
+// hold takes hold of the first process of a running container.
+func (r *Runtime) hold(id string) (*handle, runtime.Status, error) {
+	st, c, err := r.observe(id)
+	if err != nil {
+		return nil, st, err
 	}
-	status := cmd.ProcessState.Sys().(syscall.WaitStatus)
-	return exitCode(status), nil
+	if st.State != lifecycle.Running {
+		return nil, st, runtime.ErrNotRunning
+	}
+	h, err := openHandle(*c.Process)
+	if errors.Is(err, errGone) {
+		err = runtime.ErrNotRunning
+	}
+	return h, st, err
+}
+
+// prepareExec finds out what to run, and where.
+func (r *Runtime) prepareExec(id string, cfg runtime.ExecConfig, addrs []runtime.Address) (command, error) {
+	conf, err := r.loadConfig(id)
+	if err != nil {
+		return command{}, err
+	}
+	if err := supportsUser(cfg.User); err != nil {
+		return command{}, err
+	}
+	if cfg.Workdir != "" {
+		dir := r.path(id, "root", filepath.FromSlash(cfg.Workdir))
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			return command{}, fmt.Errorf("%w: the working directory %s is not there, which would be %s", runtime.ErrCommand, cfg.Workdir, dir)
+		}
+		conf.Spec.Image.Workdir = cfg.Workdir
+	}
+	conf.Spec.Image.Command = cfg.Command
+	// What names the container is not the caller's to change.
+	conf.Spec.Environment = append(conf.Spec.Environment, cfg.Env...)
+	what, err := r.prepare(conf, addrs)
+	if err != nil {
+		return command{}, fmt.Errorf("%w: %w", runtime.ErrCommand, err)
+	}
+	if cfg.TTY != nil && getEnv(what.env, "TERM") == "" {
+		what.env = setEnv(what.env, "TERM=xterm")
+	}
+	return what, nil
 }

@@ -22,7 +22,7 @@ import (
 )
 
 // Runtime runs containers as processes. It implements budgie.Runtime,
-// [runtime.Logger] and [runtime.Execer].
+// [runtime.Logger], [runtime.Execer], [runtime.Statser] and [runtime.Inspector].
 type Runtime struct {
 	dir string
 	options

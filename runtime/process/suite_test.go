@@ -4,6 +4,7 @@ package process
 
 import (
 	"os"
+	goruntime "runtime"
 	"testing"
 
 	"github.com/budgiehq/budgie/bunfile"
@@ -62,6 +63,8 @@ func TestConformance(t *testing.T) {
 			Reopen:  func(t *testing.T) runtimetest.Runtime { return open(t, dir) },
 			Spec:    spec,
 			Command: program,
+			// TestNoStats is for the rest.
+			WithoutStats: goruntime.GOOS != "linux",
 		}
 	})
 }

@@ -72,5 +72,8 @@ func (*Runtime) Logs(context.Context, string, runtime.LogOptions) iter.Seq2[runt
 // Exec returns runtime.ErrUnsupported.
 func (*Runtime) Exec(context.Context, string, runtime.ExecConfig) (int, error) { return 0, errSystem }
 
+// Inspect returns runtime.ErrUnsupported.
+func (*Runtime) Inspect(context.Context, string) (any, error) { return nil, errSystem }
+
 // Close does nothing.
 func (*Runtime) Close() error { return nil }

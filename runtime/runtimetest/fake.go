@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"slices"
@@ -17,11 +16,11 @@ import (
 )
 
 // Fake is a runtime in memory. It implements budgie.Runtime, [runtime.Logger],
-// [runtime.Execer] and [runtime.Puller], and passes the suite. It starts no
-// process: a container is a record, a log and, for each of its ports, a server on
-// a loopback address: one of HTTP for TCP, and one that sends datagrams back for
-// UDP. It accepts every specification, images included, without
-// looking at its paths.
+// [runtime.Execer], [runtime.Puller], [runtime.Statser] and [runtime.Inspector],
+// and passes the suite. It starts no process: a container is a record, a log and,
+// for each of its ports, a server on a loopback address: one of HTTP for TCP, and
+// one that sends datagrams back for UDP. It accepts every specification, images
+// included, without looking at its paths.
 //
 // A container whose command is one of [Program], as [FakeCommand] makes it,
 // behaves as the program would, without its side effects. Any other one runs
@@ -79,7 +78,8 @@ func WithFault(fault func(op, id string) error) FakeOption {
 }
 
 // WithExec sets what Exec does in a running container. The default runs the
-// verbs of [Program] that need no process, and returns 0 for any other command.
+// verbs of [Program] that need no process, finds neither programs nor working
+// directories with "no-such" in their names, and returns 0 for any other command.
 func WithExec(exec func(ctx context.Context, id string, cfg runtime.ExecConfig) (int, error)) FakeOption {
 	return func(o *fakeOptions) { o.exec = exec }
 }
@@ -349,36 +349,4 @@ func (f *Fake) Wait(ctx context.Context, id string) (runtime.Status, error) {
 			return runtime.Status{}, f.errorf("wait", id, context.Cause(ctx))
 		}
 	}
-}
-
-// Exec runs a command as WithExec says.
-func (f *Fake) Exec(ctx context.Context, id string, cfg runtime.ExecConfig) (int, error) {
-	ctx, done, err := f.enter(ctx, "exec", id)
-	if err != nil {
-		return 0, err
-	}
-	defer done()
-	c, err := f.find(id)
-	if err != nil {
-		return 0, f.errorf("exec", id, err)
-	}
-	f.world.mu.Lock()
-	run := c.run
-	f.world.mu.Unlock()
-	if run == nil {
-		return 0, f.errorf("exec", id, runtime.ErrNotRunning)
-	}
-	if f.opts.exec != nil {
-		return f.opts.exec(ctx, id, cfg)
-	}
-	code, err := c.exec(ctx, run, cfg)
-	return code, f.errorf("exec", id, err)
-}
-
-// writerOrDiscard stands in for an output that nobody wants.
-func writerOrDiscard(w io.Writer) io.Writer {
-	if w == nil {
-		return io.Discard
-	}
-	return w
 }

@@ -2,7 +2,6 @@ package runtimetest
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"iter"
 	"net"
@@ -34,6 +33,11 @@ type fakeContainer struct {
 	entries   []runtime.LogEntry
 	run       *fakeRun // nil while not running
 	removed   bool
+	// cpu is what the commands of Exec have used in the present run, memory what
+	// they use, and commands are those under way.
+	cpu      time.Duration
+	memory   uint64
+	commands int
 }
 
 // fakeRun is one running of a container.
@@ -130,7 +134,7 @@ func (c *fakeContainer) start(ctx context.Context, o fakeOptions) (runtime.Statu
 	defer w.mu.Unlock()
 	w.lastPID++
 	run.pid = w.lastPID
-	c.run, c.state, c.startedAt, c.exit = run, lifecycle.Running, time.Now(), nil
+	c.run, c.state, c.startedAt, c.exit, c.cpu = run, lifecycle.Running, time.Now(), nil, 0
 	c.change()
 	st := c.statusLocked()
 	w.wg.Go(func() { c.live(run) })
@@ -363,42 +367,6 @@ func (c *fakeContainer) remove(ctx context.Context) error {
 	c.change()
 	delete(c.world.containers, c.id)
 	return nil
-}
-
-// exec does what the verbs of Program do that need no process.
-func (c *fakeContainer) exec(ctx context.Context, run *fakeRun, cfg runtime.ExecConfig) (int, error) {
-	verb, args := fakeVerb(cfg.Command)
-	out := []io.Writer{writerOrDiscard(cfg.Stdout), writerOrDiscard(cfg.Stderr)}
-	switch verb {
-	case "exit":
-		return atoi(args), nil
-	case "print":
-		for i, line := range args {
-			fmt.Fprintln(out[i%2], line)
-		}
-	case "env":
-		for _, key := range args {
-			fmt.Fprintf(out[0], "%s=%s\n", key, c.env(run, key))
-		}
-	case "cat":
-		if cfg.Stdin != nil {
-			if _, err := io.Copy(out[0], cfg.Stdin); err != nil {
-				return 0, err
-			}
-		}
-	case "sleep", "stubborn":
-		select {
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		case <-run.done:
-			return 128 + 9, nil
-		}
-	case "":
-		if len(cfg.Command) == 0 {
-			return 0, fmt.Errorf("no command to run")
-		}
-	}
-	return 0, nil
 }
 
 // Logs yields the container's entries.

@@ -31,6 +31,7 @@ const programSwitch = "runtimetest-program"
 //	echo              answers each datagram at BUDGIE_PORT_8080_UDP, else at port 8080, with itself
 //	print LINE...     writes odd lines (first, third …) to stdout and even ones to stderr, and exits with 0
 //	exit CODE         exits
+//	die SIGNAL        sends itself a signal, by its number
 //	sleep             sleeps until a signal ends it
 //	idle              prints "ready", sleeps until a signal ends it
 //	stubborn          ignores SIGTERM, prints "ready", sleeps
@@ -41,6 +42,9 @@ const programSwitch = "runtimetest-program"
 //	env KEY...        prints KEY=value lines
 //	binary            prints bytes that are no text, and no line feed at the end
 //	cat               copies stdin to stdout
+//	tty CODE          wants a terminal, prints its size and every other one that it gets, and the lines
+//	                  that are typed, and exits when input is over
+//	burn              uses 200 ms of processor time and 32 MiB, prints "burnt", and exits when stdin is over
 //	write FILE TEXT   writes a file
 func Program() {
 	if len(os.Args) < 3 || os.Args[1] != programSwitch {
@@ -102,6 +106,15 @@ func program(verb string, args []string) error {
 	case "cat":
 		_, err := io.Copy(os.Stdout, os.Stdin)
 		return err
+	case "die":
+		if err := kill(atoi(args)); err != nil {
+			return err
+		}
+		time.Sleep(time.Hour)
+	case "tty":
+		return onTerminal(atoi(args))
+	case "burn":
+		return burn()
 	case "write":
 		return os.WriteFile(args[0], []byte(args[1]), 0o600)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -49,9 +50,9 @@ type Harness struct {
 	// Image is an image that Pull can have, of which Spec's containers may be
 	// made. One without a name declares that the runtime runs no images.
 	Image bunfile.Image
-	// WithoutLogs and WithoutExec declare that the runtime lacks an optional
+	// WithoutLogs and the others declare that the runtime lacks an optional
 	// ability. One that is lacking without being declared is a failure.
-	WithoutLogs, WithoutExec bool
+	WithoutLogs, WithoutExec, WithoutStats, WithoutInspect bool
 }
 
 // patience bounds every wait of the suite. It is long because machines that run
@@ -62,14 +63,31 @@ const patience = 60 * time.Second
 const grace = 30 * time.Second
 
 // Run tests a runtime against the contract of budgie.Runtime, [runtime.Logger],
-// [runtime.Execer] and [runtime.Puller]. open is called once per test; what it allocates is to
+// [runtime.Execer], [runtime.Puller], [runtime.Statser] and [runtime.Inspector].
+// open is called once per test; what it allocates is to
 // be freed by t.Cleanup.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	t.Helper()
-	tests := []struct {
-		name string
-		run  func(*suite)
-	}{
+	for _, test := range append(lifeTests(), abilityTests()...) {
+		t.Run(test.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			t.Cleanup(cancel)
+			s := &suite{T: t, Harness: open(t), ctx: ctx}
+			t.Cleanup(s.cleanUp)
+			test.run(s)
+		})
+	}
+}
+
+// suiteTest is a part of the suite.
+type suiteTest struct {
+	name string
+	run  func(*suite)
+}
+
+// lifeTests are those of what every runtime does.
+func lifeTests() []suiteTest {
+	return []suiteTest{
 		{"Name", (*suite).testName},
 		{"Create", (*suite).testCreate},
 		{"CreateInvalid", (*suite).testCreateInvalid},
@@ -96,6 +114,12 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"AdoptRunning", (*suite).testAdoptRunning},
 		{"AdoptEnded", (*suite).testAdoptEnded},
 		{"Close", (*suite).testClose},
+	}
+}
+
+// abilityTests are those of the optional abilities.
+func abilityTests() []suiteTest {
+	return []suiteTest{
 		{"Logs", (*suite).testLogs},
 		{"LogsUnknown", (*suite).testLogsUnknown},
 		{"LogsTail", (*suite).testLogsTail},
@@ -107,17 +131,17 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"ExecNotRunning", (*suite).testExecNotRunning},
 		{"ExecCancelled", (*suite).testExecCancelled},
 		{"ExecDiesWithContainer", (*suite).testExecDiesWithContainer},
+		{"ExecOverrides", (*suite).testExecOverrides},
+		{"ExecCannotRun", (*suite).testExecCannotRun},
+		{"ExecLargeStreams", (*suite).testExecLargeStreams},
+		{"ExecTTY", (*suite).testExecTTY},
+		{"ExecTTYOutput", (*suite).testExecTTYOutput},
+		{"ExecTTYCancelled", (*suite).testExecTTYCancelled},
+		{"Stats", (*suite).testStats},
+		{"StatsNotRunning", (*suite).testStatsNotRunning},
+		{"Inspect", (*suite).testInspect},
 		{"Pull", (*suite).testPull},
 		{"PullFails", (*suite).testPullFails},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
-			t.Cleanup(cancel)
-			s := &suite{T: t, Harness: open(t), ctx: ctx}
-			t.Cleanup(s.cleanUp)
-			test.run(s)
-		})
 	}
 }
 
@@ -289,26 +313,25 @@ func (s *suite) settled(args ...string) string {
 
 func (s *suite) logger() runtime.Logger {
 	s.Helper()
-	l, ok := s.Runtime.(runtime.Logger)
-	if !ok && s.WithoutLogs {
-		s.Skip("the harness says that the runtime keeps no logs")
-	}
-	if !ok {
-		s.Fatalf("%T is no runtime.Logger; set WithoutLogs if that is meant", s.Runtime)
-	}
-	return l
+	return ability[runtime.Logger](s, s.WithoutLogs, "WithoutLogs")
 }
 
 func (s *suite) execer() runtime.Execer {
 	s.Helper()
-	e, ok := s.Runtime.(runtime.Execer)
-	if !ok && s.WithoutExec {
-		s.Skip("the harness says that the runtime cannot exec")
+	return ability[runtime.Execer](s, s.WithoutExec, "WithoutExec")
+}
+
+// ability returns the runtime as something that it need not be.
+func ability[T any](s *suite, without bool, field string) T {
+	s.Helper()
+	if without {
+		s.Skipf("the harness says %s", field)
 	}
+	able, ok := s.Runtime.(T)
 	if !ok {
-		s.Fatalf("%T is no runtime.Execer; set WithoutExec if that is meant", s.Runtime)
+		s.Fatalf("%T is no %v; set %s if that is meant", s.Runtime, reflect.TypeFor[T](), field)
 	}
-	return e
+	return able
 }
 
 // inParallel calls f n times at once and reports the errors.

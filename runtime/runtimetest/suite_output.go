@@ -1,9 +1,7 @@
 package runtimetest
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -174,88 +172,5 @@ func (s *suite) testLogsAfterAdopt() {
 	s.stop(id, grace)
 	if got := only(s.entries(id, runtime.LogOptions{Follow: true}), runtime.Stdout); !slices.Equal(got, []string{"ready", "bye"}) {
 		s.Fatalf("after Adopt and Stop the log is %q", got)
-	}
-}
-
-func (s *suite) testExec() {
-	spec := s.Spec("sleep")
-	spec.Environment = append(spec.Environment, "SUITE_VARIABLE=a value")
-	id := s.createSpec(spec)
-	s.start(id)
-	e := s.execer()
-	for _, want := range []int{0, 1, 42, 255} {
-		code, err := e.Exec(s.ctx, id, runtime.ExecConfig{Command: s.Command("exit", strconv.Itoa(want))})
-		if err != nil || code != want {
-			s.Errorf("Exec of exit %d gives %d, %v", want, code, err)
-		}
-	}
-	var out, errs bytes.Buffer
-	code, err := e.Exec(s.ctx, id, runtime.ExecConfig{Command: s.Command("print", "to out", "to err"), Stdout: &out, Stderr: &errs})
-	if err != nil || code != 0 || out.String() != "to out\n" || errs.String() != "to err\n" {
-		s.Errorf("Exec of print gives %d, %v, %q, %q", code, err, &out, &errs)
-	}
-	out.Reset()
-	code, err = e.Exec(s.ctx, id, runtime.ExecConfig{Command: s.Command("cat"), Stdin: strings.NewReader("input"), Stdout: &out})
-	if err != nil || code != 0 || out.String() != "input" {
-		s.Errorf("Exec of cat gives %d, %v, %q", code, err, &out)
-	}
-	out.Reset()
-	code, err = e.Exec(s.ctx, id, runtime.ExecConfig{Command: s.Command("env", "SUITE_VARIABLE"), Stdout: &out})
-	if err != nil || code != 0 || out.String() != "SUITE_VARIABLE=a value\n" {
-		s.Errorf("Exec of env gives %d, %v, %q", code, err, &out)
-	}
-	if _, err := e.Exec(s.ctx, id, runtime.ExecConfig{}); err == nil {
-		s.Error("Exec without a command gives no error")
-	}
-	if st := s.status(id); st.State != lifecycle.Running {
-		s.Fatalf("Exec ended the container: %+v", st)
-	}
-}
-
-func (s *suite) testExecNotRunning() {
-	e := s.execer()
-	cfg := runtime.ExecConfig{Command: s.Command("exit", "0")}
-	_, err := e.Exec(s.ctx, NewID(), cfg)
-	s.wantError("Exec in an unknown container", err, runtime.ErrNotFound)
-	id := s.create("exit", "0")
-	_, err = e.Exec(s.ctx, id, cfg)
-	s.wantError("Exec in a created container", err, runtime.ErrNotRunning)
-	s.start(id)
-	s.wait(id)
-	_, err = e.Exec(s.ctx, id, cfg)
-	s.wantError("Exec in a stopped container", err, runtime.ErrNotRunning)
-}
-
-func (s *suite) testExecCancelled() {
-	id := s.run("sleep")
-	ctx, cancel := context.WithTimeout(s.ctx, 50*time.Millisecond)
-	defer cancel()
-	_, err := s.execer().Exec(ctx, id, runtime.ExecConfig{Command: s.Command("stubborn")})
-	s.wantError("Exec whose context ends", err, context.DeadlineExceeded)
-	if st := s.status(id); st.State != lifecycle.Running {
-		s.Fatalf("the end of an Exec ended the container: %+v", st)
-	}
-}
-
-// testExecDiesWithContainer: an Exec under way does not outlive its container.
-func (s *suite) testExecDiesWithContainer() {
-	id := s.run("sleep")
-	type result struct {
-		code int
-		err  error
-	}
-	done := make(chan result, 1)
-	go func() {
-		code, err := s.execer().Exec(s.ctx, id, runtime.ExecConfig{Command: s.Command("stubborn")})
-		done <- result{code, err}
-	}()
-	s.stop(id, grace)
-	r := <-done
-	if s.ctx.Err() != nil {
-		s.Fatal("Exec outlived its container")
-	}
-	// Exec may also have come too late.
-	if r.err == nil && r.code == 0 || r.err != nil && !errors.Is(r.err, runtime.ErrNotRunning) {
-		s.Fatalf("Exec in a container that was stopped gives %d, %v", r.code, r.err)
 	}
 }

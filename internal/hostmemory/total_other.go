@@ -1,0 +1,5 @@
+//go:build !linux
+
+package hostmemory
+
+func total() uint64 { return 0 }

@@ -1,0 +1,82 @@
+//go:build linux
+
+package containerd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/budgiehq/budgie/runtime"
+)
+
+// TestExecLeavesHolders: what a command leaves behind and that holds its output
+// is not waited for; what was written before is there.
+func TestExecLeavesHolders(t *testing.T) {
+	b := newBench(t)
+	id, _ := b.run(shell("exec sleep 1000"))
+	for _, tty := range []*runtime.TTY{nil, {}} {
+		var out bytes.Buffer
+		code, err := b.Exec(b.ctx, id, runtime.ExecConfig{
+			Command: []string{"sh", "-c", `trap "" HUP; sleep 1000 & echo left`}, Stdout: &out, TTY: tty,
+		})
+		if code != 0 || err != nil || strings.TrimSpace(out.String()) != "left" {
+			t.Errorf("Exec gives %d, %v, %q", code, err, &out)
+		}
+	}
+}
+
+// TestExecUser: users are the image's, with their groups.
+func TestExecUser(t *testing.T) {
+	b := newBench(t)
+	id, _ := b.run(shell("exec sleep 1000"))
+	for user, want := range map[string]string{"": "uid=0(root)", "guest": "uid=405(guest) gid=100(users) groups=100(users),777(extra)", "12:34": "uid=12 gid=34"} {
+		var out bytes.Buffer
+		code, err := b.Exec(b.ctx, id, runtime.ExecConfig{Command: []string{"id"}, User: user, Stdout: &out})
+		if code != 0 || err != nil || !strings.HasPrefix(out.String(), want) {
+			t.Errorf("user %q: %d, %v, %s", user, code, err, &out)
+		}
+	}
+	if _, err := b.Exec(b.ctx, id, runtime.ExecConfig{Command: []string{"id"}, User: "no-such-user"}); !errors.Is(err, runtime.ErrCommand) {
+		t.Errorf("a user who is not there gives %v", err)
+	}
+}
+
+// TestExecFailedReceiver: a receiver that takes nothing does not hold the
+// command up.
+func TestExecFailedReceiver(t *testing.T) {
+	b := newBench(t)
+	id, _ := b.run(shell("exec sleep 1000"))
+	r, w := io.Pipe()
+	_ = r.Close()
+	code, err := b.Exec(b.ctx, id, runtime.ExecConfig{Command: []string{"seq", "200000"}, Stdout: w})
+	if code != 0 || err != nil {
+		t.Errorf("Exec gives %d, %v", code, err)
+	}
+}
+
+// TestExecHangingReceiver: one that hangs holds Exec up until ctx ends, and no
+// longer.
+func TestExecHangingReceiver(t *testing.T) {
+	b := newBench(t)
+	id, _ := b.run(shell("exec sleep 1000"))
+	ctx, cancel := context.WithCancel(b.ctx)
+	defer cancel()
+	r, w := io.Pipe()
+	defer r.Close()
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.Exec(ctx, id, runtime.ExecConfig{Command: []string{"sh", "-c", "echo 1; echo 2; exec sleep 1000"}, Stdout: w})
+		done <- err
+	}()
+	if _, err := io.ReadFull(r, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("Exec gives %v", err)
+	}
+}
