@@ -14,7 +14,8 @@ import (
 )
 
 // Runtime creates and runs containers. The optional abilities are
-// [runtime.Logger], [runtime.Execer], [runtime.Preparer] and [runtime.Puller].
+// [runtime.Logger], [runtime.Execer], [runtime.Puller], [runtime.Statser],
+// [runtime.Inspector] and [runtime.Preparer].
 //
 // All methods may be called concurrently, also for the same container. Those
 // that change a container exclude each other per container and are called by

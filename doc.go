@@ -33,6 +33,9 @@
 // What a program that died left behind, the next one ends; what a supervisor
 // that died left running, the next one adopts.
 //
+// [Client.Exec] runs a command inside a running container, [Client.Stats] measures
+// one, and [Client.Inspect] tells all that is known of any, whoever runs it.
+//
 // # Ports
 //
 // A published port, TCP or UDP, is a socket of the client, with a proxy behind it

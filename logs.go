@@ -32,13 +32,9 @@ var errStopped = errors.New("consumer stopped")
 
 // yieldLogs yields the logs of one run after the other.
 func (c *Client) yieldLogs(ctx context.Context, rec lifecycle.Container, opts runtime.LogOptions, yield func(runtime.LogEntry, error) bool) error {
-	rt, err := c.runtimeNamed(rec.Runtime)
+	logger, err := ability[runtime.Logger](c, rec)
 	if err != nil {
-		return err
-	}
-	logger, ok := rt.(runtime.Logger)
-	if !ok {
-		return fmt.Errorf("logs of container %s: %w", rec.Name, ErrUnsupported)
+		return fmt.Errorf("logs of container %s: %w", rec.Name, err)
 	}
 	var last time.Time
 	if opts.Tail < 0 {
