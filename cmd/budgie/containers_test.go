@@ -12,32 +12,52 @@ import (
 )
 
 // TestContainers runs the real binary through the scripts in
-// testdata/containerd, with a private containerd and a registry on loopback.
+// testdata/containerd, one after the other, each with a private containerd, which
+// it may kill, and a registry on loopback.
 func TestContainers(t *testing.T) {
 	containerdtest.Need(t)
-	d, err := containerdtest.Start(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
+	files, err := filepath.Glob("testdata/containerd/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("scripts %q, %v", files, err)
 	}
-	// Not by defer: the scripts run when this function has returned.
-	t.Cleanup(func() { d.Kill() })
-	img, err := containerdtest.GoProgram(filepath.Join(t.TempDir(), "testserver"), "github.com/budgiehq/budgie/internal/testserver",
+	testserver, err := containerdtest.GoProgram(filepath.Join(t.TempDir(), "testserver"), "github.com/budgiehq/budgie/internal/testserver",
 		ocispec.ImageConfig{Entrypoint: []string{containerdtest.ProgramPath}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Import(t.Context(), img, "docker.io/local/testserver:latest"); err != nil {
+	busybox, err := containerdtest.Busybox(ocispec.ImageConfig{Cmd: []string{"sh"}, Env: []string{"PATH=/bin", "FROM_IMAGE=yes"}})
+	if err != nil {
 		t.Fatal(err)
 	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			containerScript(t, file, map[string]containerdtest.Image{"testserver": testserver, "busybox": busybox})
+		})
+	}
+}
+
+func containerScript(t *testing.T, file string, images map[string]containerdtest.Image) {
+	d, err := containerdtest.Start(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not by defer: the script runs when this function has returned.
+	t.Cleanup(func() { d.Kill() })
+	for name, img := range images {
+		if err := d.Import(t.Context(), img, "docker.io/local/"+name+":latest"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	registry := containerdtest.NewRegistry(t)
-	registry.Push(img, "testserver", "1")
-	registry.Push(img, "testserver", "2")
-	p := scripts("testdata/containerd", func(env *testscript.Env) error {
+	registry.Push(images["testserver"], "testserver", "1")
+	registry.Push(images["testserver"], "testserver", "2")
+	p := scripts("", func(env *testscript.Env) error {
 		env.Setenv("CONTAINERD_ADDRESS", d.Address)
 		env.Setenv("CONTAINERD_NAMESPACE", d.Namespace)
 		env.Setenv("REGISTRY", registry.Host)
 		return nil
 	})
+	p.Files = []string{file}
 	p.Cmds["killcontainerd"] = func(*testscript.TestScript, bool, []string) { d.Kill() }
 	p.Cmds["startcontainerd"] = func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(d.Start()) }
 	p.Cmds["nothingleft"] = func(ts *testscript.TestScript, _ bool, _ []string) {
@@ -47,15 +67,5 @@ func TestContainers(t *testing.T) {
 			ts.Fatalf("left behind: %q", left)
 		}
 	}
-	// One after the other: they share containerd, and look for what is left of
-	// any container.
-	files, err := filepath.Glob(filepath.Join(p.Dir, "*.txtar"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts in %s: %v", p.Dir, err)
-	}
-	p.Dir = ""
-	for _, file := range files {
-		p.Files = []string{file}
-		t.Run("script", func(t *testing.T) { testscript.Run(t, p) })
-	}
+	testscript.Run(t, p)
 }

@@ -33,10 +33,12 @@ type app struct {
 	stderr io.Writer
 	// colour is true where stdout is a terminal that wants colour.
 	colour bool
-	// terminal is true where stderr is a terminal on which one can draw.
-	terminal bool
+	// draws is true where stderr is a terminal on which one can draw.
+	draws bool
 	// hurry ends when the user does not want to wait for a clean stop.
 	hurry context.Context
+	// terminal is the user's, for whoever changes it.
+	terminal userTerminal
 }
 
 // command is one word of the command line.
@@ -51,37 +53,58 @@ type command struct {
 func commands() []*command {
 	return []*command{
 		runCommand(), psCommand(), stopCommand(), rmCommand(), logsCommand(),
-		chirpCommand(), superviseCommand(), versionCommand(),
+		execCommand(), statsCommand(), inspectCommand(), chirpCommand(), superviseCommand(), versionCommand(),
 	}
 }
 
 func main() {
 	ownProcess()
-	ctx, stop, hurry := signals()
-	a := &app{
-		stdout: &output{w: os.Stdout, failed: stop}, stderr: os.Stderr,
-		colour: wantsColour(os.Stdout), terminal: canDraw(os.Stderr) && isWide(os.Stderr), hurry: hurry,
-	}
+	a := &app{stderr: os.Stderr, colour: wantsColour(os.Stdout), draws: canDraw(os.Stderr) && isWide(os.Stderr)}
+	ctx, stop, hurry := signals(a)
+	a.stdout, a.hurry = &output{w: os.Stdout, failed: stop}, hurry
 	os.Exit(a.main(ctx, os.Args[1:]))
 }
 
 // signals returns a context that ends with the first SIGINT, SIGTERM or SIGHUP,
-// or with stop, which ask to stop, and one that ends with the second signal,
-// which asks to do so at once. The third signal ends the program.
-func signals() (first context.Context, stop func(), second context.Context) {
-	first, stop = context.WithCancel(context.Background())
+// of which its cause tells, or with stop, which ask to stop, and one that ends
+// with the second signal, which asks to do so at once. The third signal ends the
+// program, and leaves the terminal as it was.
+func signals(a *app) (first context.Context, stop func(), second context.Context) {
+	first, cancel := context.WithCancelCause(context.Background())
 	second, hurry := context.WithCancel(context.Background())
 	received := make(chan os.Signal, 3)
 	signal.Notify(received, append(hangup(), os.Interrupt, syscall.SIGTERM)...)
 	go func() {
-		<-received
-		stop()
+		sig := <-received
+		cancel(&signalError{sig})
 		<-received
 		hurry()
 		<-received
+		a.terminal.restore()
 		os.Exit(exitFailure)
 	}()
-	return first, stop, second
+	return first, func() { cancel(nil) }, second
+}
+
+// signalError says that a signal asked the program to stop. It is a
+// context.Canceled.
+type signalError struct{ os.Signal }
+
+// Error implements error.
+func (e *signalError) Error() string { return e.String() }
+
+// Is makes errors.Is(e, context.Canceled) true.
+func (e *signalError) Is(target error) bool { return target == context.Canceled }
+
+// signalled returns the exit status that shells give to what a signal ended, if
+// one has ended ctx.
+func signalled(ctx context.Context) (status int, ok bool) {
+	e, ok := errors.AsType[*signalError](context.Cause(ctx))
+	if !ok {
+		return 0, false
+	}
+	sig, ok := e.Signal.(syscall.Signal)
+	return 128 + int(sig), ok
 }
 
 // main runs a command line and returns the exit status.
@@ -125,12 +148,21 @@ func (a *app) written() error {
 // errSilent is a failure of which the user knows.
 var errSilent = errors.New("")
 
+// statusError is an exit status that says all there is to say.
+type statusError struct{ status int }
+
+// Error implements error.
+func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
+
 // status prints an error and returns the exit status for it.
 func (a *app) status(err error) int {
 	var usage *usageError
+	var status *statusError
 	switch {
 	case errors.Is(err, errSilent):
 		return exitFailure
+	case errors.As(err, &status):
+		return status.status
 	case err == nil, errors.Is(err, errHelp):
 		return exitOK
 	case errors.As(err, &usage):

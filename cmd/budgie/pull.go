@@ -34,7 +34,7 @@ type pull struct {
 }
 
 func (a *app) newPulls() *pulls {
-	return &pulls{out: a.stderr, bars: a.terminal, each: map[string]*pull{}}
+	return &pulls{out: a.stderr, bars: a.draws, each: map[string]*pull{}}
 }
 
 // saidEvery is how often a line says how far a pull is.

@@ -141,12 +141,11 @@ func (r *Runtime) execSpec(ctx context.Context, task client.Task, id string, cfg
 	}
 	p.Terminal, p.ConsoleSize = cfg.TTY != nil, nil
 	if cfg.TTY != nil {
-		p.Env = addEnv(p.Env, "TERM", "xterm", false)
+		p.Env = addEnv(p.Env, "TERM=xterm", false)
 		p.ConsoleSize = &specs.Box{Height: uint(cfg.TTY.Size.Rows), Width: uint(cfg.TTY.Size.Columns)}
 	}
 	for _, kv := range cfg.Env {
-		key, value, _ := strings.Cut(kv, "=")
-		p.Env = addEnv(p.Env, key, value, true)
+		p.Env = addEnv(p.Env, kv, true)
 	}
 	// As the container sees its files, in words of ours.
 	if err := lookCommand(fmt.Sprintf("/proc/%d/root", task.Pid()), &p, conf.Spec); err != nil {
