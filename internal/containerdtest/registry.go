@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/budgiehq/budgie/internal/ociimage"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -40,7 +41,7 @@ func NewRegistry(t testing.TB) *Registry {
 }
 
 // Push puts an image into the registry, and returns its full name.
-func (r *Registry) Push(img Image, name, tag string) string {
+func (r *Registry) Push(img ociimage.Image, name, tag string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.tags[name+":"+tag] = img.Manifest

@@ -13,6 +13,7 @@ import (
 
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/internal/containerdtest"
+	"github.com/budgiehq/budgie/internal/ociimage"
 	"github.com/budgiehq/budgie/runtime"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -78,14 +79,14 @@ func TestRefusedWithoutImage(t *testing.T) {
 // fromRegistry is a container of an image in a registry.
 func fromRegistry(name string) bunfile.Spec { return spec(name, "true") }
 
-func registryImage(t *testing.T, arch string) containerdtest.Image {
+func registryImage(t *testing.T, arch string) ociimage.Image {
 	t.Helper()
 	busybox, err := os.ReadFile("/bin/busybox")
 	if err != nil {
 		t.Fatal(err)
 	}
 	// The name of the test makes its layer unlike those of other tests.
-	img, err := containerdtest.NewImage(map[string]containerdtest.File{
+	img, err := ociimage.New(map[string]ociimage.File{
 		"/bin/true": {Data: busybox, Mode: 0o755}, "/name": {Data: []byte(t.Name()), Mode: 0o644},
 	}, ocispec.ImageConfig{Env: []string{"PATH=/bin"}}, arch)
 	if err != nil {
@@ -152,23 +153,23 @@ func TestRefusedPulls(t *testing.T) {
 	b.refused(fromRegistry(down.Addr().String()+"/x:1"), down.Addr().String(), "connection refused")
 	for _, c := range []struct {
 		name  string
-		fault func(img containerdtest.Image, w http.ResponseWriter, req *http.Request) bool
+		fault func(img ociimage.Image, w http.ResponseWriter, req *http.Request) bool
 		texts []string
 	}{
-		{"not there", func(img containerdtest.Image, w http.ResponseWriter, _ *http.Request) bool {
+		{"not there", func(img ociimage.Image, w http.ResponseWriter, _ *http.Request) bool {
 			w.WriteHeader(http.StatusNotFound)
 			return true
 		}, []string{"does not have it; check its name and tag"}},
-		{"login", func(_ containerdtest.Image, w http.ResponseWriter, _ *http.Request) bool {
+		{"login", func(_ ociimage.Image, w http.ResponseWriter, _ *http.Request) bool {
 			w.Header().Set("WWW-Authenticate", `Basic realm="private"`)
 			w.WriteHeader(http.StatusUnauthorized)
 			return true
 		}, []string{"wants a login"}},
-		{"rubbish", func(_ containerdtest.Image, w http.ResponseWriter, _ *http.Request) bool {
+		{"rubbish", func(_ ociimage.Image, w http.ResponseWriter, _ *http.Request) bool {
 			_, _ = w.Write([]byte("<html>welcome to the hotel's network</html>"))
 			return true
 		}, []string{"it answers with text/html, which is no image"}},
-		{"wrong digest", func(_ containerdtest.Image, w http.ResponseWriter, req *http.Request) bool {
+		{"wrong digest", func(_ ociimage.Image, w http.ResponseWriter, req *http.Request) bool {
 			if !strings.Contains(req.URL.Path, "/blobs/") {
 				return false
 			}
