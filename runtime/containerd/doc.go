@@ -33,8 +33,9 @@
 // elsewhere only where a hosts file (see WithRegistryConfig) says so, with the
 // logins of Docker's configuration file and its credential helpers. A transfer
 // that breaks off is resumed, in the same pull or in one within a day; one that
-// stalls is given up (see WithMinThroughput). image.command replaces the image's
-// command and leaves its entry point.
+// stalls is given up (see WithMinThroughput). Import puts images into containerd
+// that come from no registry, and RemoveImage removes them. image.command replaces
+// the image's command and leaves its entry point.
 //
 // # What it leaves to others
 //

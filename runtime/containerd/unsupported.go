@@ -5,6 +5,7 @@ package containerd
 import (
 	"context"
 	"fmt"
+	"io"
 	"iter"
 	goruntime "runtime"
 	"time"
@@ -84,6 +85,12 @@ func (*Runtime) Stats(context.Context, string) (runtime.Stats, error) {
 
 // Inspect returns runtime.ErrUnsupported.
 func (*Runtime) Inspect(context.Context, string) (any, error) { return nil, errSystem }
+
+// Import returns runtime.ErrUnsupported.
+func (*Runtime) Import(context.Context, io.Reader) ([]string, error) { return nil, errSystem }
+
+// RemoveImage returns runtime.ErrUnsupported.
+func (*Runtime) RemoveImage(context.Context, string) error { return errSystem }
 
 // Close does nothing.
 func (*Runtime) Close() error { return nil }
