@@ -22,9 +22,12 @@ const (
 )
 
 // answer is what a replica says of itself.
-type answer struct{ replica, pid string }
+type answer struct {
+	replica string
+	started time.Time
+}
 
-var answerForm = regexp.MustCompile(`^hello from ([0-9a-f]{12}) \(pid ([0-9]+)\)\n$`)
+var answerForm = regexp.MustCompile(`^hello from ([0-9a-f]{12}) \(pid [0-9]+, started (.*)\)\n$`)
 
 // ask sends one request.
 func ask(ctx context.Context, client *http.Client, url string) (answer, error) {
@@ -45,7 +48,8 @@ func ask(ctx context.Context, client *http.Client, url string) (answer, error) {
 	if res.StatusCode != http.StatusOK || m == nil {
 		return answer{}, fmt.Errorf("%s: %q", res.Status, body)
 	}
-	return answer{string(m[1]), string(m[2])}, nil
+	started, err := time.Parse(startedForm, string(m[2]))
+	return answer{string(m[1]), started}, err
 }
 
 // check plays the scenario: requests all through, one replica killed half-way.
@@ -61,7 +65,9 @@ func (c *cluster) check(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
+	var killed time.Time
 	served, failures, err := load(ctx, client, url, func() error {
+		killed = time.Now()
 		fmt.Printf("killing %s (pid %d) after %d requests\n", before.ShortID(), before.PID, checkRequests/2)
 		p, err := os.FindProcess(before.PID)
 		if err != nil {
@@ -93,7 +99,7 @@ func (c *cluster) check(ctx context.Context, url string) error {
 			problems = append(problems, fmt.Errorf("replica %s served nothing", n.replica.ShortID()))
 		}
 	}
-	return errors.Join(append(problems, c.awaitReturn(ctx, client, url, answer{before.ShortID(), fmt.Sprint(before.PID)}))...)
+	return errors.Join(append(problems, c.awaitReturn(ctx, client, url, before.ShortID(), killed))...)
 }
 
 // load sends all requests and calls halfway once, half-way through. It returns
@@ -127,8 +133,9 @@ func load(ctx context.Context, client *http.Client, url string, halfway func() e
 	return served, failures, errors.Join(err, ctx.Err())
 }
 
-// awaitReturn asks until the killed replica answers under a new pid.
-func (c *cluster) awaitReturn(ctx context.Context, client *http.Client, url string, killed answer) error {
+// awaitReturn asks until the replica answers that was killed and has started
+// since.
+func (c *cluster) awaitReturn(ctx context.Context, client *http.Client, url, replica string, killed time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, recovery)
 	defer cancel()
 	began := time.Now()
@@ -138,11 +145,11 @@ func (c *cluster) awaitReturn(ctx context.Context, client *http.Client, url stri
 		a, err := ask(ctx, client, url)
 		switch {
 		case ctx.Err() != nil:
-			return fmt.Errorf("replica %s did not serve again within %s", killed.replica, recovery)
+			return fmt.Errorf("replica %s did not serve again within %s", replica, recovery)
 		case err != nil:
 			return fmt.Errorf("a request failed while the killed replica came back: %w", err)
-		case a.replica == killed.replica && a.pid != killed.pid:
-			fmt.Printf("%s serves again (pid %s), %s after the load\n", a.replica, a.pid, time.Since(began).Round(time.Millisecond))
+		case a.replica == replica && a.started.After(killed):
+			fmt.Printf("%s serves again (started %s), %s after the load\n", a.replica, a.started.Format(startedForm), time.Since(began).Round(time.Millisecond))
 			return nil
 		}
 		<-tick.C

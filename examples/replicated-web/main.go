@@ -4,6 +4,9 @@
 // loopback interface. One more client finds them by discovery alone and
 // balances HTTP over them. Kill any replica's process: it is restarted, and no
 // request that is safe to repeat fails.
+//
+// With -runtime containerd, as root, the replicas are containers of an image
+// that the example makes of itself.
 package main
 
 import (
@@ -25,6 +28,8 @@ import (
 	"github.com/budgiehq/budgie/balance"
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/runtime/containerd"
+	"github.com/budgiehq/budgie/runtime/process"
 )
 
 //go:embed web.bun
@@ -34,22 +39,24 @@ type settings struct {
 	replicas  int
 	addr      string
 	algorithm string
+	runtime   string
 	check     bool
 }
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == "serve" {
-		serve()
+	if len(os.Args) == 3 && os.Args[1] == "serve" {
+		serve(os.Args[2])
 		return
 	}
 	var s settings
 	flag.IntVar(&s.replicas, "replicas", 3, "number of replicas")
 	flag.StringVar(&s.addr, "addr", "127.0.0.1:8080", "address to serve on")
 	flag.StringVar(&s.algorithm, "algorithm", "round-robin", "round-robin or least-connections")
+	flag.StringVar(&s.runtime, "runtime", process.Name, "process or containerd")
 	flag.BoolVar(&s.check, "check", false, "play the scenario: load, kill a replica, see that nothing failed")
 	flag.Parse()
-	if flag.NArg() > 0 || s.replicas < 1 {
-		fmt.Fprintln(os.Stderr, "usage: replicated-web [-replicas 3] [-addr 127.0.0.1:8080] [-algorithm round-robin|least-connections] [-check]")
+	if flag.NArg() > 0 || s.replicas < 1 || s.runtime != process.Name && s.runtime != containerd.Name {
+		fmt.Fprintln(os.Stderr, "usage: replicated-web [-replicas 3] [-addr 127.0.0.1:8080] [-algorithm round-robin|least-connections] [-runtime process|containerd] [-check]")
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), endSignals()...)
@@ -80,7 +87,9 @@ type cluster struct {
 
 // node is a client with the one replica that it runs.
 type node struct {
-	client  *budgie.Client
+	client *budgie.Client
+	// runtime is nil where the client's own default does.
+	runtime *containerd.Runtime
 	replica lifecycle.Container
 }
 
@@ -90,7 +99,19 @@ func run(ctx context.Context, s settings) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	c, err := startCluster(ctx, dir, s)
+	spec, err := webSpec()
+	if err != nil {
+		return err
+	}
+	if s.runtime == containerd.Name {
+		remove, err := useImage(ctx, dir, &spec)
+		if err != nil {
+			return err
+		}
+		// When no container needs it any more.
+		defer func() { err = errors.Join(err, remove()) }()
+	}
+	c, err := startCluster(ctx, dir, spec, s)
 	if err != nil {
 		return err
 	}
@@ -108,11 +129,7 @@ func run(ctx context.Context, s settings) (err error) {
 
 // startCluster starts the replicas side by side, then the balancer, and
 // returns when it has found them all.
-func startCluster(ctx context.Context, dir string, s settings) (_ *cluster, err error) {
-	spec, err := webSpec()
-	if err != nil {
-		return nil, err
-	}
+func startCluster(ctx context.Context, dir string, spec bunfile.Spec, s settings) (_ *cluster, err error) {
 	c := &cluster{nodes: make([]*node, s.replicas)}
 	defer func() {
 		if err != nil {
@@ -123,7 +140,7 @@ func startCluster(ctx context.Context, dir string, s settings) (_ *cluster, err 
 	var group errgroup.Group
 	for i := range c.nodes {
 		group.Go(func() (err error) {
-			c.nodes[i], err = startNode(ctx, filepath.Join(dir, fmt.Sprintf("node-%d", i+1)), spec)
+			c.nodes[i], err = startNode(ctx, filepath.Join(dir, fmt.Sprintf("node-%d", i+1)), s.runtime, spec)
 			return err
 		})
 	}
@@ -164,16 +181,40 @@ func webSpec() (bunfile.Spec, error) {
 	return spec, os.Setenv("PATH", path)
 }
 
-func startNode(ctx context.Context, dir string, spec bunfile.Spec) (*node, error) {
-	client, err := budgie.New(budgie.WithDataDir(dir), budgie.WithLoopback())
-	if err != nil {
+func startNode(ctx context.Context, dir, runtime string, spec bunfile.Spec) (_ *node, err error) {
+	n := &node{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	opts := []budgie.Option{budgie.WithDataDir(dir), budgie.WithLoopback()}
+	if runtime == containerd.Name {
+		if n.runtime, err = containerd.New(containerd.WithDataDir(filepath.Join(dir, runtime))); err != nil {
+			return nil, err
+		}
+		opts = append(opts, budgie.WithRuntime(n.runtime))
+	}
+	if n.client, err = budgie.New(opts...); err != nil {
 		return nil, err
 	}
-	replica, err := client.Run(ctx, spec)
-	if err != nil {
-		return nil, errors.Join(err, client.Close())
+	// A container is not only in the data directory, and goes when it ends.
+	if n.replica, err = n.client.Run(ctx, spec, budgie.AutoRemove()); err != nil {
+		return nil, err
 	}
-	return &node{client: client, replica: replica}, nil
+	return n, nil
+}
+
+// close ends the replica, then what it ran on.
+func (n *node) close() error {
+	var err error
+	if n.client != nil {
+		err = n.client.Close()
+	}
+	if n.runtime != nil {
+		err = errors.Join(err, n.runtime.Close())
+	}
+	return err
 }
 
 // awaitReplicas returns when the balancer has found every replica.
@@ -204,7 +245,7 @@ func (c *cluster) close() error {
 	err := group.Wait()
 	for _, n := range c.nodes {
 		if n != nil {
-			group.Go(n.client.Close)
+			group.Go(n.close)
 		}
 	}
 	return errors.Join(err, group.Wait())

@@ -10,14 +10,30 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/budgiehq/budgie/internal/containerdtest"
 )
+
+func TestMain(m *testing.M) {
+	containerdtest.Isolate()
+	os.Exit(m.Run())
+}
+
+// build builds the example under a name.
+func build(t *testing.T, name string, env ...string) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), name)
+	cmd := exec.Command("go", "build", "-o", bin, ".")
+	cmd.Env = append(os.Environ(), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	return bin
+}
 
 // TestCheck plays the scenario with the real binary, once per algorithm.
 func TestCheck(t *testing.T) {
-	bin := filepath.Join(t.TempDir(), "replicated-web")
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	bin := build(t, "replicated-web")
 	for _, args := range [][]string{
 		{"-check", "-addr", "127.0.0.1:0"},
 		{"-check", "-addr", "127.0.0.1:0", "-algorithm", "least-connections", "-replicas", "2"},
@@ -39,15 +55,13 @@ func TestCheck(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	bin := filepath.Join(t.TempDir(), "renamed") // the command in web.bun still has to be found
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	bin := build(t, "renamed") // the command in web.bun still has to be found
 	for args, want := range map[string]int{
 		"-replicas 0": 2,
 		"surplus":     2,
 		"-algorithm nosuch -check -addr 127.0.0.1:0": 1,
 		"-addr 192.0.2.1:80 -replicas 1":             1,
+		"-runtime nosuch":                            2,
 	} {
 		cmd := exec.Command(bin, strings.Fields(args)...)
 		out, err := cmd.CombinedOutput()
@@ -60,10 +74,7 @@ func TestUsage(t *testing.T) {
 // Interrupted, it prints its table and leaves nothing behind.
 func TestInterrupt(t *testing.T) {
 	tmp := t.TempDir()
-	bin := filepath.Join(t.TempDir(), "replicated-web")
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	bin := build(t, "replicated-web")
 	cmd := exec.Command(bin, "-addr", "127.0.0.1:0", "-replicas", "2")
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	stdout, err := cmd.StdoutPipe()
