@@ -122,7 +122,7 @@ func layerOf(files map[string]File) ([]byte, error) {
 }
 
 // Archive writes the image as a tar file in the OCI image layout, under the
-// given name.
+// given name, with the list besides by which "docker load" reads it.
 func (i Image) Archive(out io.Writer, name string) error {
 	w := tar.NewWriter(out)
 	put := func(name string, data []byte) error {
@@ -144,10 +144,38 @@ func (i Image) Archive(out io.Writer, name string) error {
 	if err := put(ocispec.ImageIndexFile, index); err != nil {
 		return err
 	}
+	list, err := i.dockerList(name)
+	if err != nil {
+		return err
+	}
+	if err := put("manifest.json", list); err != nil {
+		return err
+	}
 	for d, data := range i.Blobs {
-		if err := put(path.Join("blobs", d.Algorithm().String(), d.Encoded()), data); err != nil {
+		if err := put(blobPath(d), data); err != nil {
 			return err
 		}
 	}
 	return w.Close()
+}
+
+func blobPath(d digest.Digest) string {
+	return path.Join(ocispec.ImageBlobsDir, d.Algorithm().String(), d.Encoded())
+}
+
+// dockerList is the manifest.json of Docker's image archives.
+func (i Image) dockerList(name string) ([]byte, error) {
+	var m ocispec.Manifest
+	data, ok := i.Blobs[i.Manifest.Digest]
+	if !ok {
+		return []byte("[]"), nil // as tests make them
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, err
+	}
+	var layers []string
+	for _, l := range m.Layers {
+		layers = append(layers, blobPath(l.Digest))
+	}
+	return json.Marshal([]any{map[string]any{"Config": blobPath(m.Config.Digest), "RepoTags": []string{name}, "Layers": layers}})
 }

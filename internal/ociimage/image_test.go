@@ -74,6 +74,13 @@ func TestArchive(t *testing.T) {
 	if config.Architecture != "riscv64" || config.Config.Entrypoint[0] != "/bin/program" {
 		t.Errorf("the configuration is %+v", config)
 	}
+	list := decode[[]struct {
+		Config           string
+		RepoTags, Layers []string
+	}](t, files["manifest.json"])
+	if len(list) != 1 || list[0].RepoTags[0] != "example.org/program:1" || files[list[0].Config] == nil || files[list[0].Layers[0]] == nil {
+		t.Errorf("docker load reads %+v", list)
+	}
 	layer, err := gzip.NewReader(bytes.NewReader(blob(manifest.Layers[0])))
 	if err != nil {
 		t.Fatal(err)
