@@ -8,7 +8,7 @@ TESTFLAGS ?= -timeout=10m
 
 TOOLS := bin/tools
 
-.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart ci setup clean
+.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart bench-start ci setup clean
 
 all: build examples lint test
 
@@ -63,6 +63,11 @@ cross:
 ## quickstart: the main example, as somebody with nothing but Go runs it
 quickstart:
 	@GO='$(GO)' bash tools/quickstart.sh
+
+## bench-start: start time and memory beside Docker and ctr, into docs/benchmarks.md;
+## needs root and installs Docker
+bench-start:
+	$(GO) run ./bench/start
 
 ## ci: what CI runs
 ci:

@@ -76,9 +76,9 @@ func (d *pulls) show(name string, e runtime.PullProgress) {
 }
 
 // sum returns how much of the layers is there, and how much there is.
-func (p *pull) sum() (done, total int64) {
+func (p *pull) sum() (done, total uint64) {
 	for _, l := range p.layers {
-		done, total = done+l.Offset, total+l.Total
+		done, total = done+uint64(l.Offset), total+uint64(l.Total)
 	}
 	return done, total
 }
@@ -129,17 +129,4 @@ func (d *pulls) settle() {
 	}
 	d.screen.Wait()
 	d.screen, d.shown = nil, nil
-}
-
-// size writes a number of bytes for people.
-func size(n int64) string {
-	const unit = 1 << 10
-	if n < unit {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, i := float64(n)/unit, 0
-	for ; value >= unit && i < 4; i++ {
-		value /= unit
-	}
-	return fmt.Sprintf("%.1f %ciB", value, "KMGTP"[i])
 }

@@ -23,7 +23,8 @@ const stage = "BUDGIE_TEST_STAGE"
 // test process is found outside its namespaces, which is in cgroups alone.
 const scope = "BUDGIE_TEST_SCOPE"
 
-// Isolate is called first in TestMain. For root it runs the test binary again
+// Isolate is called first in TestMain, or in the main function of a program that
+// measures. For root it runs the binary again
 // in mount, network and process namespaces of its own, with an empty /run and a
 // loopback interface that nobody else sees, and exits with its exit code; in
 // there, and for everybody else, it returns.
@@ -47,6 +48,14 @@ func Isolate() {
 	}
 	os.Exit(code)
 }
+
+// Isolated reports whether this is the process in the namespaces, to which
+// Isolate returns, or the first one in them.
+func Isolated() bool { return os.Getenv(stage) != "" }
+
+// Scope returns the name with which the cgroups must begin that are to be
+// removed when the namespaces have ended.
+func Scope() string { return os.Getenv(scope) }
 
 // again runs this program again with its arguments.
 func again(next string, attr *syscall.SysProcAttr, env ...string) (*exec.Cmd, error) {
