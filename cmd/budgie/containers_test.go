@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/budgiehq/budgie/internal/containerdtest"
+	"github.com/budgiehq/budgie/internal/ociimage"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -31,12 +32,12 @@ func TestContainers(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			containerScript(t, file, map[string]containerdtest.Image{"testserver": testserver, "busybox": busybox})
+			containerScript(t, file, map[string]ociimage.Image{"testserver": testserver, "busybox": busybox})
 		})
 	}
 }
 
-func containerScript(t *testing.T, file string, images map[string]containerdtest.Image) {
+func containerScript(t *testing.T, file string, images map[string]ociimage.Image) {
 	d, err := containerdtest.Start(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

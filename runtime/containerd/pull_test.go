@@ -16,6 +16,7 @@ import (
 
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/internal/containerdtest"
+	"github.com/budgiehq/budgie/internal/ociimage"
 	"github.com/budgiehq/budgie/internal/stall"
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/containerd/containerd/v2/core/leases"
@@ -25,11 +26,11 @@ import (
 
 // bigImage is an image with a layer of size random bytes, which no compression
 // makes smaller. It returns the layer's digest.
-func bigImage(t *testing.T, size int) (containerdtest.Image, digest.Digest) {
+func bigImage(t *testing.T, size int) (ociimage.Image, digest.Digest) {
 	t.Helper()
 	data := make([]byte, size)
 	_, _ = rand.Read(data)
-	img, err := containerdtest.NewImage(map[string]containerdtest.File{"/data": {Data: data, Mode: 0o644}}, ocispec.ImageConfig{}, "")
+	img, err := ociimage.New(map[string]ociimage.File{"/data": {Data: data, Mode: 0o644}}, ocispec.ImageConfig{}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
