@@ -147,6 +147,12 @@ type responseWriter struct {
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *responseWriter) WriteHeader(status int) {
+	if status == http.StatusContinue {
+		// http.Server says so by itself when the body is read for the backend that
+		// asked for it. It cannot tell that apart from this one, and would at
+		// times send both.
+		return
+	}
 	if status >= 200 {
 		w.status = status
 		if w.ex.lastOnConn() {
