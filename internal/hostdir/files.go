@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/budgiehq/budgie/internal/ownership"
 )
@@ -19,23 +20,45 @@ func WriteJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
+	return WriteFile(path, append(data, '\n'))
+}
+
+// WriteFile replaces a file as a whole, or not at all, by one of mode 0600. It
+// survives a crash of the machine after [Sync] of its directory.
+func WriteFile(path string, data []byte) error {
+	return whole(path, data, os.Rename)
+}
+
+// CreateFile makes a file as a whole, with mode 0600, or not at all, so that of
+// several processes that make it at the same time one wins and nobody sees half
+// a file. Where there is one already, the error is fs.ErrExist.
+func CreateFile(path string, data []byte) error {
+	return whole(path, data, os.Link)
+}
+
+// whole writes a temporary file and puts it at path.
+func whole(path string, data []byte, put func(from, to string) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name())
-	_, err = f.Write(append(data, '\n'))
+	_, err = f.Write(data)
 	if err == nil {
 		err = ownership.Give(f, filepath.Dir(path))
 	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return os.Rename(f.Name(), path)
+	return put(f.Name(), path)
 }
 
 // Sync makes what was renamed in a directory survive a crash of the machine.
+// Windows journals names by itself and has no call for it.
 func Sync(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

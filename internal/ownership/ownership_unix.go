@@ -4,6 +4,8 @@ package ownership
 
 import (
 	"os"
+	"os/user"
+	"strconv"
 	"syscall"
 )
 
@@ -24,4 +26,14 @@ func ownerOf(dir string) (who owner, foreign bool, err error) {
 		return owner{}, false, nil
 	}
 	return owner{uid: int(sys.Uid), gid: int(sys.Gid)}, true, nil
+}
+
+// UserName names a user for people: "user alice", or "user 1000" for one
+// without a name.
+func UserName(uid int) string {
+	id := strconv.Itoa(uid)
+	if u, err := user.LookupId(id); err == nil {
+		return "user " + u.Username
+	}
+	return "user " + id
 }

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
-	"strconv"
 	"syscall"
+
+	"github.com/budgiehq/budgie/internal/ownership"
 )
 
 // checkPrivate refuses a data directory in which others can write: they could
@@ -25,8 +25,8 @@ func checkPrivate(dir string) error {
 	me := os.Geteuid()
 	if owner := int(sys.Uid); owner != me && me != 0 {
 		return &notPrivateError{
-			what: fmt.Sprintf("it belongs to %s, who could have commands run in your name", userName(owner)),
-			todo: fmt.Sprintf("run as %s, or set BUDGIE_DATA_DIR to a directory of your own", userName(owner)),
+			what: fmt.Sprintf("it belongs to %s, who could have commands run in your name", ownership.UserName(owner)),
+			todo: fmt.Sprintf("run as %s, or set BUDGIE_DATA_DIR to a directory of your own", ownership.UserName(owner)),
 		}
 	}
 	mode := info.Mode()
@@ -47,12 +47,4 @@ func checkPrivate(dir string) error {
 func isEmpty(dir string) bool {
 	entries, err := os.ReadDir(dir)
 	return err == nil && len(entries) == 0
-}
-
-func userName(uid int) string {
-	id := strconv.Itoa(uid)
-	if u, err := user.LookupId(id); err == nil {
-		return "user " + u.Username
-	}
-	return "user " + id
 }

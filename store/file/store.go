@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/budgiehq/budgie/internal/filewatch"
 	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/store"
@@ -39,7 +40,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	closed  bool
-	watcher *watcher // nil before the first Watch
+	watcher *filewatch.Watcher // nil before the first Watch
 }
 
 // Option changes how a store works.
@@ -214,7 +215,7 @@ func (s *Store) Close() error {
 	s.cache.close()
 	err := s.owners.close()
 	if w != nil {
-		err = errors.Join(err, w.close())
+		err = errors.Join(err, w.Close())
 	}
 	if err != nil {
 		return fmt.Errorf("close store %s: %w", s.dir, err)

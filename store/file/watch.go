@@ -3,12 +3,8 @@ package file
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"path/filepath"
-	"sync"
 
-	"github.com/fsnotify/fsnotify"
-
+	"github.com/budgiehq/budgie/internal/filewatch"
 	"github.com/budgiehq/budgie/store"
 )
 
@@ -41,64 +37,10 @@ func (s *Store) watchDir(ctx context.Context) error {
 	if s.watcher != nil {
 		return nil
 	}
-	w, err := newWatcher(s.dir, s.changes.Tick, s.log)
+	w, err := filewatch.New(s.statePath, s.changes.Tick, s.log)
 	if err != nil {
 		return err
 	}
 	s.watcher = w
 	return nil
-}
-
-// watcher calls tick whenever the state file may have changed.
-type watcher struct {
-	fs *fsnotify.Watcher
-	wg sync.WaitGroup
-}
-
-func newWatcher(dir string, tick func(), log *slog.Logger) (*watcher, error) {
-	notify, err := fsnotify.NewWatcher()
-	if err != nil {
-		return nil, fmt.Errorf("start watching %s: %w; if the limit is reached, raise the sysctl fs.inotify.max_user_instances", dir, err)
-	}
-	// The directory, not the file: each write puts another file in its place.
-	if err := notify.Add(dir); err != nil {
-		_ = notify.Close()
-		return nil, fmt.Errorf("watch %s: %w; if the limit is reached, raise the sysctl fs.inotify.max_user_watches", dir, err)
-	}
-	w := &watcher{fs: notify}
-	w.wg.Go(func() { relay(notify.Events, notify.Errors, dir, tick, log) })
-	return w, nil
-}
-
-// relay calls tick for events that concern the state file in dir, and for
-// errors, after any of which events may be missing. It returns when events is
-// closed.
-func relay(events <-chan fsnotify.Event, errs <-chan error, dir string, tick func(), log *slog.Logger) {
-	for {
-		select {
-		case e, ok := <-events:
-			if !ok {
-				return
-			}
-			// An event of the directory itself is its removal: receivers find
-			// out by reading.
-			if name := filepath.Clean(e.Name); filepath.Base(name) == stateName || name == dir {
-				tick()
-			}
-		case err, ok := <-errs:
-			if !ok {
-				errs = nil
-				continue
-			}
-			log.Warn("watch the data directory", "path", dir, "error", err)
-			tick()
-		}
-	}
-}
-
-// close stops watching and waits for the goroutine.
-func (w *watcher) close() error {
-	err := w.fs.Close()
-	w.wg.Wait()
-	return err
 }

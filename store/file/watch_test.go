@@ -4,60 +4,12 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
 	"github.com/budgiehq/budgie/store"
 )
-
-// Events may be lost after an error: everybody has to look.
-func TestOverflowTicks(t *testing.T) {
-	for _, injected := range []error{fsnotify.ErrEventOverflow, errors.New("another")} {
-		t.Run(injected.Error(), func(t *testing.T) {
-			events, errs := make(chan fsnotify.Event), make(chan error)
-			ticked := make(chan struct{}, 1)
-			var log strings.Builder
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				relay(events, errs, "dir", func() { ticked <- struct{}{} }, slog.New(slog.NewTextHandler(&log, nil)))
-			})
-			errs <- injected
-			<-ticked
-			close(errs)
-			close(events)
-			wg.Wait()
-			if !strings.Contains(log.String(), injected.Error()) {
-				t.Errorf("not logged: %s", log.String())
-			}
-		})
-	}
-}
-
-// The temporary file and the locks change with every write and every look.
-func TestOnlyTheStateTicks(t *testing.T) {
-	dir := t.TempDir()
-	events := make(chan fsnotify.Event)
-	ticks := make(chan struct{}, 10)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		relay(events, nil, dir, func() { ticks <- struct{}{} }, slog.New(slog.DiscardHandler))
-	})
-	for _, name := range []string{stateName + tempSuffix, lockName, ownersName, "other"} {
-		events <- fsnotify.Event{Name: filepath.Join(dir, name), Op: fsnotify.Create}
-	}
-	events <- fsnotify.Event{Name: filepath.Join(dir, stateName), Op: fsnotify.Create}
-	events <- fsnotify.Event{Name: dir, Op: fsnotify.Remove}
-	close(events)
-	wg.Wait()
-	if len(ticks) != 2 {
-		t.Errorf("%d ticks, want 2: for the state and for the directory", len(ticks))
-	}
-}
 
 func TestWatchesShareOneWatcher(t *testing.T) {
 	s, _, _ := openFaulty(t)
