@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/budgiehq/budgie/balance"
 	"github.com/budgiehq/budgie/discovery/mdns"
@@ -17,6 +18,7 @@ import (
 	"github.com/budgiehq/budgie/replica"
 	"github.com/budgiehq/budgie/runtime/process"
 	"github.com/budgiehq/budgie/store/file"
+	"github.com/budgiehq/budgie/trust"
 )
 
 // Client runs containers, looks after those that it runs, and finds those of
@@ -31,8 +33,13 @@ type Client struct {
 	// disc makes or returns the discoverer, at the first need: a client that
 	// only lists containers opens no sockets.
 	disc func() (Discoverer, error)
-	// node returns the node's id.
-	node func() (string, error)
+	// flock is this machine's membership, nil before the first need.
+	flockMu sync.Mutex
+	flock   *trust.Flock
+	// following starts that announcements follow the flock, and flockChanges
+	// counts how often they were to.
+	following    sync.Once
+	flockChanges atomic.Int64
 
 	// life ends with Close; everything in the background hangs on it.
 	life  context.Context
@@ -80,6 +87,9 @@ func New(opts ...Option) (*Client, error) {
 	}
 	if _, err := netip.ParseAddr(c.cfg.bind); c.cfg.bind != "" && err != nil {
 		return nil, fmt.Errorf("bind address %q (BUDGIE_BIND or WithBindAddress) is not an IP address: write one of this machine's, such as 127.0.0.1, or none for all", c.cfg.bind)
+	}
+	if err := c.cfg.checkToken(); err != nil {
+		return nil, err
 	}
 	if c.cfg.dataDir == "" {
 		if c.cfg.dataDir = DefaultDataDir(); c.cfg.dataDir == "" {
@@ -129,7 +139,6 @@ func (c *Client) openDefaults() error {
 		c.cfg.syncer = replica.New()
 	}
 	c.disc = sync.OnceValues(c.openDiscoverer)
-	c.node = sync.OnceValues(c.loadNode)
 	return nil
 }
 

@@ -91,6 +91,9 @@ func (c *Client) ensureSupervisor(ctx context.Context) error {
 
 	cmd := exec.Command(c.cfg.supervisorCmd[0], c.cfg.supervisorCmd[1:]...)
 	cmd.Env = append(supervisorEnv(os.Environ()), "BUDGIE_DATA_DIR="+c.cfg.dataDir)
+	if c.cfg.tokenOrigin != "" {
+		cmd.Env = append(cmd.Env, tokenVariable+"="+c.cfg.token.Reveal())
+	}
 	cmd.Dir = string(filepath.Separator)
 	cmd.Stdout, cmd.Stderr = log.File, log.File
 	cmd.SysProcAttr = ownSession()

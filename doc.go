@@ -42,6 +42,12 @@
 // that leads to the container while that serves. It stays open while the
 // container restarts.
 //
+// # The flock
+//
+// Machines that share a token are a flock ([Client.Token], package trust).
+// Announcements say in which flock a machine is. Nothing travels between
+// machines yet.
+//
 // # The five interfaces
 //
 // A client stands on a [Runtime], a [Discoverer], a [Syncer], a [Balancer] and a
@@ -52,6 +58,7 @@
 //
 // # Environment
 //
-// BUDGIE_DATA_DIR, BUDGIE_BIND and BUDGIE_INTERFACES are the defaults of
-// [WithDataDir], [WithBindAddress] and [WithInterfaces].
+// BUDGIE_DATA_DIR, BUDGIE_BIND, BUDGIE_INTERFACES and BUDGIE_TOKEN are the
+// defaults of [WithDataDir], [WithBindAddress], [WithInterfaces] and
+// [WithToken].
 package budgie

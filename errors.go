@@ -7,6 +7,7 @@ import (
 
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/store"
+	"github.com/budgiehq/budgie/trust"
 )
 
 // Errors that the methods of [Client] return, wrapped with what was done to
@@ -35,6 +36,12 @@ var (
 	ErrSupervised = errors.New("another process supervises this data directory")
 	// ErrJoin: joining a replica of another machine does not exist yet.
 	ErrJoin = errors.New("joining across machines is not available in this version")
+	// ErrTokenFixed: the client was given its token, by WithToken or
+	// BUDGIE_TOKEN, and cannot change it.
+	ErrTokenFixed = trust.ErrFixed
+	// ErrTokenUnusable: the file of the token, or of the node's key, is damaged,
+	// gone, not a regular file, of another user, or open to others.
+	ErrTokenUnusable = trust.ErrUnusable
 	// ErrClosed: the client is closed.
 	ErrClosed = errors.New("client is closed")
 )

@@ -65,8 +65,10 @@ type keeper struct {
 	current *watchedRun
 	// pub holds the published ports, from the first start to the last end.
 	pub *publication
-	// announced is what the network knows of the container.
-	announced bool
+	// announced is what the network knows of the container, and in which flock,
+	// as counted by the client.
+	announced   bool
+	announcedIn int64
 	// ended and probed are what was seen and could not be stored yet.
 	ended  *endedRun
 	probed *verdict

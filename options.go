@@ -12,6 +12,7 @@ import (
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
+	"github.com/budgiehq/budgie/trust"
 )
 
 // Option changes how [New] makes a Client.
@@ -30,6 +31,11 @@ type config struct {
 	store         Store
 	log           *slog.Logger
 	supervisorCmd []string
+	token         trust.Token
+	// tokenOrigin says what gave the client its token, "" where that is the
+	// data directory.
+	tokenOrigin string
+	tokenErr    error
 }
 
 // WithDataDir sets the directory that holds the state, the containers' logs
@@ -90,10 +96,19 @@ func WithStore(s Store) Option { return func(c *config) { c.store = s } }
 // is silent.
 func WithLogger(l *slog.Logger) Option { return func(c *config) { c.log = l } }
 
+// WithToken makes the client a member of a token's flock, whatever the data
+// directory says. The token cannot be changed by this client then. Without it
+// the token is the one that BUDGIE_TOKEN holds, else the one in the data
+// directory.
+func WithToken(t trust.Token) Option {
+	return func(c *config) { c.token, c.tokenOrigin, c.tokenErr = t, "WithToken", nil }
+}
+
 // WithSupervisorCommand tells the client how to start a supervisor for the
 // data directory, in a process of its own, when a detached container needs one
 // and none is alive: a program that calls [Client.Supervise], and its
-// arguments. It is started with BUDGIE_DATA_DIR set to the data directory.
+// arguments. It is started with BUDGIE_DATA_DIR set to the data directory, and
+// with BUDGIE_TOKEN where the client was given a token.
 func WithSupervisorCommand(name string, args ...string) Option {
 	return func(c *config) { c.supervisorCmd = append([]string{name}, args...) }
 }
@@ -101,6 +116,7 @@ func WithSupervisorCommand(name string, args ...string) Option {
 // environment returns the configuration before any option.
 func environment() config {
 	c := config{bind: os.Getenv("BUDGIE_BIND")}
+	c.tokenOfEnvironment()
 	for name := range strings.SplitSeq(os.Getenv("BUDGIE_INTERFACES"), ",") {
 		if name = strings.TrimSpace(name); name != "" {
 			c.interfaces = append(c.interfaces, name)

@@ -25,6 +25,7 @@ import (
 	"github.com/budgiehq/budgie/discovery"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
+	"github.com/budgiehq/budgie/trust"
 )
 
 // program is what the test binary does as a container or as a supervisor.
@@ -354,6 +355,24 @@ func TestDetachedNeedsASupervisor(t *testing.T) {
 	}
 }
 
+// A supervisor that a client starts is in the flock that the client was told
+// of.
+func TestSupervisorGetsTheToken(t *testing.T) {
+	tok := trust.NewToken()
+	c := newClient(t, budgie.WithoutDiscovery(), budgie.WithToken(tok),
+		budgie.WithSupervisorCommand("sh", "-c", `echo "$BUDGIE_TOKEN" >"$BUDGIE_DATA_DIR/told"; exit 1`))
+	if _, err := c.Run(t.Context(), server("web"), budgie.Detached()); err == nil {
+		t.Fatal("it has a supervisor")
+	}
+	text, err := os.ReadFile(filepath.Join(c.DataDir(), "told"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := trust.ParseToken(string(text)); err != nil || !got.Equal(tok) {
+		t.Errorf("it was told another token: %v", err)
+	}
+}
+
 // One client's containers are found by another through mDNS alone.
 func TestDiscoverOverMDNS(t *testing.T) {
 	a, b := newClient(t), newClient(t)
@@ -383,8 +402,13 @@ func TestDiscoverOverMDNS(t *testing.T) {
 	if svc.Name != "mdns-test" || len(svc.Ports) != 1 || svc.Ports[0].HostPort != rec.Endpoints[0].Port || len(svc.Addrs) == 0 {
 		t.Errorf("announced %+v", svc)
 	}
-	if id, err := os.ReadFile(filepath.Join(a.DataDir(), "node-id")); err != nil || strings.TrimSpace(string(id)) != svc.Node {
-		t.Errorf("announced by node %s, which is %s, %v", svc.Node, id, err)
+	self, err := trust.Open(a.DataDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = self.Close() }()
+	if tok, err := self.Token(); err != nil || svc.Node != self.NodeID() || svc.Flock != tok.FlockID() {
+		t.Errorf("announced by node %s of flock %s, which is %s of %s, %v", svc.Node, svc.Flock, self.NodeID(), tok.FlockID(), err)
 	}
 	if err := a.Stop(t.Context(), rec.ID); err != nil {
 		t.Fatal(err)

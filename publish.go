@@ -225,13 +225,16 @@ func (k *keeper) reflect(ctx context.Context, rec lifecycle.Container) {
 // wait for it.
 const announceTimeout = 5 * time.Second
 
-// announce tells the network of the container, if it does not know yet. What
-// cannot be announced runs all the same: this machine can serve it.
+// announce tells the network of the container, if it does not know yet, or of
+// another flock. What cannot be announced runs all the same: this machine can
+// serve it.
 func (k *keeper) announce(ctx context.Context, rec lifecycle.Container) {
-	if k.announced {
+	in := k.c.flockChanges.Load()
+	if k.announced && k.announcedIn == in {
 		return
 	}
-	k.announced = true // whatever happens: tried once per time it becomes ready
+	// Whatever happens: tried once per time it becomes ready.
+	k.announced, k.announcedIn = true, in
 	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
 	d, err := k.c.disc()
@@ -239,9 +242,9 @@ func (k *keeper) announce(ctx context.Context, rec lifecycle.Container) {
 		return
 	}
 	if err == nil {
-		var node string
-		if node, err = k.c.node(); err == nil {
-			k.whileWanted(ctx, func(ctx context.Context) { err = d.Announce(ctx, service(rec, node)) })
+		var node, flock string
+		if node, flock, err = k.c.whoami(); err == nil {
+			k.whileWanted(ctx, func(ctx context.Context) { err = d.Announce(ctx, service(rec, node, flock)) })
 		}
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
@@ -267,9 +270,9 @@ func (k *keeper) withdraw(ctx context.Context) {
 }
 
 // service returns what is announced of a container.
-func service(rec lifecycle.Container, node string) discovery.Service {
+func service(rec lifecycle.Container, node, flock string) discovery.Service {
 	s := discovery.Service{
-		ID: rec.ID, ServiceID: rec.ServiceID, Name: rec.Name, Image: rec.Spec.Image.DockerImage, Node: node,
+		ID: rec.ID, ServiceID: rec.ServiceID, Name: rec.Name, Image: rec.Spec.Image.DockerImage, Node: node, Flock: flock,
 	}
 	for _, e := range rec.Endpoints {
 		s.Ports = append(s.Ports, discovery.Port{

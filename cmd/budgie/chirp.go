@@ -102,6 +102,7 @@ type serviceJSON struct {
 	ServiceID string     `json:"service_id"`
 	Image     string     `json:"image"`
 	Node      string     `json:"node"`
+	Flock     string     `json:"flock"`
 	Addresses []string   `json:"addresses"`
 	Ports     []portJSON `json:"ports"`
 	Endpoints []string   `json:"endpoints"`
@@ -116,7 +117,7 @@ type portJSON struct {
 
 func serviceJSONOf(s discovery.Service) serviceJSON {
 	j := serviceJSON{
-		ID: s.ID, Name: s.Name, ServiceID: s.ServiceID, Image: s.Image, Node: s.Node,
+		ID: s.ID, Name: s.Name, ServiceID: s.ServiceID, Image: s.Image, Node: s.Node, Flock: s.Flock,
 		Addresses: []string{}, Ports: []portJSON{}, Endpoints: []string{},
 	}
 	for _, addr := range s.Addrs {

@@ -29,6 +29,7 @@ const (
 
 // app is what a command sees of the world.
 type app struct {
+	stdin  *os.File
 	stdout *output
 	stderr io.Writer
 	// colour is true where stdout is a terminal that wants colour.
@@ -53,13 +54,17 @@ type command struct {
 func commands() []*command {
 	return []*command{
 		runCommand(), psCommand(), stopCommand(), rmCommand(), logsCommand(),
-		execCommand(), statsCommand(), inspectCommand(), chirpCommand(), superviseCommand(), versionCommand(),
+		execCommand(), statsCommand(), inspectCommand(), chirpCommand(), tokenCommand(),
+		superviseCommand(), versionCommand(),
 	}
 }
 
 func main() {
 	ownProcess()
-	a := &app{stderr: os.Stderr, colour: wantsColour(os.Stdout), draws: canDraw(os.Stderr) && isWide(os.Stderr)}
+	a := &app{
+		stdin: os.Stdin, stderr: os.Stderr,
+		colour: wantsColour(os.Stdout), draws: canDraw(os.Stderr) && isWide(os.Stderr),
+	}
 	ctx, stop, hurry := signals(a)
 	a.stdout, a.hurry = &output{w: os.Stdout, failed: stop}, hurry
 	os.Exit(a.main(ctx, os.Args[1:]))
@@ -187,6 +192,8 @@ func (a *app) usage(w io.Writer) {
                      unset means all addresses of this machine
   BUDGIE_INTERFACES  network interfaces for discovery, separated by commas;
                      unset means all but container bridges
+  BUDGIE_TOKEN       this machine's token, in place of the one in the data
+                     directory ("budgie token -h")
   CONTAINERD_ADDRESS, CONTAINERD_NAMESPACE
                      where containers of images run; unset means
                      %s and %s
