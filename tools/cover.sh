@@ -9,6 +9,8 @@ go=${GO:-go}
 gates=(
 	"./bunfile"
 	"./lifecycle"
+	# Who is trusted.
+	"./trust"
 	# The codec of the TXT record. What browses is in the same package.
 	"./discovery txt.go validate.go discovery.go"
 	# The algorithms and what they choose from. The proxies have tests of their own.
