@@ -340,8 +340,16 @@ func TestFixedToken(t *testing.T) {
 	if _, err := member(t, Token{}).Token(); !errors.Is(err, ErrUnusable) {
 		t.Errorf("the zero token: %v", err)
 	}
-	if err := opened(t, dir).Set(Token{}); err == nil {
+	kept := opened(t, dir)
+	before, err := kept.Token()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kept.Set(Token{}); err == nil {
 		t.Error("the zero token was set")
+	}
+	if now, err := kept.Token(); err != nil || !now.Equal(before) {
+		t.Errorf("after setting the zero token: %v", err)
 	}
 }
 

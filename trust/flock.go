@@ -20,6 +20,7 @@ type Flock struct {
 	clock  func() time.Time
 	log    *slog.Logger
 	seen   func(Peer)
+	rescan time.Duration
 
 	mu     sync.Mutex
 	closed bool
@@ -93,7 +94,7 @@ func New(opts ...Option) (*Flock, error) {
 
 func newFlock(self *identity, s source, opts []Option) *Flock {
 	f := &Flock{
-		self: self, source: s, clock: time.Now, log: slog.New(slog.DiscardHandler),
+		self: self, source: s, clock: time.Now, log: slog.New(slog.DiscardHandler), rescan: rescan,
 		conns: make(map[*conn]*Generation), stop: make(chan struct{}),
 	}
 	for _, o := range opts {

@@ -325,7 +325,8 @@ func TestWatchingThatFails(t *testing.T) {
 }
 
 func TestClosedFlock(t *testing.T) {
-	a := opened(t, t.TempDir())
+	dir := t.TempDir()
+	a := opened(t, dir)
 	tok, err := a.Token()
 	if err != nil {
 		t.Fatal(err)
@@ -348,12 +349,18 @@ func TestClosedFlock(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); err == nil {
 		t.Error("the connection goes on")
 	}
+	if err := a.Set(NewToken()); !errors.Is(err, ErrClosed) {
+		t.Errorf("Set: %v", err)
+	}
+	if now, err := opened(t, dir).Token(); err != nil || !now.Equal(tok) {
+		t.Errorf("Set changed the token nevertheless: %v", err)
+	}
 	_, tokenErr := a.Token()
 	_, rotateErr := a.Rotate()
 	_, currentErr := a.Current()
 	raw, _ := loopback(t)
 	_, clientErr := a.Client(t.Context(), raw, "")
-	for what, err := range map[string]error{"Token": tokenErr, "Rotate": rotateErr, "Current": currentErr, "Client": clientErr, "Set": a.Set(NewToken())} {
+	for what, err := range map[string]error{"Token": tokenErr, "Rotate": rotateErr, "Current": currentErr, "Client": clientErr} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -399,6 +406,47 @@ func TestClientWithoutAnswer(t *testing.T) {
 	}
 	if len(f.conns) != 0 {
 		t.Errorf("%d connections are kept", len(f.conns))
+	}
+}
+
+// A connection that is refused is closed and forgotten.
+func TestClientThatRefuses(t *testing.T) {
+	f := member(t, NewToken())
+	raw, other := loopback(t)
+	website := tls.Server(other, intruder(forge(t, forgery{})))
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = talk(website) })
+	_, err := f.Client(t.Context(), raw, "")
+	wg.Wait()
+	if !errors.Is(err, ErrNotTrusted) || !strings.Contains(err.Error(), raw.RemoteAddr().String()) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := raw.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the connection stays open: %v", err)
+	}
+	if len(f.conns) != 0 {
+		t.Errorf("%d connections are kept", len(f.conns))
+	}
+}
+
+// What another process does is noticed by itself, without a handshake and long
+// before the token is looked at again.
+func TestChangesAreNoticed(t *testing.T) {
+	dir := t.TempDir()
+	f := opened(t, dir)
+	f.rescan = 1000 * time.Hour
+	g, err := f.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, _ := runChild(t, "rotate", dir)
+	select {
+	case <-g.Ended():
+	case <-time.After(patience):
+		t.Fatal("the change was not noticed")
+	}
+	if g, err = f.Current(); err != nil || g.FlockID() != tok.FlockID() {
+		t.Errorf("the flock is %v", err)
 	}
 }
 

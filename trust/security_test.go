@@ -45,6 +45,10 @@ func TestPeerOfSomethingElse(t *testing.T) {
 	if _, err := PeerOf(tls.ConnectionState{HandshakeComplete: true, PeerCertificates: []*x509.Certificate{cert.Leaf}}); !errors.Is(err, ErrNotTrusted) {
 		t.Errorf("of a website: %v", err)
 	}
+	cert = forge(t, forgery{flock: NewToken()})
+	if _, err := PeerOf(tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert.Leaf}}); !errors.Is(err, ErrNotTrusted) {
+		t.Errorf("during the handshake: %v", err)
+	}
 }
 
 // forgery says how a certificate that nobody should make is made. What is not
@@ -334,8 +338,9 @@ func TestNoResumption(t *testing.T) {
 	cfg := intruder(forge(t, forgery{flock: tok}))
 	cfg.ServerName = "budgie" // the cache's key
 	cfg.ClientSessionCache = tls.NewLRUClientSessionCache(10)
+	serverCfg := m.ServerConfig() // one, as tickets are only good for their own
 	for range 3 {
-		r := handshake(t, cfg, m.ServerConfig())
+		r := handshake(t, cfg, serverCfg)
 		r.accepted(t)
 		if r.clientState.DidResume || r.serverState.DidResume {
 			t.Error("the connection was resumed")

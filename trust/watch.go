@@ -31,7 +31,7 @@ func (f *Flock) watch() error {
 		}
 	}, f.log)
 	if err != nil {
-		f.log.Warn("changes of the token by other programs are noticed late", "within", rescan, "error", err)
+		f.log.Warn("changes of the token by other programs are noticed late", "within", f.rescan, "error", err)
 	}
 	f.wg.Go(func() {
 		f.follow(changed, f.stop)
@@ -44,7 +44,7 @@ func (f *Flock) watch() error {
 
 // follow looks at the token whenever it may have changed, until stop.
 func (f *Flock) follow(changed, stop <-chan struct{}) {
-	t := time.NewTicker(rescan)
+	t := time.NewTicker(f.rescan)
 	defer t.Stop()
 	complaint := ""
 	for {
