@@ -1,23 +1,45 @@
 #!/usr/bin/env bash
 # Installs what the tests need of the machine besides Go: a C compiler, for the
 # race detector, and on Linux what looks at processes and makes network
-# namespaces. Does nothing where it is there already.
+# namespaces; and builds the containerd 2.x that they run besides the
+# distribution's. Does nothing where it is there already.
 set -euo pipefail
+cd "$(dirname "$0")/.."
+go=${GO:-go}
+
+# build_containerd builds what tools/containerd pins, without the plugins that
+# no test needs, into a directory of that version. internal/containerdtest looks
+# for it there.
+build_containerd() {
+	local module=github.com/containerd/containerd/v2 version dir
+	version=$("$go" -C tools/containerd list -m -f '{{.Version}}' "$module")
+	dir=bin/tools/containerd-${version#v}
+	[[ $dir/containerd-shim-runc-v2 -nt tools/containerd/go.mod && $dir/containerd -nt tools/containerd/go.mod ]] && return
+	echo "setup: building containerd ${version#v}"
+	mkdir -p "$dir"
+	CGO_ENABLED=0 "$go" -C tools/containerd build -trimpath -tags 'no_btrfs no_cri no_devmapper no_tracing no_zfs' \
+		-ldflags "-s -w -X $module/version.Version=${version#v}" -o "../../$dir/" \
+		"$module/cmd/containerd" "$module/cmd/containerd-shim-runc-v2"
+	touch "$dir"/*
+}
 
 # command:package, as Debian and Ubuntu name them
 needs=(gcc:gcc ps:procps)
 if [[ $(uname -s) == Linux ]]; then
 	needs+=(ip:iproute2 unshare:util-linux script:bsdutils)
-	# Only root can run a private containerd.
 	if [[ $(id -u) == 0 ]]; then
 		needs+=(containerd:containerd runc:runc iptables:iptables busybox:busybox-static)
 	fi
 fi
 
-command -v "${GO:-go}" >/dev/null || {
+command -v "$go" >/dev/null || {
 	echo "setup: go is not in PATH; install Go 1.26 or newer from https://go.dev/dl/" >&2
 	exit 1
 }
+# Only root can run a private containerd.
+if [[ $(uname -s) == Linux && $(id -u) == 0 ]]; then
+	build_containerd
+fi
 
 packages=()
 for need in "${needs[@]}"; do

@@ -27,6 +27,11 @@ func Need(t testing.TB) {
 	if names := missing(); names != "" {
 		testenv.Skip(t, "needs "+names+": run tools/setup.sh")
 	}
+	for _, v := range []Version{Distribution, Latest} {
+		if _, _, err := v.programs(); err != nil {
+			testenv.Skip(t, err.Error()+": run tools/setup.sh")
+		}
+	}
 	if os.Getenv(stage) != "test" {
 		t.Fatal("TestMain does not call containerdtest.Isolate")
 	}
@@ -41,14 +46,17 @@ type Daemon struct {
 	// Dir holds all files of it: root, which survives a reboot, and state,
 	// which does not.
 	Dir string
+	// Version is never the zero value.
+	Version Version
 
 	cmd    *exec.Cmd
 	output bytes.Buffer
 	ended  chan struct{}
 }
 
-// daemonConfig leaves out what no test needs and what takes time to start.
-const daemonConfig = `version = 2
+// daemonConfigs leave out what no test needs and what takes time to start.
+var daemonConfigs = map[Version]string{
+	Distribution: `version = 2
 root = %q
 state = %q
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt", "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing",
@@ -57,16 +65,34 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 address = %q
 [debug]
 level = "warn"
-`
+`,
+	Latest: `version = 3
+root = %q
+state = %q
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri", "io.containerd.image-verifier.v1.bindir",
+  "io.containerd.snapshotter.v1.blockfile", "io.containerd.snapshotter.v1.erofs", "io.containerd.differ.v1.erofs"]
+[grpc]
+address = %q
+[debug]
+level = "warn"
+`,
+}
 
 // patience bounds the start and the end of a daemon.
 const patience = 60 * time.Second
 
 // Start starts a containerd in a process of its own whose files are in dir, and
 // waits until it serves.
-func Start(dir string) (*Daemon, error) {
-	d := &Daemon{Dir: dir, Address: filepath.Join(dir, "containerd.sock"), Namespace: os.Getenv(scope)}
-	config := fmt.Sprintf(daemonConfig, filepath.Join(dir, "root"), filepath.Join(dir, "state"), d.Address)
+func Start(dir string) (*Daemon, error) { return StartVersion("", dir) }
+
+// StartVersion is Start of a certain containerd.
+func StartVersion(v Version, dir string) (*Daemon, error) {
+	v, err := v.resolve()
+	if err != nil {
+		return nil, err
+	}
+	d := &Daemon{Dir: dir, Address: filepath.Join(dir, "containerd.sock"), Namespace: os.Getenv(scope), Version: v}
+	config := fmt.Sprintf(daemonConfigs[v], filepath.Join(dir, "root"), filepath.Join(dir, "state"), d.Address)
 	if err := os.WriteFile(d.config(), []byte(config), 0o600); err != nil {
 		return nil, err
 	}
@@ -77,8 +103,15 @@ func (d *Daemon) config() string { return filepath.Join(d.Dir, "config.toml") }
 
 // Start starts the daemon again after a Kill.
 func (d *Daemon) Start() error {
+	program, dir, err := d.Version.programs()
+	if err != nil {
+		return err
+	}
 	d.output.Reset()
-	d.cmd = exec.Command("containerd", "--config", d.config())
+	d.cmd = exec.Command(program, "--config", d.config())
+	if dir != "" {
+		d.cmd.Env = append(os.Environ(), "PATH="+dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	}
 	d.cmd.Stdout, d.cmd.Stderr = &d.output, &d.output
 	// Shims inherit the output, so that it has no end to wait for.
 	d.cmd.WaitDelay = time.Millisecond

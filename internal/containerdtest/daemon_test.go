@@ -25,7 +25,11 @@ func TestMain(m *testing.M) {
 // containerd is killed and comes back.
 func TestDaemon(t *testing.T) {
 	containerdtest.Need(t)
-	d, err := containerdtest.Start(t.TempDir())
+	containerdtest.EachVersion(t, testDaemon)
+}
+
+func testDaemon(t *testing.T, v containerdtest.Version) {
+	d, err := containerdtest.StartVersion(v, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@
 // the test's process: mounts, network interfaces, shims and containers. It also
 // makes small images on the spot and serves them from a registry on loopback.
 //
-// It needs root, and what tools/setup.sh installs: containerd, runc, the
-// standard CNI plugins, iptables and busybox-static.
+// The containerd is the distribution's or the newer one that tools/containerd
+// pins; see Version. It needs root, and what tools/setup.sh installs and builds:
+// both of them, runc, the standard CNI plugins, iptables and busybox-static.
 package containerdtest
