@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,8 +18,8 @@ import (
 )
 
 // Leftovers names everything that there is of containers: containers, tasks,
-// shims, snapshots but those of images, leases, and of Budgie's bridge network
-// namespaces and addresses.
+// shims, snapshots but those of images, leases, mounts, cgroups, and of Budgie's
+// bridge network namespaces and addresses.
 func (d *Daemon) Leftovers() ([]string, error) {
 	c, err := d.Client()
 	if err != nil {
@@ -55,7 +56,16 @@ func (d *Daemon) Leftovers() ([]string, error) {
 	for _, l := range held {
 		left = append(left, "lease "+l.ID)
 	}
-	for _, pattern := range []string{"/run/budgie/netns/*", "/run/budgie/cni/budgie/10.*", "/run/budgie/cni/results/*", d.Dir + "/state/io.containerd.runtime.v2.task/*/*"} {
+	mounts, err := mountsBelow(filepath.Join(d.Dir, "state"), filepath.Join(d.Dir, "root", "io.containerd.snapshotter"))
+	if err != nil {
+		return nil, err
+	}
+	left = append(left, mounts...)
+	for _, pattern := range []string{
+		"/run/budgie/netns/*", "/run/budgie/cni/budgie/10.*", "/run/budgie/cni/results/*",
+		d.Dir + "/state/io.containerd.runtime.v2.task/*/*", os.TempDir() + "/containerd-mount*",
+		"/sys/fs/cgroup/*/" + d.Namespace + "/*/cgroup.procs", "/sys/fs/cgroup/" + d.Namespace + "/*/cgroup.procs",
+	} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			return nil, err
@@ -67,6 +77,19 @@ func (d *Daemon) Leftovers() ([]string, error) {
 		left = append(left, fmt.Sprintf("shim %d", pid))
 	}
 	return left, err
+}
+
+// mountsBelow names the mounts that are in one of the directories, or made of
+// what is in there.
+func mountsBelow(dirs ...string) ([]string, error) {
+	text, err := os.ReadFile("/proc/self/mounts")
+	var found []string
+	for line := range strings.Lines(string(text)) {
+		if slices.ContainsFunc(dirs, func(dir string) bool { return strings.Contains(line, dir) }) {
+			found = append(found, "mount "+strings.TrimSpace(line))
+		}
+	}
+	return found, err
 }
 
 // activeSnapshots are those that are not parts of images.

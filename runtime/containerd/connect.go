@@ -15,6 +15,7 @@ import (
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/errdefs"
+	"google.golang.org/grpc"
 )
 
 // Supports refuses specifications without an image, and all of them where
@@ -72,12 +73,14 @@ func (r *Runtime) client(ctx context.Context) (*client.Client, error) {
 	c := r.conn
 	r.mu.Unlock()
 	if c != nil {
-		return c, nil
+		return c, r.awaken(ctx, c.Conn())
 	}
 	if err := reach(ctx, r.address); err != nil {
 		return nil, err
 	}
-	if c, err = client.New(r.address, client.WithDefaultNamespace(r.namespace)); err != nil {
+	c, err = client.New(r.address, client.WithDefaultNamespace(r.namespace),
+		client.WithExtraDialOpts([]grpc.DialOption{grpc.WithChainUnaryInterceptor(r.watchCalls)}))
+	if err != nil {
 		return nil, fmt.Errorf("connect to containerd: %w", err)
 	}
 	if err := r.sweepDead(ctx, c); err != nil {

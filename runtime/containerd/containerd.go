@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/budgiehq/budgie/internal/freeport"
 	"github.com/budgiehq/budgie/internal/keylock"
@@ -40,6 +41,8 @@ type Runtime struct {
 
 	mu     sync.Mutex
 	closed bool
+	// The constants of these names.
+	answerPatience, endPatience time.Duration
 	// conn is nil before it is first needed.
 	conn *client.Client
 	// runs are the containers that this value supervises, and those whose end
@@ -63,7 +66,7 @@ func New(opts ...Option) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("containerd runtime: %w", err)
 	}
-	r := &Runtime{options: o, pipes: pipes, runs: map[string]*run{}}
+	r := &Runtime{options: o, pipes: pipes, runs: map[string]*run{}, answerPatience: answerPatience, endPatience: endPatience}
 	r.ctx, r.cancel = context.WithCancelCause(quiet(context.Background()))
 	return r, nil
 }
@@ -105,10 +108,11 @@ func (r *Runtime) enter(ctx context.Context, op, id string) (_ context.Context, 
 		return nil, nil, opError(op, id, err)
 	}
 	r.calls.Add(1)
-	ctx, cancel := r.until(quiet(ctx))
+	ctx, cancel := r.until(during(quiet(ctx), op, id))
 	return ctx, func(err error) error {
 		defer r.calls.Done()
 		defer cancel()
+		err = r.explainOutage(ctx, err)
 		// gRPC has errors of its own for the end of a context.
 		if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 			err = fmt.Errorf("%w (%w)", cause, err)

@@ -61,6 +61,7 @@ func (r *Runtime) create(ctx context.Context, cfg runtime.Config) (err error) {
 	}
 	// The directory is made first and removed last: whoever finds it without a
 	// living maker knows that there may be more.
+	r.step(ctx, "make the directory")
 	if err := os.MkdirAll(r.path(making+cfg.ID), 0o700); err != nil {
 		return err
 	}
@@ -78,10 +79,12 @@ func (r *Runtime) create(ctx context.Context, cfg runtime.Config) (err error) {
 	}()
 	// What is being built is referred to by nothing yet but this lease. One
 	// that a killed program leaves is deleted with the next attempt, or expires.
+	r.step(ctx, "take a lease")
 	lctx, release, err := c.WithLease(ctx, leases.WithID(leaseOf(cfg.ID)), leases.WithExpiration(24*time.Hour))
 	if err != nil {
 		return err
 	}
+	r.step(ctx, "make volume sources")
 	undo, err := hostdir.CreateSources(cfg.Spec.Volumes)
 	if err == nil {
 		if err = r.build(lctx, c, cfg); err != nil {
@@ -90,6 +93,7 @@ func (r *Runtime) create(ctx context.Context, cfg runtime.Config) (err error) {
 	}
 	actx, cancel := afterwards(ctx)
 	defer cancel()
+	r.step(actx, "release the lease")
 	return errors.Join(err, gone(release(actx)))
 }
 
@@ -104,10 +108,12 @@ func leaseOf(id string) string { return "budgie-" + id }
 // build makes everything of a container, its directory last: a container
 // without one does not exist.
 func (r *Runtime) build(ctx context.Context, c *client.Client, cfg runtime.Config) error {
+	r.step(ctx, "get the image")
 	img, err := r.image(ctx, c, cfg, nil)
 	if err != nil {
 		return err
 	}
+	r.step(ctx, "write the files")
 	dir := r.path(making + cfg.ID)
 	for _, d := range []string{"", "io", "log", "etc"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
@@ -126,28 +132,43 @@ func (r *Runtime) build(ctx context.Context, c *client.Client, cfg runtime.Confi
 		client.WithImage(img),
 		client.WithAdditionalContainerLabels(map[string]string{digestLabel: img.Target().Digest.String()}),
 		client.WithImageStopSignal(img, "SIGTERM"),
+		r.stepOption("make the snapshot"),
 		client.WithNewSnapshot(cfg.ID, img),
+		r.stepOption("make the specification"),
 		client.WithNewSpec(r.specOptions(img, cfg)...),
+		r.stepOption("make the container"),
 	); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	r.step(ctx, "name the directory")
 	if err := os.Rename(dir, r.path(cfg.ID)); err != nil {
 		return err
 	}
 	return hostdir.Sync(r.dir)
 }
 
+// stepOption reports a step between others of containerd's client.
+func (r *Runtime) stepOption(name string) client.NewContainerOpts {
+	return func(ctx context.Context, _ *client.Client, _ *containers.Container) error {
+		r.step(ctx, name)
+		return nil
+	}
+}
+
 // sweep deletes what a killed or failed Create or Remove of this container left.
 func (r *Runtime) sweep(ctx context.Context, c *client.Client, id string) error {
-	if err := errors.Join(
-		gone(r.deleteContainer(ctx, c, id)),
-		gone(c.LeasesService().Delete(ctx, leases.Lease{ID: leaseOf(id)})),
-	); err != nil {
+	if err := removeRootfs(r.path(making + id)); err != nil {
 		return err
 	}
+	err := gone(r.deleteContainer(ctx, c, id))
+	r.step(ctx, "delete the lease")
+	if err = errors.Join(err, gone(c.LeasesService().Delete(ctx, leases.Lease{ID: leaseOf(id)}))); err != nil {
+		return err
+	}
+	r.step(ctx, "remove the directories")
 	return errors.Join(hostdir.RemoveTree(r.path(making+id)), hostdir.RemoveTree(r.path(removing+id)))
 }
 
@@ -180,9 +201,11 @@ func (r *Runtime) deleteContainer(ctx context.Context, c *client.Client, id stri
 		// The default one is all that this package makes snapshots with.
 		container = containers.Container{Snapshotter: snapshotter}
 	}
+	r.step(ctx, "delete the snapshot")
 	if err := gone(c.SnapshotService(container.Snapshotter).Remove(ctx, id)); err != nil {
 		return err
 	}
+	r.step(ctx, "delete the container")
 	return c.ContainerService().Delete(ctx, id)
 }
 
@@ -230,6 +253,7 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 	if err := r.clear(ctx, id); err != nil {
 		return err
 	}
+	r.step(ctx, "rename the directory")
 	if err := os.Rename(r.path(id), r.path(removing+id)); err != nil {
 		return err
 	}

@@ -55,9 +55,11 @@ func (r *Runtime) connect(ctx context.Context, cfg runtime.Config) ([]runtime.Ad
 	if err := guard(ctx); err != nil {
 		return nil, err
 	}
+	r.step(ctx, "make the network namespace")
 	if err := newNetns(netnsPath(cfg.ID)); err != nil {
 		return nil, fmt.Errorf("make a network namespace: %w", err)
 	}
+	r.step(ctx, "connect to the bridge")
 	result, err := cni.AddNetworkList(ctx, cni.list, attachment(cfg.ID))
 	if err != nil {
 		return nil, fmt.Errorf("connect to the bridge %s: %w", bridge, err)
@@ -98,9 +100,11 @@ func (r *Runtime) disconnect(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	r.step(ctx, "disconnect from the bridge")
 	if err := cni.DelNetworkList(ctx, cni.list, attachment(id)); err != nil {
 		return fmt.Errorf("disconnect from the bridge %s: %w", bridge, err)
 	}
+	r.step(ctx, "remove the network namespace")
 	return removeNetns(path)
 }
 

@@ -107,7 +107,7 @@ func (r *Runtime) transfer(ctx context.Context, c *client.Client, name string, r
 			return nil, err
 		}
 		report.retrying(err)
-		if pause(ctx, time.Duration(idle)*retryPause) != nil {
+		if pause(ctx, time.Duration(idle)*retryPause); ctx.Err() != nil {
 			return nil, err
 		}
 	}
@@ -153,20 +153,6 @@ func broken(err error) bool {
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, stall.ErrStalled) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||
 		errors.Is(err, syscall.ECONNRESET)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	if d == 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }
 
 // explainPull says what to do about a failed pull.

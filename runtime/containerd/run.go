@@ -79,12 +79,7 @@ func (r *Runtime) ended(ctx context.Context, task client.Task) (lifecycle.Exit, 
 			return unknownExit(), nil
 		}
 		r.log.Warn("lost sight of a container, and looks again", "id", task.ID(), "error", err)
-		timer := time.NewTimer(reconnectEvery)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
+		r.reconnect(ctx)
 	}
 }
 
@@ -134,29 +129,46 @@ func (n *run) leave() {
 // finish cleans up after the first process has ended, and all others with it,
 // as they share its process namespace. What is known is recorded first, because
 // containerd forgets it with the task; the pipes are emptied after the task is
-// deleted, which waits until the shim has written everything into them.
+// deleted, which waits until the shim has written everything into them. A
+// containerd that is not there is waited for; if the Runtime is closed
+// meanwhile, the run is left to the next supervisor.
 func (n *run) finish(exit lifecycle.Exit) {
-	ctx, cancel := context.WithTimeout(context.Background(), undoPatience)
-	defer cancel()
+	ctx := during(context.WithoutCancel(n.rt.ctx), "end", n.id)
 	fail := func(what string, err error) {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			n.rt.log.Error(what, "id", n.id, "error", err)
 		}
 	}
+	n.rt.step(ctx, "ask why it ended")
 	exit.OOMKilled = n.oomKilled(ctx)
 	n.mu.Lock()
 	n.record.Exit = &exit
+	n.rt.step(ctx, "record the end")
 	fail("cannot record a container's end", n.rt.save(n.id, n.record))
 	n.mu.Unlock()
-	fail("cannot delete an ended task", n.deleteTask(ctx))
-	fail("cannot take a container off its network", n.rt.disconnect(ctx, n.id))
+	n.rt.step(ctx, "delete the task")
+	err := n.rt.insist(ctx, func(ctx context.Context) error {
+		_, err := n.task.Delete(ctx)
+		return gone(err)
+	})
+	if errdefs.IsUnavailable(err) {
+		n.leave()
+		return
+	}
+	fail("cannot delete an ended task", err)
+	actx, cancel := afterwards(ctx)
+	fail("cannot take a container off its network", n.rt.disconnect(actx, n.id))
+	cancel()
+	n.rt.step(ctx, "read the output to its end")
 	n.pumps.End(true)
+	n.rt.step(ctx, "finish the log")
 	fail("cannot finish a container's log", n.log.Finish(time.Now()))
 	n.log.Close()
 
 	n.mu.Lock()
 	n.record = n.record.ended(exit)
-	err := n.rt.save(n.id, n.record)
+	n.rt.step(ctx, "record that nothing is left")
+	err = n.rt.save(n.id, n.record)
 	n.mu.Unlock()
 	fail("cannot record a container's end", err)
 	n.lock.Close()
@@ -168,26 +180,14 @@ func (n *run) finish(exit lifecycle.Exit) {
 	close(n.done)
 }
 
-func (n *run) deleteTask(ctx context.Context) error {
-	for {
-		_, err := n.task.Delete(ctx)
-		if gone(err) == nil || !errdefs.IsUnavailable(err) {
-			return gone(err)
-		}
-		timer := time.NewTimer(reconnectEvery)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return err
-		case <-timer.C:
-		}
-	}
-}
-
 // oomKilled asks the container's cgroup, which is there as long as the task is,
 // whether the kernel killed something in it for lack of memory.
 func (n *run) oomKilled(ctx context.Context) bool {
-	metrics, err := taskMetrics(ctx, n.task)
+	var metrics any
+	err := n.rt.insist(ctx, func(ctx context.Context) (err error) {
+		metrics, err = taskMetrics(ctx, n.task)
+		return err
+	})
 	if err != nil {
 		if !errdefs.IsNotFound(err) {
 			n.rt.log.Warn("cannot find out whether a container ran out of memory", "id", n.id, "error", err)

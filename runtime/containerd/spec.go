@@ -18,7 +18,6 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
-	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/defaults"
 	"github.com/containerd/containerd/v2/pkg/oci"
 	"github.com/containerd/continuity/fs"
@@ -47,10 +46,8 @@ func checkResources(res bunfile.Resources) error {
 // exists when they are applied.
 func (r *Runtime) specOptions(img client.Image, cfg runtime.Config) []oci.SpecOpts {
 	spec := cfg.Spec
+	inside := []oci.SpecOpts{oci.WithImageConfigArgs(img, spec.Image.Command)}
 	opts := []oci.SpecOpts{
-		oci.WithDefaultSpec(),
-		oci.WithDefaultUnixDevices,
-		oci.WithImageConfigArgs(img, spec.Image.Command),
 		oci.WithHostname(hostname(cfg)),
 		oci.WithNoNewPrivileges,
 		withImagePorts(cfg),
@@ -60,11 +57,12 @@ func (r *Runtime) specOptions(img client.Image, cfg runtime.Config) []oci.SpecOp
 		withResources(spec.Resources),
 	}
 	if spec.Image.Workdir != "" {
-		opts = append(opts, oci.WithProcessCwd(spec.Image.Workdir))
+		inside = append(inside, oci.WithProcessCwd(spec.Image.Workdir))
 	}
 	if spec.Image.User != "" {
-		opts = append(opts, withUser(spec.Image.User))
+		inside = append(inside, withUser(spec.Image.User))
 	}
+	inside = append(inside, withCommandCheck(spec))
 	switch spec.Network {
 	case bunfile.NetworkHost:
 		opts = append(opts, oci.WithHostNamespace(specs.NetworkNamespace))
@@ -72,8 +70,9 @@ func (r *Runtime) specOptions(img client.Image, cfg runtime.Config) []oci.SpecOp
 	default:
 		opts = append(opts, oci.WithLinuxNamespace(specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: netnsPath(cfg.ID)}))
 	}
+	first := []oci.SpecOpts{oci.WithDefaultSpec(), oci.WithDefaultUnixDevices, r.withRootfs(cfg.ID, inside...)}
 	// The filter depends on the capabilities.
-	return append(opts, seccomp.WithDefaultProfile(), withCommandCheck(spec))
+	return slices.Concat(first, opts, []oci.SpecOpts{seccomp.WithDefaultProfile()})
 }
 
 // withUser looks a user up in the image.
@@ -174,17 +173,11 @@ func withResources(res bunfile.Resources) oci.SpecOpts {
 // withCommandCheck says that a command is not there before the container is
 // made, in words of ours.
 func withCommandCheck(spec bunfile.Spec) oci.SpecOpts {
-	return func(ctx context.Context, c oci.Client, container *containers.Container, s *oci.Spec) error {
+	return func(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
 		if len(s.Process.Args) == 0 || s.Process.Args[0] == "" {
 			return fmt.Errorf("the image %s has no command of its own: set image.command", spec.Image.DockerImage)
 		}
-		mounts, err := c.SnapshotService(container.Snapshotter).Mounts(ctx, container.SnapshotKey)
-		if err != nil {
-			return err
-		}
-		return mount.WithReadonlyTempMount(ctx, mounts, func(root string) error {
-			return lookCommand(root, s.Process, spec)
-		})
+		return lookCommand(s.Root.Path, s.Process, spec)
 	}
 }
 

@@ -91,15 +91,18 @@ func (r *Runtime) clear(ctx context.Context, id string) error {
 	case gone(err) != nil:
 		return err
 	case err == nil:
-		err = destroy(ctx, task, st.Status)
+		r.step(ctx, "end the task")
+		err = r.destroy(ctx, task, st.Status)
 	case c.Starting || c.PID != 0:
 		// Whoever asked for the task, or for its deletion, may have been cut off.
+		r.step(ctx, "settle the task")
 		err = r.settle(ctx, id)
 	default:
 		err = nil
 	}
 	if err == nil && c.Starting {
 		c.Starting = false
+		r.step(ctx, "record that nothing starts")
 		err = r.save(id, c)
 	}
 	if err != nil {
@@ -132,7 +135,7 @@ func (r *Runtime) settle(ctx context.Context, id string) error {
 	for {
 		probe, err := container.NewTask(ctx, cio.NullIO)
 		if err == nil {
-			return destroy(ctx, probe, client.Created)
+			return r.destroy(ctx, probe, client.Created)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -143,7 +146,7 @@ func (r *Runtime) settle(ctx context.Context, id string) error {
 		}
 		task, st, err := r.task(ctx, id)
 		if err == nil {
-			return destroy(ctx, task, st.Status)
+			return r.destroy(ctx, task, st.Status)
 		}
 		if gone(err) != nil {
 			return err
@@ -155,18 +158,15 @@ func (r *Runtime) settle(ctx context.Context, id string) error {
 				r.log.Debug("cannot delete a half-made task yet", "id", id, "error", err)
 			}
 		}
-		timer := time.NewTimer(settleEvery)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
+		pause(ctx, settleEvery)
 	}
 }
 
 // destroy kills a task and deletes it.
-func destroy(ctx context.Context, task client.Task, state client.ProcessStatus) error {
+func (r *Runtime) destroy(ctx context.Context, task client.Task, state client.ProcessStatus) error {
 	if state != client.Stopped {
+		ctx, cancel := context.WithCancel(ctx) // ends the waiting
+		defer cancel()
 		ended, err := task.Wait(ctx)
 		if err != nil {
 			return err
@@ -174,8 +174,15 @@ func destroy(ctx context.Context, task client.Task, state client.ProcessStatus) 
 		if err := task.Kill(ctx, syscall.SIGKILL); gone(err) != nil {
 			return err
 		}
-		if es := <-ended; gone(es.Error()) != nil {
-			return fmt.Errorf("wait for the end of what was killed: %w", es.Error())
+		late := time.NewTimer(r.endPatience)
+		defer late.Stop()
+		select {
+		case es := <-ended:
+			if gone(es.Error()) != nil {
+				return fmt.Errorf("wait for the end of what was killed: %w", es.Error())
+			}
+		case <-late.C:
+			return r.stuck(ctx)
 		}
 	}
 	_, err := task.Delete(ctx)
@@ -206,6 +213,7 @@ func (r *Runtime) launch(ctx context.Context, cfg runtime.Config, before record)
 	if err != nil {
 		return nil, err
 	}
+	r.step(ctx, "make the pipes")
 	streams, err := logpipe.Make(r.path(cfg.ID, "io"))
 	if err != nil {
 		return nil, err
@@ -226,6 +234,7 @@ func (r *Runtime) launch(ctx context.Context, cfg runtime.Config, before record)
 	}()
 	starting := before
 	starting.Starting = true
+	r.step(ctx, "record the start")
 	if err = r.save(cfg.ID, starting); err != nil {
 		return nil, err
 	}
@@ -233,12 +242,15 @@ func (r *Runtime) launch(ctx context.Context, cfg runtime.Config, before record)
 		return nil, err
 	}
 	n.record = record{PID: int(n.task.Pid()), Addresses: addrs, StartedAt: time.Now()}
+	r.step(ctx, "record the task")
 	if err = r.save(cfg.ID, n.record); err == nil {
+		r.step(ctx, "start the task")
 		err = n.task.Start(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the first process: %w", err), r.save(cfg.ID, starting))
 	}
+	r.step(ctx, "watch the task")
 	n.pumps = r.pipes.Pump(streams, n.sink())
 	r.watch(n)
 	return n, nil
@@ -258,11 +270,13 @@ func (r *Runtime) newTask(ctx context.Context, cfg runtime.Config, addrs []runti
 		return nil, err
 	}
 	if cfg.Spec.Network == bunfile.NetworkHost && len(addrs) > 0 {
+		r.step(ctx, "set the ports")
 		if err := setPorts(ctx, container, addrs); err != nil {
 			return nil, err
 		}
 	}
 	dir := r.path(cfg.ID, "io")
+	r.step(ctx, "make the task")
 	task, err := container.NewTask(ctx, func(string) (cio.IO, error) {
 		return pipesOnly{cio.Config{Stdout: dir + "/" + string(runtime.Stdout), Stderr: dir + "/" + string(runtime.Stderr)}}, nil
 	})

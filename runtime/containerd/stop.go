@@ -41,6 +41,7 @@ func (r *Runtime) stop(ctx context.Context, id string, grace time.Duration) erro
 		if err != nil {
 			return err
 		}
+		r.step(ctx, "signal the first process")
 		if err := n.signal(ctx, sig); err != nil {
 			return err
 		}
@@ -54,14 +55,19 @@ func (r *Runtime) stop(ctx context.Context, id string, grace time.Duration) erro
 		case <-timer.C:
 		}
 	}
+	r.step(ctx, "kill all processes")
 	if err := n.signal(ctx, syscall.SIGKILL); err != nil {
 		return err
 	}
+	late := time.NewTimer(r.endPatience)
+	defer late.Stop()
 	select {
 	case <-n.done:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	case <-late.C:
+		return r.stuck(ctx)
 	}
 }
 
