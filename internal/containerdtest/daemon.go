@@ -156,6 +156,9 @@ func (d *Daemon) Kill() {
 	<-d.ended
 }
 
+// Signal sends the daemon alone a signal, such as SIGSTOP, which makes it hang.
+func (d *Daemon) Signal(sig syscall.Signal) error { return d.cmd.Process.Signal(sig) }
+
 // Reboot does to the daemon, its shims, one container and /run/budgie what a
 // crash of the machine does, and starts the daemon again: what is in its root
 // stays.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -71,6 +72,15 @@ func (d *Daemon) Leftovers() ([]string, error) {
 			return nil, err
 		}
 		left = append(left, files...)
+	}
+	rules, err := exec.Command("iptables-save").Output()
+	if err != nil {
+		return nil, fmt.Errorf("iptables-save: %w", err)
+	}
+	for line := range strings.Lines(string(rules)) {
+		if strings.Contains(line, "/32 ") { // those of a single address
+			left = append(left, "firewall rule "+strings.TrimSpace(line))
+		}
 	}
 	shims, err := Processes("containerd-shim")
 	for _, pid := range shims {

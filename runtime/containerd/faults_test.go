@@ -29,11 +29,19 @@ const supervisorSwitch = "containerd-test-supervisor"
 
 // supervisor runs in a process that was started as one:
 //
-//	churn ADDRESS NAMESPACE DIR ID...  creates, starts, stops and removes each container again and again
-//	hold ADDRESS NAMESPACE DIR ID...   adopts, prints "adopted", and supervises
+//	churn ADDRESS NAMESPACE DIR ID...         creates, starts, stops and removes each container again and again
+//	hold ADDRESS NAMESPACE DIR ID...          adopts, prints "adopted", and supervises
+//	live ADDRESS NAMESPACE DIR ID NETWORK N   takes a container through its life, and kills itself at step N
 func supervisor() {
 	if len(os.Args) < 7 || os.Args[1] != supervisorSwitch {
 		return
+	}
+	if os.Args[2] == "live" {
+		if err := liveUntil(os.Args[3:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	r, err := New(WithAddress(os.Args[3]), WithNamespace(os.Args[4]), WithDataDir(os.Args[5]))
 	if err != nil {

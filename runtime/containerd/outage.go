@@ -12,7 +12,9 @@ import (
 	"github.com/containerd/containerd/api/services/version/v1"
 	"github.com/containerd/errdefs"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
@@ -24,7 +26,7 @@ const answerPatience = 15 * time.Second
 const endPatience = 30 * time.Second
 
 // errSilent: containerd took a call and does not answer.
-var errSilent = fmt.Errorf("%w: containerd does not answer any more", errdefs.ErrUnavailable)
+var errSilent = status.Error(codes.Unavailable, "no answer")
 
 // The calls that are not watched: the end of a task may take for ever, and the
 // question whether containerd lives is what watching is.
@@ -52,6 +54,7 @@ func (r *Runtime) watchCalls(ctx context.Context, method string, req, reply any,
 	close(done)
 	wg.Wait()
 	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
+		operationOf(ctx).silent.Store(true) // containerd's client keeps no more than the code
 		return errSilent
 	}
 	return err
@@ -118,7 +121,7 @@ func (r *Runtime) explainOutage(ctx context.Context, err error) error {
 	if err == nil || !errdefs.IsUnavailable(err) {
 		return err
 	}
-	if errors.Is(err, errSilent) {
+	if operationOf(ctx).silent.Load() {
 		return fmt.Errorf("containerd at %s does not answer; containers run on meanwhile: see \"systemctl status containerd\", and restart it with \"sudo systemctl restart containerd\" (%w)", r.address, err)
 	}
 	ctx, cancel := afterwards(ctx)
