@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"time"
@@ -33,7 +34,7 @@ func chirpCommand() *command {
 		if timeout.set && timeout.value <= 0 {
 			return c.usagef("-timeout is a time above 0s, not %s", timeout)
 		}
-		return a.withClient(nil, func(client *budgie.Client) error {
+		return a.withClient(slog.LevelWarn, func(client *budgie.Client) error {
 			if len(rest) > 0 {
 				_, err := client.Join(ctx, rest[0])
 				return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -122,7 +123,7 @@ func (a *app) exec(ctx context.Context, ref string, cmd []string, f execFlags) e
 		}
 	}
 	var code int
-	err := a.withClient(nil, func(client *budgie.Client) (err error) {
+	err := a.withClient(slog.LevelWarn, func(client *budgie.Client) (err error) {
 		if f.tty {
 			tty, restore, err := a.terminal.lend(f.interactive)
 			if err != nil {

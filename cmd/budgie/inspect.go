@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 
 	"github.com/budgiehq/budgie"
 )
@@ -23,7 +24,7 @@ func inspectCommand() *command {
 		if len(refs) == 0 {
 			return c.usagef("which container?")
 		}
-		return a.withClient(nil, func(client *budgie.Client) error {
+		return a.withClient(slog.LevelWarn, func(client *budgie.Client) error {
 			var found []budgie.Inspection
 			var errs []error
 			for _, ref := range refs {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strconv"
 
 	"github.com/budgiehq/budgie"
@@ -41,7 +42,7 @@ func logsCommand() *command {
 		case tail > 0:
 			opts.Tail = tail
 		}
-		return a.withClient(nil, func(client *budgie.Client) error {
+		return a.withClient(slog.LevelWarn, func(client *budgie.Client) error {
 			rec, err := client.Get(ctx, refs[0])
 			if err != nil {
 				return err

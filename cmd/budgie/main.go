@@ -194,18 +194,36 @@ func (a *app) usage(w io.Writer) {
                      unset means all but container bridges
   BUDGIE_TOKEN       this machine's token, in place of the one in the data
                      directory ("budgie token -h")
+  BUDGIE_LOG         least level that is reported on the standard error, and in
+                     the supervisor's log: debug (with every step of the
+                     containerd runtime), info, warn or error; unset means warn,
+                     and info for supervisors
   CONTAINERD_ADDRESS, CONTAINERD_NAMESPACE
                      where containers of images run; unset means
                      %s and %s
 `, budgie.DefaultDataDir(), containerd.DefaultAddress, containerd.DefaultNamespace)
 }
 
+// logger reports on the standard error what is of the level that BUDGIE_LOG
+// names, else of the given one, or graver.
+func (a *app) logger(level slog.Level) (*slog.Logger, error) {
+	if name := os.Getenv("BUDGIE_LOG"); name != "" {
+		levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+		var ok bool
+		if level, ok = levels[name]; !ok {
+			return nil, fmt.Errorf("BUDGIE_LOG is %q; it may be debug, info, warn or error", name)
+		}
+	}
+	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level})), nil
+}
+
 // withClient calls f with a client that can start a supervisor, and closes it
-// afterwards. What the client reports goes to log, nil for warnings on the
-// standard error.
-func (a *app) withClient(log *slog.Logger, f func(*budgie.Client) error) error {
-	if log == nil {
-		log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+// afterwards. The client reports what is of the given level or graver, unless
+// BUDGIE_LOG says otherwise.
+func (a *app) withClient(level slog.Level, f func(*budgie.Client) error) error {
+	log, err := a.logger(level)
+	if err != nil {
+		return err
 	}
 	exe, err := os.Executable()
 	if err != nil {

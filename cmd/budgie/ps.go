@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -35,7 +36,7 @@ func psCommand() *command {
 		if *format != "table" && *format != "json" {
 			return c.usagef("-format is table or json, not %q", *format)
 		}
-		return a.withClient(nil, func(client *budgie.Client) error {
+		return a.withClient(slog.LevelWarn, func(client *budgie.Client) error {
 			recs, err := client.List(ctx)
 			if err != nil {
 				return err

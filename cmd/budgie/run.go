@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -58,7 +59,7 @@ func runCommand() *command {
 		pulls := a.newPulls()
 		defer pulls.end()
 		opts = append(opts, budgie.OnPull(pulls.show))
-		return a.withClient(nil, func(client *budgie.Client) error {
+		return a.withClient(slog.LevelWarn, func(client *budgie.Client) error {
 			if *detach {
 				return a.runDetached(ctx, client, specs, opts)
 			}

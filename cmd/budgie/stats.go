@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strconv"
 	"sync"
@@ -46,7 +47,7 @@ func statsCommand() *command {
 		case !*once && term.IsTerminal(int(os.Stdout.Fd())):
 			show = a.redraw()
 		}
-		return a.withClient(nil, func(client *budgie.Client) error {
+		return a.withClient(slog.LevelWarn, func(client *budgie.Client) error {
 			w := &watch{client: client, refs: refs, before: map[string]runtime.Stats{}}
 			if *once {
 				return w.once(ctx, show)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"sync"
 
 	"github.com/budgiehq/budgie"
@@ -80,7 +81,7 @@ func (c *command) parseStop(a *app, fs *flag.FlagSet, args []string, grace *seco
 // forEach calls f for all containers side by side, prints those that went well
 // as the user named them, in that order, and returns the errors of the others.
 func (a *app) forEach(refs []string, f func(client *budgie.Client, ref string) error) error {
-	return a.withClient(nil, func(client *budgie.Client) error {
+	return a.withClient(slog.LevelWarn, func(client *budgie.Client) error {
 		errs := make([]error, len(refs))
 		var wg sync.WaitGroup
 		for i, ref := range refs {

@@ -31,8 +31,7 @@ func superviseCommand() *command {
 		if len(rest) > 0 {
 			return c.usagef("takes no arguments, but there is %q", rest[0])
 		}
-		log := slog.New(slog.NewTextHandler(a.stderr, nil))
-		return a.withClient(log, func(client *budgie.Client) error {
+		return a.withClient(slog.LevelInfo, func(client *budgie.Client) error {
 			err := client.Supervise(ctx, opts...)
 			if errors.Is(err, budgie.ErrSupervised) {
 				// Somebody else does the work: what was asked for is so.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
 	"golang.org/x/term"
@@ -42,7 +43,7 @@ func tokenCommand() *command {
 		case len(rest) == 1:
 			word = rest[0]
 		}
-		return a.withClient(nil, func(client *budgie.Client) error {
+		return a.withClient(slog.LevelWarn, func(client *budgie.Client) error {
 			switch word {
 			case "set":
 				return a.setToken(ctx, client)

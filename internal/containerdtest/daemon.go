@@ -159,19 +159,26 @@ func (d *Daemon) Kill() {
 // Signal sends the daemon alone a signal, such as SIGSTOP, which makes it hang.
 func (d *Daemon) Signal(sig syscall.Signal) error { return d.cmd.Process.Signal(sig) }
 
-// Reboot does to the daemon, its shims, one container and /run/budgie what a
-// crash of the machine does, and starts the daemon again: what is in its root
-// stays.
-func (d *Daemon) Reboot(container int) error {
+// Crash kills the daemon, all shims, and the given first processes of containers.
+func (d *Daemon) Crash(containers ...int) error {
 	d.Kill()
 	shims, err := Processes("containerd-shim")
 	if err != nil {
 		return err
 	}
-	for _, pid := range append(shims, container) {
+	for _, pid := range append(shims, containers...) {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return err
 		}
+	}
+	return nil
+}
+
+// Reboot does to the daemon, its shims, containers and /run/budgie what a crash
+// of the machine does, and starts the daemon again: what is in its root stays.
+func (d *Daemon) Reboot(containers ...int) error {
+	if err := d.Crash(containers...); err != nil {
+		return err
 	}
 	state := filepath.Join(d.Dir, "state")
 	mounts, err := os.ReadFile("/proc/self/mounts")
@@ -186,8 +193,18 @@ func (d *Daemon) Reboot(container int) error {
 		}
 	}
 	if err := errors.Join(os.RemoveAll(state), os.RemoveAll("/run/budgie"), os.RemoveAll("/run/containerd"),
-		exec.Command("ip", "link", "delete", "budgie0").Run()); err != nil {
+		exec.Command("ip", "link", "delete", "budgie0").Run(), forgetFirewall()); err != nil {
 		return err
 	}
 	return d.Start()
+}
+
+// forgetFirewall removes all rules of the test's own network.
+func forgetFirewall() error {
+	for _, args := range [][]string{{"-F"}, {"-X"}, {"-t", "nat", "-F"}, {"-t", "nat", "-X"}} {
+		if out, err := exec.Command("iptables", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("iptables %q: %w: %s", args, err, out)
+		}
+	}
+	return nil
 }

@@ -57,6 +57,13 @@ func (d *Daemon) Leftovers() ([]string, error) {
 	for _, l := range held {
 		left = append(left, "lease "+l.ID)
 	}
+	rest, err := d.onMachine()
+	return append(left, rest...), err
+}
+
+// onMachine names what there is besides what containerd knows of.
+func (d *Daemon) onMachine() ([]string, error) {
+	var left []string
 	mounts, err := mountsBelow(filepath.Join(d.Dir, "state"), filepath.Join(d.Dir, "root", "io.containerd.snapshotter"))
 	if err != nil {
 		return nil, err

@@ -113,15 +113,11 @@ func TestBlockIOWeight(t *testing.T) {
 // files that it had.
 func TestStartAfterReboot(t *testing.T) {
 	containerdtest.Need(t)
-	dir := t.TempDir()
-	d, err := containerdtest.Start(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Kill() })
-	if err := importImages(d, dir); err != nil {
-		t.Fatal(err)
-	}
+	containerdtest.EachVersion(t, testStartAfterReboot)
+}
+
+func testStartAfterReboot(t *testing.T, v containerdtest.Version) {
+	d := private(t, v)
 	b := &bench{T: t, dir: t.TempDir(), ctx: t.Context()}
 	b.Runtime = open(t, d, b.dir)
 	s := shell("cat /tmp/before 2>/dev/null; echo been here > /tmp/before; echo ready; sleep 1000")

@@ -31,10 +31,15 @@ const supervisorSwitch = "containerd-test-supervisor"
 //
 //	churn ADDRESS NAMESPACE DIR ID...         creates, starts, stops and removes each container again and again
 //	hold ADDRESS NAMESPACE DIR ID...          adopts, prints "adopted", and supervises
+//	supports ADDRESS SOURCE - -               prints what it is told of a containerd and a volume
 //	live ADDRESS NAMESPACE DIR ID NETWORK N   takes a container through its life, and kills itself at step N
 func supervisor() {
 	if len(os.Args) < 7 || os.Args[1] != supervisorSwitch {
 		return
+	}
+	if os.Args[2] == "supports" {
+		fmt.Println(withoutPermission(os.Args[3], os.Args[4]))
+		os.Exit(0)
 	}
 	if os.Args[2] == "live" {
 		if err := liveUntil(os.Args[3:]); err != nil {
@@ -123,7 +128,12 @@ func kill(t *testing.T, cmd *exec.Cmd, after time.Duration) {
 // The next one can always adopt, start, stop and remove them, and then neither
 // task, shim, snapshot, lease, network namespace, address nor file is left.
 func TestCaseR5KilledSupervisor(t *testing.T) {
-	d := daemon(t)
+	containerdtest.Need(t)
+	containerdtest.EachVersion(t, testKilledSupervisor)
+}
+
+func testKilledSupervisor(t *testing.T, v containerdtest.Version) {
+	d := private(t, v)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -294,15 +304,11 @@ func TestExecOutputIsWhole(t *testing.T) {
 // container, nor what it writes meanwhile, nor its exit code.
 func TestContainerdRestart(t *testing.T) {
 	containerdtest.Need(t)
-	dir := t.TempDir()
-	d, err := containerdtest.Start(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Kill() })
-	if err := importImages(d, dir); err != nil {
-		t.Fatal(err)
-	}
+	containerdtest.EachVersion(t, testContainerdRestart)
+}
+
+func testContainerdRestart(t *testing.T, v containerdtest.Version) {
+	d := private(t, v)
 	ctx := t.Context()
 	r := open(t, d, t.TempDir())
 	defer r.Close()

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 )
 
@@ -21,6 +23,14 @@ import (
 func guard(ctx context.Context) error {
 	rule := []string{"FORWARD", "-o", bridge, "!", "-i", bridge, "-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED,DNAT",
 		"-m", "comment", "--comment", "budgie: containers are reached through published ports", "-j", "DROP"}
+	if err := os.MkdirAll(runDir, 0o711); err != nil {
+		return err
+	}
+	lock, err := lockFile(ctx, filepath.Join(runDir, "firewall.lock")) // so that one rule is made
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	if iptables(ctx, "-C", rule) == nil {
 		return nil
 	}

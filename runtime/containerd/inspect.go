@@ -100,7 +100,7 @@ func (r *Runtime) networkDetails(cfg runtime.Config, st runtime.Status) NetworkD
 // ownAddress returns the address that the bridge gave a container, empty where
 // that is not known.
 func (r *Runtime) ownAddress(id string) string {
-	cni, err := r.cni()
+	cni, err := r.cni(nil) // no plugin is run
 	if err != nil {
 		return ""
 	}
@@ -119,6 +119,7 @@ func (r *Runtime) ownAddress(id string) string {
 var (
 	_ runtime.Logger    = (*Runtime)(nil)
 	_ runtime.Execer    = (*Runtime)(nil)
+	_ runtime.Puller    = (*Runtime)(nil)
 	_ runtime.Statser   = (*Runtime)(nil)
 	_ runtime.Inspector = (*Runtime)(nil)
 )

@@ -4,6 +4,7 @@ package containerd
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/invoke"
+	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"golang.org/x/sys/unix"
 )
@@ -48,7 +50,12 @@ func (r *Runtime) connect(ctx context.Context, cfg runtime.Config) ([]runtime.Ad
 	case bunfile.NetworkNone:
 		return nil, writeEtc(etc, cfg, "")
 	}
-	cni, err := r.cni()
+	lock, err := r.lockNetwork(ctx, cfg.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	cni, err := r.cni(lock)
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +70,14 @@ func (r *Runtime) connect(ctx context.Context, cfg runtime.Config) ([]runtime.Ad
 	result, err := cni.AddNetworkList(ctx, cni.list, attachment(cfg.ID))
 	if err != nil {
 		return nil, fmt.Errorf("connect to the bridge %s: %w", bridge, err)
+	}
+	r.step(ctx, "open the firewall")
+	wall, err := firewall(result)
+	if err == nil {
+		_, err = cni.AddNetworkList(ctx, wall, attachment(cfg.ID))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the firewall for the bridge %s: %w", bridge, err)
 	}
 	now, err := types100.NewResultFromResult(result)
 	if err != nil {
@@ -96,9 +111,17 @@ func (r *Runtime) disconnect(ctx context.Context, id string) error {
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 		return nil // it has no network of its own, or did not get that far
 	}
-	cni, err := r.cni()
+	lock, err := r.lockNetwork(ctx, id)
 	if err != nil {
 		return err
+	}
+	defer lock.Close()
+	cni, err := r.cni(lock)
+	if err != nil {
+		return err
+	}
+	if err := r.closeFirewall(ctx, cni, id); err != nil {
+		return fmt.Errorf("close the firewall for the bridge %s: %w", bridge, err)
 	}
 	r.step(ctx, "disconnect from the bridge")
 	if err := cni.DelNetworkList(ctx, cni.list, attachment(id)); err != nil {
@@ -106,6 +129,21 @@ func (r *Runtime) disconnect(ctx context.Context, id string) error {
 	}
 	r.step(ctx, "remove the network namespace")
 	return removeNetns(path)
+}
+
+// closeFirewall takes back what the firewall plugin did, if the bridge gave an
+// address.
+func (r *Runtime) closeFirewall(ctx context.Context, cni *network, id string) error {
+	result, err := cni.GetNetworkListCachedResult(cni.list, attachment(id))
+	if err != nil || result == nil {
+		return err
+	}
+	r.step(ctx, "close the firewall")
+	wall, err := firewall(result)
+	if err != nil {
+		return err
+	}
+	return cni.DelNetworkList(ctx, wall, attachment(id))
 }
 
 // attachment is a container's place in the network.
@@ -122,8 +160,20 @@ type network struct {
 	list *libcni.NetworkConfigList
 }
 
+// firewall is what lets the addresses that the bridge gave through. It is a list
+// of its own, so that what the bridge gave is on record before: a firewall plugin
+// knows by nothing else what it did, or was about to do when it was killed.
+func firewall(result types.Result) (*libcni.NetworkConfigList, error) {
+	given, err := json.Marshal(result)
+	if err != nil {
+		return nil, err
+	}
+	return libcni.NetworkConfFromBytes(fmt.Appendf(nil,
+		`{"cniVersion": "0.4.0", "name": "budgie-firewall", "plugins": [{"type": "firewall", "prevResult": %s}]}`, given))
+}
+
 // cni returns the standard plugins with Budgie's network.
-func (r *Runtime) cni() (*network, error) {
+func (r *Runtime) cni(lock *os.File) (*network, error) {
 	dirs := slices.Concat(filepath.SplitList(os.Getenv("CNI_PATH")), pluginDirs[:])
 	var missing []string
 	for _, p := range plugins {
@@ -137,14 +187,12 @@ func (r *Runtime) cni() (*network, error) {
 	}
 	conf := fmt.Sprintf(`{"cniVersion": "0.4.0", "name": "budgie", "plugins": [
   {"type": "bridge", "bridge": %q, "isGateway": true, "ipMasq": true, "hairpinMode": true,
-   "ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": %q}]], "routes": [{"dst": "0.0.0.0/0"}]}},
-  {"type": "firewall"}]}`, bridge, filepath.Join(runDir, "cni"), r.subnet)
+   "ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": %q}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}`, bridge, filepath.Join(runDir, "cni"), r.subnet)
 	list, err := libcni.NetworkConfFromBytes([]byte(conf))
 	if err != nil {
 		return nil, err
 	}
-	// A plugin says what is wrong in its result, too.
-	exec := &invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: io.Discard}}
+	exec := &pluginExec{&invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: io.Discard}}, lock}
 	return &network{libcni.NewCNIConfigWithCacheDir(dirs, filepath.Join(runDir, "cni"), exec), list}, nil
 }
 

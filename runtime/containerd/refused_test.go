@@ -3,12 +3,15 @@
 package containerd
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/budgiehq/budgie/bunfile"
@@ -224,4 +227,45 @@ func TestUnreachable(t *testing.T) {
 	}
 	check(filepath.Join(dir, "none.sock"), "not running")
 	t.Setenv("PATH", path)
+}
+
+// withoutPermission is what a plain user's program is told.
+func withoutPermission(address, source string) error {
+	r, err := New(WithAddress(address))
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return errors.Join(r.Supports(context.Background(), shell("true")),
+		checkSources([]bunfile.Volume{{Source: source, Target: "/v"}}))
+}
+
+// Root meets neither, so a plain user asks: for a containerd that is root's, and
+// for a volume that only its owner may read.
+func TestWithoutPermission(t *testing.T) {
+	d := daemon(t)
+	source := filepath.Join(t.TempDir(), "private")
+	if err := os.Mkdir(source, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for dir := filepath.Dir(source); dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(d.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe", supervisorSwitch, "supports", d.Address, source, "-", "-")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd.Dir = "/"
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, want := range []string{"no permission to use containerd at " + d.Address + ": run this as root", source + `" cannot be read: `} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("it prints %q; want %q in it", out, want)
+		}
+	}
 }

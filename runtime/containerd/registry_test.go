@@ -42,9 +42,9 @@ func dockerConfig(t *testing.T, config, helperHost string) {
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
-// private makes a registry want the login of joe, and answer where its tokens
+// wantLogin makes a registry want the login of joe, and answer where its tokens
 // come from if bearer is set.
-func private(registry *containerdtest.Registry, bearer bool) {
+func wantLogin(registry *containerdtest.Registry, bearer bool) {
 	registry.Fault = func(w http.ResponseWriter, req *http.Request) bool {
 		user, password, ok := req.BasicAuth()
 		login := ok && user == "joe" && password == "secret"
@@ -99,7 +99,7 @@ func TestLogins(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t)
 			registry := containerdtest.NewRegistry(t)
-			private(registry, c.bearer)
+			wantLogin(registry, c.bearer)
 			dockerConfig(t, c.config(registry.Host), registry.Host)
 			s := fromRegistry(registry.Push(registryImage(t, ""), "tool", "1"))
 			if len(c.texts) > 0 {

@@ -20,6 +20,7 @@ import (
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/gofrs/flock"
 )
 
@@ -68,7 +69,7 @@ func (r *Runtime) ended(ctx context.Context, task client.Task) (lifecycle.Exit, 
 		wait, err := task.Wait(ctx)
 		if err == nil {
 			es := <-wait
-			if err = es.Error(); err == nil {
+			if err = waitError(es); err == nil {
 				return lifecycle.Exit{Code: int(es.ExitCode()), At: es.ExitTime()}, nil
 			}
 		}
@@ -82,6 +83,11 @@ func (r *Runtime) ended(ctx context.Context, task client.Task) (lifecycle.Exit, 
 		r.reconnect(ctx)
 	}
 }
+
+// waitError returns the error of a wait for an end. containerd's client leaves it
+// as gRPC's (client 2.4.2), in which none of errdefs is to be found: the end of
+// a task that is gone would be waited for again and again.
+func waitError(es client.ExitStatus) error { return errgrpc.ToNative(es.Error()) }
 
 // over reports whether the end was recorded.
 func (n *run) over() bool {

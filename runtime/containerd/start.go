@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"syscall"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 	"github.com/budgiehq/budgie/internal/logfile"
 	"github.com/budgiehq/budgie/internal/logpipe"
 	"github.com/budgiehq/budgie/runtime"
-	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/cio"
@@ -111,57 +109,6 @@ func (r *Runtime) clear(ctx context.Context, id string) error {
 	return r.disconnect(ctx, id)
 }
 
-const (
-	// settleEvery is how often to ask for a task that is being made.
-	settleEvery = 20 * time.Millisecond
-	// settlePatience is how long containerd may take to make one.
-	settlePatience = time.Second
-)
-
-// settle makes sure that no task of a container is there, nor appears later.
-// Whoever asked for one may be dead, and containerd still be about to make it:
-// then the task cannot be seen yet. What can be seen is whether another one can
-// be made.
-func (r *Runtime) settle(ctx context.Context, id string) error {
-	c, err := r.client(ctx)
-	if err != nil {
-		return err
-	}
-	container, err := c.LoadContainer(ctx, id)
-	if err != nil {
-		return gone(err)
-	}
-	begin := time.Now()
-	for {
-		probe, err := container.NewTask(ctx, cio.NullIO)
-		if err == nil {
-			return r.destroy(ctx, probe, client.Created)
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		// containerd 1.6 reports its directory as the system does.
-		if !errdefs.IsAlreadyExists(err) && !strings.Contains(err.Error(), "file exists") {
-			return nil
-		}
-		task, st, err := r.task(ctx, id)
-		if err == nil {
-			return r.destroy(ctx, task, st.Status)
-		}
-		if gone(err) != nil {
-			return err
-		}
-		if time.Since(begin) > settlePatience {
-			// Its maker was cut off half way, and containerd holds on to a shim
-			// without a task (containerd#6860): it is to let go of that.
-			if _, err := c.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id}); err != nil {
-				r.log.Debug("cannot delete a half-made task yet", "id", id, "error", err)
-			}
-		}
-		pause(ctx, settleEvery)
-	}
-}
-
 // destroy kills a task and deletes it.
 func (r *Runtime) destroy(ctx context.Context, task client.Task, state client.ProcessStatus) error {
 	if state != client.Stopped {
@@ -178,8 +125,8 @@ func (r *Runtime) destroy(ctx context.Context, task client.Task, state client.Pr
 		defer late.Stop()
 		select {
 		case es := <-ended:
-			if gone(es.Error()) != nil {
-				return fmt.Errorf("wait for the end of what was killed: %w", es.Error())
+			if err := gone(waitError(es)); err != nil {
+				return fmt.Errorf("wait for the end of what was killed: %w", err)
 			}
 		case <-late.C:
 			return r.stuck(ctx)
@@ -193,10 +140,8 @@ func (r *Runtime) destroy(ctx context.Context, task client.Task, state client.Pr
 // back, record, first process. A program that dies on the way leaves what clear
 // finds.
 func (r *Runtime) launch(ctx context.Context, cfg runtime.Config, before record) (_ *run, err error) {
-	for _, v := range cfg.Spec.Volumes {
-		if err := hostdir.CheckSource(v); err != nil {
-			return nil, err
-		}
+	if err = checkSources(cfg.Spec.Volumes); err != nil {
+		return nil, err
 	}
 	n := &run{rt: r, id: cfg.ID, done: make(chan struct{})}
 	if n.lock, err = r.supervise(cfg.ID); err != nil {
@@ -250,10 +195,18 @@ func (r *Runtime) launch(ctx context.Context, cfg runtime.Config, before record)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the first process: %w", err), r.save(cfg.ID, starting))
 	}
-	r.step(ctx, "watch the task")
 	n.pumps = r.pipes.Pump(streams, n.sink())
 	r.watch(n)
 	return n, nil
+}
+
+func checkSources(volumes []bunfile.Volume) error {
+	for _, v := range volumes {
+		if err := hostdir.CheckSource(v); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // newTask makes the task of a container, with its output in the named pipes.
@@ -276,10 +229,18 @@ func (r *Runtime) newTask(ctx context.Context, cfg runtime.Config, addrs []runti
 		}
 	}
 	dir := r.path(cfg.ID, "io")
-	r.step(ctx, "make the task")
-	task, err := container.NewTask(ctx, func(string) (cio.IO, error) {
+	pipes := func(string) (cio.IO, error) {
 		return pipesOnly{cio.Config{Stdout: dir + "/" + string(runtime.Stdout), Stderr: dir + "/" + string(runtime.Stderr)}}, nil
-	})
+	}
+	r.step(ctx, "make the task")
+	task, err := container.NewTask(ctx, pipes)
+	if err != nil && taskExists(err) {
+		// Nobody knows of one: it is what a killed containerd left.
+		r.step(ctx, "settle the task")
+		if err = r.settle(ctx, cfg.ID); err == nil {
+			task, err = container.NewTask(ctx, pipes)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create the first process: %w", err)
 	}

@@ -121,24 +121,29 @@ func program(args ...string) []string {
 }
 
 func TestConformance(t *testing.T) {
-	d := daemon(t)
-	for _, network := range []bunfile.Network{bunfile.NetworkHost, bunfile.NetworkBridge} {
-		t.Run(string(network), func(t *testing.T) {
-			runtimetest.Run(t, func(t *testing.T) runtimetest.Harness {
-				dir := t.TempDir()
-				t.Cleanup(func() { empty(t, d) })
-				return runtimetest.Harness{
-					Runtime: open(t, d, dir),
-					Reopen:  func(t *testing.T) runtimetest.Runtime { return open(t, d, dir) },
-					Spec: func(args ...string) bunfile.Spec {
-						s := spec(programImage, program(args...)...)
-						s.Network = network
-						return s
-					},
-					Command: program,
-					Image:   bunfile.Image{DockerImage: programImage},
-				}
-			})
-		})
-	}
+	containerdtest.Need(t)
+	containerdtest.EachVersion(t, func(t *testing.T, v containerdtest.Version) {
+		d := private(t, v)
+		for _, network := range []bunfile.Network{bunfile.NetworkHost, bunfile.NetworkBridge} {
+			t.Run(string(network), func(t *testing.T) { conform(t, d, network) })
+		}
+	})
+}
+
+func conform(t *testing.T, d *containerdtest.Daemon, network bunfile.Network) {
+	runtimetest.Run(t, func(t *testing.T) runtimetest.Harness {
+		dir := t.TempDir()
+		t.Cleanup(func() { empty(t, d) })
+		return runtimetest.Harness{
+			Runtime: open(t, d, dir),
+			Reopen:  func(t *testing.T) runtimetest.Runtime { return open(t, d, dir) },
+			Spec: func(args ...string) bunfile.Spec {
+				s := spec(programImage, program(args...)...)
+				s.Network = network
+				return s
+			},
+			Command: program,
+			Image:   bunfile.Image{DockerImage: programImage},
+		}
+	})
 }
