@@ -46,8 +46,9 @@ func (r *Runtime) exec(ctx context.Context, id string, cfg runtime.ExecConfig) (
 	if err == nil || ctx.Err() != nil {
 		return code, err
 	}
-	// A container that ended meanwhile is the reason for all sorts of errors.
-	if _, st, terr := r.task(ctx, id); gone(terr) == nil && (terr != nil || st.Status == client.Stopped) {
+	// A container that ended meanwhile is the reason for all sorts of errors. One
+	// that is about to is said to run still.
+	if _, st, terr := r.task(ctx, id); gone(terr) == nil && (terr != nil || st.Status == client.Stopped) || strings.Contains(err.Error(), "stopped container") {
 		err = fmt.Errorf("%w any more: %w", runtime.ErrNotRunning, err)
 	}
 	return 0, err
@@ -62,15 +63,20 @@ func (r *Runtime) execIn(ctx context.Context, id string, cfg runtime.ExecConfig)
 	if err != nil {
 		return 0, err
 	}
+	// Its output may make the caller end ctx before Start returns. A call that is
+	// broken off leaves open whether there is a process to kill; one that returns
+	// does not, and takes a moment.
+	sctx, cancel := afterwards(ctx)
+	defer cancel()
 	s := newExecStreams(cfg)
-	p, err := task.Exec(ctx, "exec-"+strings.ToLower(rand.Text()), what, s.creator(r.path(id, "io")))
+	p, err := task.Exec(sctx, "exec-"+strings.ToLower(rand.Text()), what, s.creator(r.path(id, "io")))
 	if err != nil {
 		close(s.ended)
 		return 0, err
 	}
 	ended, err := p.Wait(context.WithoutCancel(ctx))
 	if err == nil {
-		if err = p.Start(ctx); err != nil && ctx.Err() == nil && !errdefs.IsUnavailable(err) {
+		if err = p.Start(sctx); err != nil && ctx.Err() == nil && !errdefs.IsUnavailable(err) {
 			err = fmt.Errorf("%w %q: %w", runtime.ErrCommand, cfg.Command[0], err)
 		}
 	}
