@@ -68,7 +68,7 @@ func (r *Runtime) execIn(ctx context.Context, id string, cfg runtime.ExecConfig)
 	// does not, and takes a moment.
 	sctx, cancel := afterwards(ctx)
 	defer cancel()
-	s := newExecStreams(cfg)
+	s := newExecStreams(ctx, cfg)
 	p, err := task.Exec(sctx, "exec-"+strings.ToLower(rand.Text()), what, s.creator(r.path(id, "io")))
 	if err != nil {
 		close(s.ended)
@@ -81,7 +81,7 @@ func (r *Runtime) execIn(ctx context.Context, id string, cfg runtime.ExecConfig)
 		}
 	}
 	if err != nil {
-		s.end(ctx)
+		s.end()
 		actx, cancel := afterwards(ctx)
 		defer cancel()
 		_, derr := p.Delete(actx, client.WithProcessKill)
@@ -109,7 +109,7 @@ func finishExec(ctx context.Context, p client.Process, ended <-chan client.ExitS
 		}
 		cancel()
 	}
-	s.end(ctx)
+	s.end()
 	resizing.Wait()
 	actx, cancel := afterwards(ctx)
 	defer cancel()

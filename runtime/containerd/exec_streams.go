@@ -14,6 +14,8 @@ import (
 
 // execStreams are the streams of a process in a container.
 type execStreams struct {
+	// ctx is the call's.
+	ctx context.Context
 	cfg runtime.ExecConfig
 	out execio.Output
 	// pipes are the client's ends of the streams.
@@ -27,8 +29,8 @@ type execStreams struct {
 	isStarted, ended chan struct{}
 }
 
-func newExecStreams(cfg runtime.ExecConfig) *execStreams {
-	return &execStreams{cfg: cfg, all: make(chan struct{}), over: make(chan struct{}),
+func newExecStreams(ctx context.Context, cfg runtime.ExecConfig) *execStreams {
+	return &execStreams{ctx: ctx, cfg: cfg, all: make(chan struct{}), over: make(chan struct{}),
 		isStarted: make(chan struct{}), ended: make(chan struct{})}
 }
 
@@ -70,11 +72,13 @@ type execIO struct {
 }
 
 // Wait waits for the output. The client's Delete and its failed Start do so
-// (client 2.4.2), and a receiver that hangs would hang them.
+// (client 2.4.2), and a receiver that hangs would hang them. The end of ctx can
+// fail a Start of what has begun to write.
 func (io *execIO) Wait() {
 	select {
 	case <-io.s.all:
 	case <-io.s.over:
+	case <-io.s.ctx.Done():
 	}
 }
 
@@ -86,11 +90,11 @@ func (s *execStreams) started(p client.Process) {
 
 // end waits for the output of a process that has ended. The client's Delete
 // closes the pipes, read to their end or not (client 2.4.2).
-func (s *execStreams) end(ctx context.Context) {
+func (s *execStreams) end() {
 	close(s.ended)
-	if !s.out.Drain(ctx, s.all) {
+	if !s.out.Drain(s.ctx, s.all) {
 		s.pipes.Cancel()
-		s.out.Drain(ctx, s.all) // nothing is written any more, unless a receiver hangs
+		s.out.Drain(s.ctx, s.all) // nothing is written any more, unless a receiver hangs
 	}
 	close(s.over)
 }
