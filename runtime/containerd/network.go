@@ -40,8 +40,9 @@ var plugins = [...]string{"bridge", "host-local", "firewall"}
 
 func netnsPath(id string) string { return filepath.Join(runDir, "netns", id) }
 
-// connect gives a container its network, and returns where its ports are.
-func (r *Runtime) connect(ctx context.Context, cfg runtime.Config) ([]runtime.Address, error) {
+// prepareNetwork makes what the first process of a container starts in, and
+// returns where its ports are as far as that is known before attach.
+func (r *Runtime) prepareNetwork(ctx context.Context, cfg runtime.Config) ([]runtime.Address, error) {
 	etc := r.path(cfg.ID, "etc")
 	switch cfg.Spec.Network {
 	case bunfile.NetworkHost:
@@ -50,6 +51,24 @@ func (r *Runtime) connect(ctx context.Context, cfg runtime.Config) ([]runtime.Ad
 	case bunfile.NetworkNone:
 		return nil, writeEtc(etc, cfg, "")
 	}
+	if _, err := r.cni(nil); err != nil {
+		return nil, err // before anything is made: a plugin is missing
+	}
+	r.step(ctx, "make the network namespace")
+	if err := newNetns(netnsPath(cfg.ID)); err != nil {
+		return nil, fmt.Errorf("make a network namespace: %w", err)
+	}
+	return nil, nil
+}
+
+// bridged reports whether a container has a place on the bridge.
+func bridged(network bunfile.Network) bool {
+	return network != bunfile.NetworkHost && network != bunfile.NetworkNone
+}
+
+// attach connects the network namespace of a container to the bridge, and
+// returns where its ports are.
+func (r *Runtime) attach(ctx context.Context, cfg runtime.Config) ([]runtime.Address, error) {
 	lock, err := r.lockNetwork(ctx, cfg.ID)
 	if err != nil {
 		return nil, err
@@ -61,10 +80,6 @@ func (r *Runtime) connect(ctx context.Context, cfg runtime.Config) ([]runtime.Ad
 	}
 	if err := guard(ctx); err != nil {
 		return nil, err
-	}
-	r.step(ctx, "make the network namespace")
-	if err := newNetns(netnsPath(cfg.ID)); err != nil {
-		return nil, fmt.Errorf("make a network namespace: %w", err)
 	}
 	r.step(ctx, "connect to the bridge")
 	result, err := cni.AddNetworkList(ctx, cni.list, attachment(cfg.ID))
@@ -87,7 +102,7 @@ func (r *Runtime) connect(ctx context.Context, cfg runtime.Config) ([]runtime.Ad
 		return nil, fmt.Errorf("the bridge %s gave no address", bridge)
 	}
 	ip := now.IPs[0].Address.IP.String()
-	return addresses(cfg.Spec.Ports, ip), writeEtc(etc, cfg, ip)
+	return addresses(cfg.Spec.Ports, ip), writeEtc(r.path(cfg.ID, "etc"), cfg, ip)
 }
 
 // addresses returns where the ports of a container with an address of its own
@@ -104,8 +119,8 @@ func addresses(ports []bunfile.Port, ip string) []runtime.Address {
 	return addrs
 }
 
-// disconnect takes back what connect gave. It may be called at any time when the
-// container does not run.
+// disconnect takes back what prepareNetwork and attach gave. It may be called at
+// any time when the container does not run.
 func (r *Runtime) disconnect(ctx context.Context, id string) error {
 	path := netnsPath(id)
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {

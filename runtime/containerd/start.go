@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"syscall"
 	"time"
 
@@ -136,9 +137,9 @@ func (r *Runtime) destroy(ctx context.Context, task client.Task, state client.Pr
 	return gone(err)
 }
 
-// launch is a start in this order: network, task with its first process held
-// back, record, first process. A program that dies on the way leaves what clear
-// finds.
+// launch is a start in this order: network namespace, task with its first
+// process held back, and beside it the place on the bridge, record, first
+// process. A program that dies on the way leaves what clear finds.
 func (r *Runtime) launch(ctx context.Context, cfg runtime.Config, before record) (_ *run, err error) {
 	if err = checkSources(cfg.Spec.Volumes); err != nil {
 		return nil, err
@@ -154,7 +155,7 @@ func (r *Runtime) launch(ctx context.Context, cfg runtime.Config, before record)
 			err = errors.Join(err, r.clear(actx, cfg.ID), n.lock.Close())
 		}
 	}()
-	addrs, err := r.connect(ctx, cfg)
+	addrs, err := r.prepareNetwork(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +184,7 @@ func (r *Runtime) launch(ctx context.Context, cfg runtime.Config, before record)
 	if err = r.save(cfg.ID, starting); err != nil {
 		return nil, err
 	}
-	if n.task, err = r.newTask(ctx, cfg, addrs); err != nil {
+	if n.task, addrs, err = r.taskInNetwork(ctx, cfg, addrs); err != nil {
 		return nil, err
 	}
 	n.record = record{PID: int(n.task.Pid()), Addresses: addrs, StartedAt: time.Now()}
@@ -207,6 +208,23 @@ func checkSources(volumes []bunfile.Volume) error {
 		}
 	}
 	return nil
+}
+
+// taskInNetwork makes the task of a container and, at the same time, connects a
+// container that has a network of its own: each takes about as long as all the
+// rest of a start. If one fails, the other is waited for, so that clear finds
+// all that there is.
+func (r *Runtime) taskInNetwork(ctx context.Context, cfg runtime.Config, addrs []runtime.Address) (client.Task, []runtime.Address, error) {
+	if !bridged(cfg.Spec.Network) {
+		task, err := r.newTask(ctx, cfg, addrs)
+		return task, addrs, err
+	}
+	var attachErr error
+	var wg sync.WaitGroup
+	wg.Go(func() { addrs, attachErr = r.attach(ctx, cfg) })
+	task, err := r.newTask(ctx, cfg, nil)
+	wg.Wait()
+	return task, addrs, errors.Join(attachErr, err)
 }
 
 // newTask makes the task of a container, with its output in the named pipes.
