@@ -42,8 +42,8 @@ func NewLAN(t testing.TB) *LAN {
 	Need(t)
 	const name = "lan"
 	t.Cleanup(func() {
-		// The interfaces go with it.
-		if err := run("ip", "netns", "delete", name); err != nil {
+		// The interfaces would go with the namespace, but at the kernel's leisure.
+		if err := errors.Join(run("ip", "link", "delete", "lan0"), run("ip", "netns", "delete", name)); err != nil {
 			t.Error(err)
 		}
 	})
