@@ -94,7 +94,10 @@ func program(verb string, args []string) error {
 	case "spawn", "orphan":
 		return spawn(verb == "orphan")
 	case "count":
-		return count(args[0])
+		if err := count(args[0]); err != nil || len(args) == 1 {
+			return err
+		}
+		time.Sleep(time.Hour) // with any second argument
 	case "env":
 		for _, key := range args {
 			fmt.Printf("%s=%s\n", key, os.Getenv(key))
