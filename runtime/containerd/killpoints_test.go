@@ -45,11 +45,11 @@ var life = []string{
 	"create: name the directory",
 	"create: release the lease",
 	"start: make the network namespace",
-	"start: connect to the bridge",
-	"start: open the firewall",
 	"start: make the pipes",
 	"start: record the start",
 	"start: make the task",
+	"start: connect to the bridge", // while the task is being made
+	"start: open the firewall",
 	"start: record the task",
 	"start: start the task",
 	"stop: signal the first process",

@@ -99,6 +99,9 @@ func (r *Runtime) clear(ctx context.Context, id string) error {
 	default:
 		err = nil
 	}
+	if err == nil && (c.Starting || c.PID != 0) {
+		err = r.emptyCgroup(ctx, id)
+	}
 	if err == nil && c.Starting {
 		c.Starting = false
 		r.step(ctx, "record that nothing starts")
@@ -215,20 +218,20 @@ func checkSources(volumes []bunfile.Volume) error {
 // rest of a start. If one fails, the other is waited for, so that clear finds
 // all that there is.
 func (r *Runtime) taskInNetwork(ctx context.Context, cfg runtime.Config, addrs []runtime.Address) (client.Task, []runtime.Address, error) {
-	if !bridged(cfg.Spec.Network) {
-		task, err := r.newTask(ctx, cfg, addrs)
-		return task, addrs, err
-	}
+	var attaching sync.WaitGroup
 	var attachErr error
-	var wg sync.WaitGroup
-	wg.Go(func() { addrs, attachErr = r.attach(ctx, cfg) })
-	task, err := r.newTask(ctx, cfg, nil)
-	wg.Wait()
+	task, err := r.newTask(ctx, cfg, addrs, func() {
+		if bridged(cfg.Spec.Network) {
+			attaching.Go(func() { addrs, attachErr = r.attach(ctx, cfg) })
+		}
+	})
+	attaching.Wait()
 	return task, addrs, errors.Join(attachErr, err)
 }
 
-// newTask makes the task of a container, with its output in the named pipes.
-func (r *Runtime) newTask(ctx context.Context, cfg runtime.Config, addrs []runtime.Address) (client.Task, error) {
+// newTask makes the task of a container, with its output in the named pipes. It
+// calls beside just before containerd is asked for it.
+func (r *Runtime) newTask(ctx context.Context, cfg runtime.Config, addrs []runtime.Address, beside func()) (client.Task, error) {
 	c, err := r.client(ctx)
 	if err != nil {
 		return nil, err
@@ -251,6 +254,7 @@ func (r *Runtime) newTask(ctx context.Context, cfg runtime.Config, addrs []runti
 		return pipesOnly{cio.Config{Stdout: dir + "/" + string(runtime.Stdout), Stderr: dir + "/" + string(runtime.Stderr)}}, nil
 	}
 	r.step(ctx, "make the task")
+	beside()
 	task, err := container.NewTask(ctx, pipes)
 	if err != nil && taskExists(err) {
 		// Nobody knows of one: it is what a killed containerd left.
