@@ -15,7 +15,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/budgiehq/budgie/internal/containerdtest"
+	"github.com/budgiehq/budgie/internal/isolation"
 	"github.com/budgiehq/budgie/internal/ociimage"
 )
 
@@ -58,7 +58,7 @@ func startDocker(ctx context.Context, dir string, img ociimage.Image) (_ *docker
 	d.cmd = exec.Command("dockerd", "--data-root", d.path("data"), "--exec-root", d.path("exec"), "--pidfile", d.path("pid"),
 		"--host", "unix://"+d.path("socket"), "--config-file", d.path("daemon.json"),
 		// Where it is found when the namespaces have ended.
-		"--cgroup-parent", containerdtest.Scope(), "--log-level", "warn")
+		"--cgroup-parent", isolation.Scope(), "--log-level", "warn")
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	if err := d.cmd.Start(); err != nil {
 		return nil, err

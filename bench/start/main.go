@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/budgiehq/budgie/internal/containerdtest"
+	"github.com/budgiehq/budgie/internal/isolation"
 )
 
 func main() {
@@ -50,7 +51,7 @@ func fail(err error) {
 
 // prepare installs what is missing, before the namespaces are entered.
 func prepare() error {
-	if containerdtest.Isolated() {
+	if isolation.Begun() {
 		return nil
 	}
 	if os.Geteuid() != 0 {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/budgiehq/budgie/internal/isolation"
 	"github.com/budgiehq/budgie/internal/testenv"
 	containerd "github.com/containerd/containerd/v2/client"
 )
@@ -32,7 +33,7 @@ func Need(t testing.TB) {
 			testenv.Skip(t, err.Error()+": run tools/setup.sh")
 		}
 	}
-	if os.Getenv(stage) != "test" {
+	if !isolation.Isolated() {
 		t.Fatal("TestMain does not call containerdtest.Isolate")
 	}
 }
@@ -49,6 +50,7 @@ type Daemon struct {
 	// Version is never the zero value.
 	Version Version
 
+	start  func(*exec.Cmd) error
 	cmd    *exec.Cmd
 	output bytes.Buffer
 	ended  chan struct{}
@@ -87,11 +89,21 @@ func Start(dir string) (*Daemon, error) { return StartVersion("", dir) }
 
 // StartVersion is Start of a certain containerd.
 func StartVersion(v Version, dir string) (*Daemon, error) {
+	return start(v, dir, (*exec.Cmd).Start)
+}
+
+// StartOn is Start with another way of starting a process, such as one in
+// namespaces of its own. The daemon's socket must be seen from here, too.
+func StartOn(dir string, startProcess func(*exec.Cmd) error) (*Daemon, error) {
+	return start("", dir, startProcess)
+}
+
+func start(v Version, dir string, startProcess func(*exec.Cmd) error) (*Daemon, error) {
 	v, err := v.resolve()
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{Dir: dir, Address: filepath.Join(dir, "containerd.sock"), Namespace: os.Getenv(scope), Version: v}
+	d := &Daemon{start: startProcess, Dir: dir, Address: filepath.Join(dir, "containerd.sock"), Namespace: isolation.Scope(), Version: v}
 	config := fmt.Sprintf(daemonConfigs[v], filepath.Join(dir, "root"), filepath.Join(dir, "state"), d.Address)
 	if err := os.WriteFile(d.config(), []byte(config), 0o600); err != nil {
 		return nil, err
@@ -116,7 +128,7 @@ func (d *Daemon) Start() error {
 	// Shims inherit the output, so that it has no end to wait for.
 	d.cmd.WaitDelay = time.Millisecond
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := d.cmd.Start(); err != nil {
+	if err := d.start(d.cmd); err != nil {
 		return fmt.Errorf("start containerd: %w", err)
 	}
 	d.ended = make(chan struct{})
@@ -207,4 +219,16 @@ func forgetFirewall() error {
 		}
 	}
 	return nil
+}
+
+// missing names the programs that a private containerd needs and that are not
+// in PATH.
+func missing() string {
+	var names []string
+	for _, name := range []string{"containerd", "runc", "containerd-shim-runc-v2", "iptables", "busybox"} {
+		if _, err := exec.LookPath(name); err != nil {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
