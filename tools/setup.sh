@@ -27,7 +27,9 @@ build_containerd() {
 needs=(gcc:gcc ps:procps)
 if [[ $(uname -s) == Linux ]]; then
 	needs+=(ip:iproute2 unshare:util-linux script:bsdutils)
+	# Only root can run a private containerd, and hosts of a laboratory (internal/lan).
 	if [[ $(id -u) == 0 ]]; then
+		needs+=(bash:bash nft:nftables tc:iproute2 ping:iputils-ping dbus-daemon:dbus avahi-daemon:avahi-daemon avahi-browse:avahi-utils)
 		needs+=(containerd:containerd runc:runc iptables:iptables busybox:busybox-static)
 	fi
 fi

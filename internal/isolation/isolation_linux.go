@@ -48,6 +48,10 @@ func Isolate() {
 // Isolated reports whether this process is in the namespaces that Isolate made.
 func Isolated() bool { return os.Getenv(stage) == "test" }
 
+// Begun reports whether this process, or one that it descends from, was started
+// by Isolate.
+func Begun() bool { return os.Getenv(stage) != "" }
+
 // Scope is the name under which what a test leaves outside its namespaces is
 // removed: cgroups whose name begins with it. It is empty unless Isolated.
 func Scope() string { return os.Getenv(scope) }

@@ -10,3 +10,6 @@ func Isolated() bool { return false }
 
 // Scope is empty where there are no namespaces.
 func Scope() string { return "" }
+
+// Begun is false here.
+func Begun() bool { return false }
