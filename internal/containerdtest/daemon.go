@@ -131,16 +131,17 @@ func (d *Daemon) Start() error {
 	if err := d.start(d.cmd); err != nil {
 		return fmt.Errorf("start containerd: %w", err)
 	}
-	d.ended = make(chan struct{})
+	cmd, ended := d.cmd, make(chan struct{})
+	d.ended = ended
 	go func() {
-		_ = d.cmd.Wait()
-		close(d.ended)
+		_ = cmd.Wait()
+		close(ended)
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	go func() {
 		select {
-		case <-d.ended:
+		case <-ended:
 			cancel()
 		case <-ctx.Done():
 		}

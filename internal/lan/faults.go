@@ -60,8 +60,8 @@ var handle = regexp.MustCompile(`# handle (\d+)`)
 // drop adds a rule to the cabinet's firewall.
 func (l *Lab) drop(format string, args ...any) *Fault {
 	l.t.Helper()
-	// Only now: in a chain that is older than the bridge the kernel (6.18) sees no
-	// packets.
+	// Only now: on Linux 6.18 a chain that was made before the bridge was seen to
+	// get no packets, and one made after it gets all.
 	l.must(l.cabinet.run("add table bridge lan\nadd chain bridge lan forward { type filter hook forward priority 0; policy accept; }\n", "nft", "-f", "-"))
 	cmd := exec.Command("nft", "-e", "-a", "add rule bridge lan forward "+fmt.Sprintf(format, args...)+" drop")
 	var out bytes.Buffer
