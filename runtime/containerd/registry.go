@@ -4,9 +4,12 @@ package containerd
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -99,9 +102,30 @@ func (g *registries) know(h docker.RegistryHost, mirror bool) {
 func (g *registries) updateClient(c *http.Client) error {
 	if t, ok := c.Transport.(*http.Transport); ok {
 		t.DialContext = g.dial(t.DialContext)
-		c.Transport = g.guard.Transport(t, g.read)
+		c.Transport = clearOnLoopback{g.guard.Transport(t, g.read)}
 	}
 	return nil
+}
+
+// clearOnLoopback makes containerd's client speak in clear with a registry on a
+// loopback address that does not speak TLS, whatever it answers instead. The
+// client itself does so only where that is an answer of HTTP/1.1, and small
+// servers answer what they do not understand in older ways.
+type clearOnLoopback struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (c clearOnLoopback) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := c.RoundTripper.RoundTrip(req)
+	if rec, ok := errors.AsType[tls.RecordHeaderError](err); ok && isLoopback(req.URL.Hostname()) {
+		copy(rec.RecordHeader[:], "HTTP/") // what it looks for
+		return nil, rec
+	}
+	return resp, err
+}
+
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
 type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)

@@ -3,12 +3,14 @@
 package containerd
 
 import (
+	"bufio"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -200,6 +202,47 @@ func TestRegistryConfiguration(t *testing.T) {
 		}
 	})
 }
+
+// A registry on loopback is spoken to in clear, also where it answers a TLS
+// handshake in no way that HTTP/1.1 knows.
+func TestClearOnLoopback(t *testing.T) {
+	b := newBench(t)
+	registry := containerdtest.NewRegistry(t)
+	registry.Push(registryImage(t, ""), "tool", "1")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: registry}
+	defer server.Close()
+	go func() { _ = server.Serve(oldListener{l}) }()
+	if _, err := b.Pull(b.ctx, bunfile.Image{DockerImage: l.Addr().String() + "/tool:1"}, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// oldListener has connections that answer a TLS handshake as HTTP/0.9 does.
+type oldListener struct{ net.Listener }
+
+func (l oldListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	first := bufio.NewReader(conn)
+	if b, err := first.Peek(1); err == nil && b[0] == 22 { // a TLS handshake
+		_, _ = conn.Write([]byte("<html>what?</html>"))
+		conn.Close()
+	}
+	return peeked{conn, first}, nil
+}
+
+type peeked struct {
+	net.Conn
+	first io.Reader
+}
+
+func (p peeked) Read(b []byte) (int, error) { return p.first.Read(b) }
 
 func httptestTLS(t *testing.T, handler http.Handler) string {
 	server := httptest.NewTLSServer(handler)
