@@ -41,7 +41,7 @@ func (r *Runtime) create(ctx context.Context, cfg runtime.Config) (err error) {
 	if err := checkID(cfg.ID); err != nil {
 		return err
 	}
-	if err := errors.Join(supports(cfg.Spec), checkResources(cfg.Spec.Resources)); err != nil {
+	if err := errors.Join(supports(cfg.Spec), checkResources(cfg.Spec.Resources), checkVolumes(cfg.Spec.Volumes)); err != nil {
 		return err
 	}
 	unlock, err := r.locks.Lock(ctx, cfg.ID)

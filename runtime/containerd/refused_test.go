@@ -48,6 +48,23 @@ func TestRefusedVolumes(t *testing.T) {
 	}
 }
 
+// What is something else in the image, or cannot be mounted at.
+func TestRefusedDirectories(t *testing.T) {
+	b := newBench(t)
+	s := shell("true")
+	s.Image.Workdir = "/bin/busybox"
+	b.refused(s, `working directory "/bin/busybox" is no directory in image`)
+	for target, text := range map[string]string{
+		"/etc/passwd":      `volume target "/etc/passwd" is no directory in image`,
+		"/etc/resolv.conf": "is a file that each container gets",
+		"/proc/sys":        "is in /proc",
+	} {
+		s := shell("true")
+		s.Volumes = []bunfile.Volume{{Source: t.TempDir(), Target: target}}
+		b.refused(s, target, text)
+	}
+}
+
 func TestRefusedCommands(t *testing.T) {
 	b := newBench(t)
 	b.refused(spec(busyboxImage, "no-such-command"), `command "no-such-command" cannot be run in image`, "there is no such file")

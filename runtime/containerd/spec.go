@@ -4,11 +4,8 @@ package containerd
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,7 +17,6 @@ import (
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/defaults"
 	"github.com/containerd/containerd/v2/pkg/oci"
-	"github.com/containerd/continuity/fs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -62,7 +58,7 @@ func (r *Runtime) specOptions(img client.Image, cfg runtime.Config) []oci.SpecOp
 	if spec.Image.User != "" {
 		inside = append(inside, withUser(spec.Image.User))
 	}
-	inside = append(inside, withCommandCheck(spec))
+	inside = append(inside, withChecks(spec))
 	switch spec.Network {
 	case bunfile.NetworkHost:
 		opts = append(opts, oci.WithHostNamespace(specs.NetworkNamespace))
@@ -168,59 +164,4 @@ func withResources(res bunfile.Resources) oci.SpecOpts {
 		opts = append(opts, oci.WithBlockIO(&specs.LinuxBlockIO{Weight: &weight}))
 	}
 	return oci.Compose(opts...)
-}
-
-// withCommandCheck says that a command is not there before the container is
-// made, in words of ours.
-func withCommandCheck(spec bunfile.Spec) oci.SpecOpts {
-	return func(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
-		if len(s.Process.Args) == 0 || s.Process.Args[0] == "" {
-			return fmt.Errorf("the image %s has no command of its own: set image.command", spec.Image.DockerImage)
-		}
-		return lookCommand(s.Root.Path, s.Process, spec)
-	}
-}
-
-// lookCommand looks for a command where the runtime will. What may be in a
-// volume is not looked for.
-func lookCommand(root string, p *specs.Process, spec bunfile.Spec) error {
-	command := p.Args[0]
-	var candidates []string
-	if strings.Contains(command, "/") {
-		if !path.IsAbs(command) {
-			command = path.Join(p.Cwd, command)
-		}
-		candidates = []string{command}
-	} else {
-		i := slices.IndexFunc(p.Env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") })
-		if i < 0 {
-			return nil // runc has a list of its own
-		}
-		for _, dir := range filepath.SplitList(p.Env[i][len("PATH="):]) {
-			candidates = append(candidates, path.Join(p.Cwd, dir, command), path.Join("/", dir, command))
-		}
-	}
-	problem := errors.New("there is no such file")
-	for _, file := range candidates {
-		for _, v := range spec.Volumes {
-			if target := path.Clean(v.Target); file == target || strings.HasPrefix(file, target+"/") {
-				return nil
-			}
-		}
-		real, err := fs.RootPath(root, file)
-		if err != nil {
-			continue
-		}
-		info, err := os.Stat(real)
-		switch {
-		case err != nil:
-		case info.IsDir():
-			problem = errors.New("it is a directory")
-		case info.Mode()&0o111 == 0:
-			problem = errors.New("it is not executable")
-		default:
-			return nil
-		}
-	}
-	return fmt.Errorf("command %q cannot be run in image %s: %w", p.Args[0], spec.Image.DockerImage, problem)
 }
