@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 
 	"github.com/budgiehq/budgie/bunfile"
@@ -55,7 +56,7 @@ func (r *Runtime) image(ctx context.Context, c *client.Client, cfg runtime.Confi
 	end := runtime.PullProgress{Step: runtime.PullPresent}
 	if err == nil && img == nil {
 		end.Step = runtime.PullDone
-		img, err = r.pull(ctx, c, name, progress)
+		img, err = r.pullAlone(ctx, c, name, cfg, progress)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", name, err)
@@ -152,6 +153,9 @@ func refuseForeign(store content.Provider) func(images.Handler) images.Handler {
 				return nil, fmt.Errorf("it answers with %s, which is no image", desc.MediaType)
 			}
 			children, err := next.Handle(ctx, desc)
+			if errdefs.IsNotFound(err) && images.IsIndexType(desc.MediaType) {
+				return nil, errors.Join(checkIndex(ctx, store, desc), err)
+			}
 			if err != nil || !images.IsManifestType(desc.MediaType) {
 				return children, err
 			}
@@ -169,6 +173,29 @@ func refuseForeign(store content.Provider) func(images.Handler) images.Handler {
 			return children, nil
 		})
 	}
+}
+
+// checkIndex looks whether an index has an image for this machine.
+func checkIndex(ctx context.Context, store content.Provider, desc ocispec.Descriptor) error {
+	data, err := content.ReadBlob(ctx, store, desc)
+	if err != nil {
+		return err
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(data, &index); err != nil {
+		return fmt.Errorf("the image's index is damaged: %w", err)
+	}
+	var has []ocispec.Platform
+	for _, m := range index.Manifests {
+		// What belongs to an image, such as an attestation, has an unknown platform.
+		if m.Platform != nil && m.Platform.OS != "unknown" {
+			has = append(has, *m.Platform)
+		}
+	}
+	if len(has) == 0 || slices.ContainsFunc(has, platforms.Default().Match) {
+		return nil
+	}
+	return wrongPlatform(has)
 }
 
 func checkConfig(ctx context.Context, store content.Provider, desc ocispec.Descriptor) error {

@@ -44,7 +44,7 @@ func lockFile(ctx context.Context, path string) (*os.File, error) {
 			return nil, errors.Join(err, f.Close())
 		}
 		if ctx.Err() != nil {
-			return nil, errors.Join(fmt.Errorf("wait for others that work on the network, such as the plugins of a program that was killed: %w", context.Cause(ctx)), f.Close())
+			return nil, errors.Join(fmt.Errorf("wait for another program, which may be a network plugin of one that was killed: %w", context.Cause(ctx)), f.Close())
 		}
 		pause(ctx, pluginLockEvery)
 	}

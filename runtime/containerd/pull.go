@@ -10,6 +10,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -53,6 +55,27 @@ func (r *Runtime) Pull(ctx context.Context, image bunfile.Image, report func(run
 		return "", done(err)
 	}
 	return img.Target().Digest.String(), done(nil)
+}
+
+// pullAlone pulls an image while no other program of this machine does: they
+// would share its parts, and the first that is ready would release them.
+func (r *Runtime) pullAlone(ctx context.Context, c *client.Client, name string, cfg runtime.Config, report *reporter) (client.Image, error) {
+	if err := os.MkdirAll(runDir, 0o711); err != nil {
+		return nil, err
+	}
+	key := sha256.Sum256([]byte(r.address + "\x00" + r.namespace + "\x00" + name))
+	lock, err := lockFile(ctx, filepath.Join(runDir, fmt.Sprintf("pull-%x.lock", key)))
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	if cfg.Spec.Image.Pull != bunfile.PullAlways {
+		// Another program may have pulled it just now.
+		if img, err := r.local(ctx, c, name, cfg); img != nil || err != nil {
+			return img, err
+		}
+	}
+	return r.pull(ctx, c, name, report)
 }
 
 // pull fetches an image and unpacks it. A transfer that breaks off is taken up

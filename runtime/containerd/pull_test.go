@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os/exec"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -273,6 +274,39 @@ func TestCaseI1StalledTransfer(t *testing.T) {
 	}
 	if got := transferred(); got > 1.15 {
 		t.Errorf("%.2f times the layer was transferred", got)
+	}
+}
+
+// Programs that pull the same image at the same time wait for each other, also
+// for one that is interrupted, and what is fetched is fetched once.
+func TestPullsOfSeveralPrograms(t *testing.T) {
+	b := newBench(t)
+	registry := containerdtest.NewRegistry(t)
+	img, layer := bigImage(t, layerSize)
+	image := bunfile.Image{DockerImage: registry.Push(img, "shared", "1")}
+	var wg sync.WaitGroup
+	for i := range 4 {
+		r := open(t, daemon(t), t.TempDir())
+		defer r.Close()
+		ctx, cancel := context.WithCancel(b.ctx)
+		defer cancel()
+		wg.Go(func() {
+			_, err := r.Pull(ctx, image, func(p runtime.PullProgress) {
+				if i == 0 && p.Offset > 0 {
+					cancel()
+				}
+			})
+			if err != nil && !(i == 0 && errors.Is(err, context.Canceled)) {
+				t.Errorf("program %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	if served := registry.Served(layer); float64(served) > 1.5*float64(len(img.Blobs[layer])) {
+		t.Errorf("%d bytes of a layer of %d were served", served, len(img.Blobs[layer]))
+	}
+	if n := pullLeases(b); n != 0 {
+		t.Errorf("%d leases of pulls are left", n)
 	}
 }
 

@@ -4,6 +4,7 @@ package containerd
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -18,6 +19,8 @@ import (
 	"github.com/budgiehq/budgie/internal/containerdtest"
 	"github.com/budgiehq/budgie/internal/ociimage"
 	"github.com/budgiehq/budgie/runtime"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -161,6 +164,26 @@ func TestCaseI4WrongPlatform(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.refused(fromRegistry("foreign:local"), "linux/s390x")
+}
+
+// Case I4: an index without an image for this machine says which it has.
+func TestCaseI4ForeignIndex(t *testing.T) {
+	b := newBench(t)
+	registry := containerdtest.NewRegistry(t)
+	img := registryImage(t, "s390x")
+	foreign, other := img.Manifest, img.Manifest
+	foreign.Platform = &ocispec.Platform{OS: "linux", Architecture: "s390x"}
+	other.Platform = &ocispec.Platform{OS: "unknown", Architecture: "unknown"} // as attestations have it
+	index, err := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
+		Manifests: []ocispec.Descriptor{foreign, other}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	img.Manifest = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromBytes(index), Size: int64(len(index))}
+	img.Blobs[img.Manifest.Digest] = index
+	if err := b.refused(fromRegistry(registry.Push(img, "index", "1")), "linux/s390x", "this is linux/"); !errors.Is(err, ErrPlatform) {
+		t.Errorf("%v is not ErrPlatform", err)
+	}
 }
 
 func TestRefusedPulls(t *testing.T) {
