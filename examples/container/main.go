@@ -9,6 +9,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"syscall"
 
 	"github.com/budgiehq/budgie"
 	"github.com/budgiehq/budgie/bunfile"
@@ -16,7 +17,8 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	what := image()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	rt, err := containerd.New()
 	check(err)
@@ -24,11 +26,19 @@ func main() {
 	client, err := budgie.New(budgie.WithRuntime(rt))
 	check(err)
 	defer client.Close()
-	image := bunfile.Image{DockerImage: os.Args[1], Command: os.Args[2:]}
-	web, err := client.Run(ctx, bunfile.Spec{Version: bunfile.Version, Name: "web", Image: image, Ports: []bunfile.Port{{ContainerPort: 80}}})
+	web, err := client.Run(ctx, bunfile.Spec{Version: bunfile.Version, Name: "web", Image: what, Ports: []bunfile.Port{{ContainerPort: 80}}})
 	check(err)
 	fmt.Println(web.URL())
 	<-ctx.Done()
+}
+
+// image returns what the command line names.
+func image() bunfile.Image {
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, "usage: container IMAGE [ARGUMENT…]")
+		os.Exit(2)
+	}
+	return bunfile.Image{DockerImage: os.Args[1], Command: os.Args[2:]}
 }
 
 func check(err error) {

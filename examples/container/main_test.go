@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -116,6 +117,10 @@ func TestCaseE1CaseE2NoDocker(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
+	usage := exec.Command(bin)
+	if out, _ := usage.CombinedOutput(); usage.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), "usage: container IMAGE") {
+		t.Errorf("without an image it ends with %v: %s", usage.ProcessState, out)
+	}
 	t.Setenv("BUDGIE_DATA_DIR", t.TempDir())
 	first, url := start(t, bin)
 	if body := get(t, url); !strings.HasPrefix(body, "web ") {
@@ -134,11 +139,11 @@ func TestCaseE1CaseE2NoDocker(t *testing.T) {
 	if err != nil || len(shims) != 1 {
 		t.Errorf("%d containers run, %v", len(shims), err)
 	}
-	if err := second.Process.Signal(os.Interrupt); err != nil {
+	if err := second.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if err := second.Wait(); err != nil {
-		t.Errorf("after an interrupt: %v", err)
+		t.Errorf("after a stop signal: %v", err)
 	}
 	// It is stopped, and its files and its log are kept until it is removed.
 	client := open(t)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/budgiehq/budgie/bunfile"
@@ -140,7 +141,7 @@ func wrongPlatform(has []ocispec.Platform) error {
 	for _, p := range has {
 		names = append(names, platforms.Format(p))
 	}
-	return fmt.Errorf("%w: it is for %v, and this is %s; use an image that is made for that", ErrPlatform, names, platforms.Format(platforms.DefaultSpec()))
+	return fmt.Errorf("%w: it is for %s, and this is %s; use an image that is made for that", ErrPlatform, strings.Join(names, ", "), platforms.Format(platforms.DefaultSpec()))
 }
 
 // refuseForeign looks at an image's configuration before its layers are

@@ -50,6 +50,26 @@ func lockFile(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
+// lockOnce is lockFile with a file that release removes. Whoever waited for it
+// finds that it is not the one of that name any more, and begins again.
+func lockOnce(ctx context.Context, path string) (release func(), _ error) {
+	for {
+		f, err := lockFile(ctx, path)
+		if err != nil {
+			return nil, err
+		}
+		held, herr := f.Stat()
+		named, nerr := os.Stat(path)
+		if herr == nil && nerr == nil && os.SameFile(held, named) {
+			return func() {
+				_ = os.Remove(path) // one that stays is an empty file that the next one takes
+				f.Close()
+			}, nil
+		}
+		f.Close()
+	}
+}
+
 // pluginExec runs plugins that hold the lock of the network that they work on.
 type pluginExec struct {
 	*invoke.DefaultExec

@@ -64,11 +64,11 @@ func (r *Runtime) pullAlone(ctx context.Context, c *client.Client, name string, 
 		return nil, err
 	}
 	key := sha256.Sum256([]byte(r.address + "\x00" + r.namespace + "\x00" + name))
-	lock, err := lockFile(ctx, filepath.Join(runDir, fmt.Sprintf("pull-%x.lock", key)))
+	release, err := lockOnce(ctx, filepath.Join(runDir, fmt.Sprintf("pull-%x.lock", key)))
 	if err != nil {
 		return nil, err
 	}
-	defer lock.Close()
+	defer release()
 	if cfg.Spec.Image.Pull != bunfile.PullAlways {
 		// Another program may have pulled it just now.
 		if img, err := r.local(ctx, c, name, cfg); img != nil || err != nil {

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -307,6 +309,36 @@ func TestPullsOfSeveralPrograms(t *testing.T) {
 	}
 	if n := pullLeases(b); n != 0 {
 		t.Errorf("%d leases of pulls are left", n)
+	}
+	if locks, err := filepath.Glob(runDir + "/pull-*"); err != nil || len(locks) > 0 {
+		t.Errorf("locks are left: %q, %v", locks, err)
+	}
+}
+
+// Of those who hold a lock that goes with its holder there is one at a time.
+func TestLockOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	var inside atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 20 {
+				release, err := lockOnce(t.Context(), path)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := inside.Add(1); n != 1 {
+					t.Errorf("%d hold it", n)
+				}
+				inside.Add(-1)
+				release()
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := os.Stat(path); err == nil {
+		t.Error("the file is left")
 	}
 }
 
