@@ -130,7 +130,7 @@ func TestCaseE1CaseE2NoDocker(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = first.Wait()
-	if left, err := d.Leftovers(); err != nil || len(left) == 0 {
+	if left, err := d.Present(); err != nil || len(left) == 0 {
 		t.Fatalf("a killed program leaves %q, %v", left, err)
 	}
 	second, url := start(t, bin)

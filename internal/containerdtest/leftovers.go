@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/leases"
@@ -18,10 +19,24 @@ import (
 	"github.com/containerd/containerd/v2/defaults"
 )
 
-// Leftovers names everything that there is of containers: containers, tasks,
+// finishing is how long containerd has for what nobody waits for: the
+// deletion of a task's directory, whose caller was killed.
+const finishing = 10 * time.Second
+
+// Leftovers names what is Present of containers for good.
+func (d *Daemon) Leftovers() ([]string, error) {
+	for begin := time.Now(); ; <-time.After(50 * time.Millisecond) {
+		left, err := d.Present()
+		if err != nil || len(left) == 0 || time.Since(begin) > finishing {
+			return left, err
+		}
+	}
+}
+
+// Present names everything that there is of containers now: containers, tasks,
 // shims, snapshots but those of images, leases, mounts, cgroups, and of Budgie's
 // bridge network namespaces and addresses.
-func (d *Daemon) Leftovers() ([]string, error) {
+func (d *Daemon) Present() ([]string, error) {
 	c, err := d.Client()
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -187,6 +188,28 @@ func takeOver(t *testing.T, r *Runtime, id string, first int) {
 	}
 	if err := r.Remove(ctx, id); err != nil && !errors.Is(err, runtime.ErrNotFound) {
 		t.Fatal(err)
+	}
+}
+
+// A supervisor was killed after it had made the file of a network namespace, and
+// before it mounted one there: kills meet that moment too rarely.
+func TestNamespaceHalfMade(t *testing.T) {
+	b := newBench(t)
+	s := shell("exit 0")
+	s.Network = bunfile.NetworkBridge
+	id := b.create(s)
+	path := netnsPath(id)
+	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Start(b.ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := b.Wait(b.ctx, id); err != nil || st.Exit == nil || st.Exit.Code != 0 {
+		t.Errorf("Wait returned %+v, %v", st, err)
 	}
 }
 

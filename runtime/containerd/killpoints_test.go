@@ -426,7 +426,7 @@ func TestLeftoversAreNoticed(t *testing.T) {
 		if _, err := r.Start(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
-		left, err := d.Leftovers()
+		left, err := d.Present()
 		if err != nil {
 			t.Fatal(err)
 		}

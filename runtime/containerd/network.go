@@ -161,9 +161,16 @@ func (r *Runtime) closeFirewall(ctx context.Context, cni *network, id string) er
 	return cni.DelNetworkList(ctx, wall, attachment(id))
 }
 
-// attachment is a container's place in the network.
+// attachment is a container's place in the network. A path on which no namespace
+// is mounted, yet or any more, is not named: plugins give back what they gave
+// without, and fail with it.
 func attachment(id string) *libcni.RuntimeConf {
-	return &libcni.RuntimeConf{ContainerID: id, NetNS: netnsPath(id), IfName: "eth0"}
+	place := &libcni.RuntimeConf{ContainerID: id, IfName: "eth0"}
+	var fs unix.Statfs_t
+	if path := netnsPath(id); unix.Statfs(path, &fs) == nil && fs.Type == unix.NSFS_MAGIC {
+		place.NetNS = path
+	}
+	return place
 }
 
 // network is Budgie's network, and the plugins that it is made of. It stands on

@@ -85,9 +85,13 @@ func (r *Runtime) clear(ctx context.Context, id string) error {
 		return err
 	}
 	defer pipes.Close()
-	task, st, err := r.task(ctx, id)
+	// A shim whose task was never made may leave containerd without an answer.
+	short, cancel := context.WithTimeout(ctx, probePatience)
+	defer cancel()
+	task, st, err := r.task(short, id)
+	unanswered := c.Starting && short.Err() != nil && ctx.Err() == nil
 	switch {
-	case gone(err) != nil:
+	case gone(err) != nil && !unanswered:
 		return err
 	case err == nil:
 		r.step(ctx, "end the task")
