@@ -1,0 +1,39 @@
+package peer
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+)
+
+// DefaultPort is where a node's endpoint listens if the port is free. What
+// counts for others is the port that was announced.
+const DefaultPort = 18733
+
+// portTries is how many ports from DefaultPort on are tried before any other
+// will do. More endpoints than that on one host are rare.
+const portTries = 32
+
+// Listen opens the socket of an endpoint: DefaultPort of a host, which is an
+// address of this machine or empty for all of them, or the next port that is
+// free, within reason, or any.
+func Listen(ctx context.Context, host string) (net.Listener, error) {
+	var lc net.ListenConfig
+	for port := DefaultPort; port < DefaultPort+portTries; port++ {
+		ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		if err == nil {
+			return ln, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("listen for peers: %w", ctx.Err())
+		}
+	}
+	// Whatever kept those ports from being used, such as a host that is not of
+	// this machine, shows again if it is not the port.
+	ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return nil, fmt.Errorf("listen for peers: %w", err)
+	}
+	return ln, nil
+}
