@@ -3,8 +3,12 @@ package peer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/netip"
+	"sync"
 
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/budgiehq/budgie/trust"
@@ -40,30 +44,141 @@ func WithLogger(log *slog.Logger) Option {
 	}
 }
 
+// withLimits is for tests.
+func withLimits(l limits) Option { return func(s *Server) { s.limits = l } }
+
 // Server is a node's endpoint. It is made by [NewServer]. All methods may be
 // called concurrently.
 type Server struct {
-	flock *trust.Flock
-	node  Node
-	log   *slog.Logger
+	flock  *trust.Flock
+	node   Node
+	log    *slog.Logger
+	limits limits
+
+	http     *http.Server
+	conns    *quota[netip.Addr]
+	requests *quota[string]
+	// ctx ends with Close.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu     sync.Mutex
+	closed bool
+	gates  map[*gate]bool
+	// busy counts calls of Serve, connections and requests; idle is signalled
+	// when it becomes zero.
+	busy int
+	idle *sync.Cond
 }
 
 // NewServer returns the endpoint of a node of the flock.
 func NewServer(f *trust.Flock, n Node, opts ...Option) *Server {
-	s := &Server{flock: f, node: n, log: slog.New(slog.DiscardHandler)}
+	s := &Server{
+		flock: f, node: n, log: slog.New(slog.DiscardHandler), limits: defaultLimits(),
+		gates: make(map[*gate]bool),
+	}
 	for _, o := range opts {
 		o(s)
 	}
+	s.idle = sync.NewCond(&s.mu)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.conns = newQuota[netip.Addr](s.limits.conns, s.limits.connsPerAddr)
+	s.requests = newQuota[string](s.limits.requests, s.limits.requestsPerNode)
+	s.http = s.newHTTP()
 	return s
 }
 
+// newHTTP returns the HTTP server for connections of a gate.
+func (s *Server) newHTTP() *http.Server {
+	var h2 http.Protocols
+	h2.SetHTTP2(true)
+	return &http.Server{
+		Handler:        http.HandlerFunc(s.serve),
+		Protocols:      &h2,
+		MaxHeaderBytes: maxHeader,
+		// The handshake is over when it gets a connection. There are no bodies to
+		// read, and each answer has deadlines of its own.
+		IdleTimeout: s.limits.idle,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          s.limits.streams,
+			MaxReadFrameSize:              16 << 10,
+			MaxReceiveBufferPerConnection: 64 << 10,
+			MaxReceiveBufferPerStream:     16 << 10,
+			MaxDecoderHeaderTableSize:     4 << 10,
+			SendPingTimeout:               s.limits.ping,
+			PingTimeout:                   s.limits.ping,
+			WriteByteTimeout:              s.limits.write,
+		},
+		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return s.ctx },
+		ConnState:   s.connState,
+	}
+}
+
 // Serve serves the connections of a listener, such as that of [Listen], until
-// [Server.Close], and then returns nil, or until the listener fails. It closes
-// the listener. It can be called for several.
+// [Server.Close], and then returns nil, or until the listener fails, or the
+// flock is closed. It closes the listener. It can be called for several. After
+// Close the error is ErrClosed.
 func (s *Server) Serve(ln net.Listener) error {
-	return errors.Join(errors.ErrUnsupported, ln.Close())
+	g := newGate(ln, s.flock, s.limits, s.conns, s.log)
+	defer g.wg.Wait()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return errors.Join(ErrClosed, g.Close())
+	}
+	s.gates[g] = true
+	s.busy++
+	s.mu.Unlock()
+	defer s.leave()
+	err := s.http.Serve(g)
+	_ = g.Close() // it is closed
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.gates, g)
+	if s.closed {
+		return nil
+	}
+	return fmt.Errorf("serve peers on %s: %w", ln.Addr(), err)
+}
+
+// connState counts connections.
+func (s *Server) connState(c net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.mu.Lock()
+		s.busy++
+		s.mu.Unlock()
+	case http.StateClosed:
+		s.conns.leave(addrOf(c.RemoteAddr()))
+		s.leave()
+	}
+}
+
+// leave is the end of something that busy counts.
+func (s *Server) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy--; s.busy == 0 {
+		s.idle.Broadcast()
+	}
 }
 
 // Close ends the listeners and connections, and waits until nothing is served
 // any more. It can be called again.
-func (s *Server) Close() error { return nil }
+func (s *Server) Close() error {
+	s.cancel()
+	s.mu.Lock()
+	s.closed = true
+	for g := range s.gates {
+		_ = g.Close() // it does not fail
+	}
+	s.mu.Unlock()
+	err := s.http.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.busy > 0 {
+		s.idle.Wait()
+	}
+	return err
+}

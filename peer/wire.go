@@ -1,6 +1,16 @@
 package peer
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"unicode"
+
+	"github.com/distribution/reference"
+
+	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/lifecycle"
 )
 
@@ -32,4 +42,162 @@ type Container struct {
 	// Endpoints are the published ports. Their Host is as the node binds them:
 	// a literal address, or empty for all of the node's.
 	Endpoints []lifecycle.Endpoint `json:"endpoints,omitempty"`
+}
+
+// list is the JSON of a node's containers, and of a line of events. Without
+// containers a line is no more than a sign of life.
+type list struct {
+	Containers *[]Container `json:"containers,omitempty"`
+}
+
+// encodeList returns the JSON of containers, with a newline at the end.
+func encodeList(containers []Container) ([]byte, error) {
+	if containers == nil {
+		containers = []Container{}
+	}
+	data, err := json.Marshal(list{&containers})
+	if err == nil && len(data) >= maxList {
+		err = fmt.Errorf("the list of %d containers has %d bytes, and no more than %d are sent", len(containers), len(data), maxList)
+	}
+	return append(data, '\n'), err
+}
+
+// decodeList reads what encodeList of a node wrote. ok is false where there is
+// no list in it. Members that this version does not know are left aside, as a
+// later one may have them; those that it knows must be right.
+func decodeList(data []byte, node string) (containers []Container, ok bool, err error) {
+	var l list
+	if err := json.Unmarshal(data, &l); err != nil {
+		return nil, false, fmt.Errorf("%w: containers: %w", ErrInvalid, err)
+	}
+	if l.Containers == nil {
+		return nil, false, nil
+	}
+	containers = *l.Containers
+	if len(containers) > mostContainers {
+		return nil, false, fmt.Errorf("%w: %d containers, and no more than %d are taken", ErrInvalid, len(containers), mostContainers)
+	}
+	seen := make(map[string]bool, len(containers))
+	for i, c := range containers {
+		err := c.check()
+		switch {
+		case err == nil && c.Node != node:
+			err = errors.New("it is of another node than the one that tells of it")
+		case err == nil && seen[c.ID]:
+			err = errors.New("it is there twice")
+		}
+		if err != nil {
+			return nil, false, fmt.Errorf("%w: container %d (%s): %w", ErrInvalid, i, plain(c.ID, 12), err)
+		}
+		seen[c.ID] = true
+	}
+	return containers, true, nil
+}
+
+// check says what is wrong with a container, without repeating it.
+func (c Container) check() error {
+	switch {
+	case !isID(c.ID):
+		return errors.New("id: want 64 hexadecimal characters")
+	case !isID(c.ServiceID):
+		return errors.New("service_id: want 64 hexadecimal characters")
+	case !isLabel(c.Name):
+		return errors.New("name: want a DNS label")
+	case !isID(c.Node):
+		return errors.New("node: want 64 hexadecimal characters")
+	case !isWord(c.Runtime):
+		return errors.New("runtime: want up to 64 letters, digits and -._")
+	case c.Image != "" && !isReference(c.Image):
+		return errors.New("image: want an image reference")
+	case c.ImageDigest != "" && !isDigest(c.ImageDigest):
+		return errors.New("image_digest: want sha256: and 64 hexadecimal characters")
+	case len(c.Endpoints) > mostEndpoints:
+		return fmt.Errorf("endpoints: %d, and no more than %d are taken", len(c.Endpoints), mostEndpoints)
+	}
+	switch c.State {
+	case lifecycle.Creating, lifecycle.Created, lifecycle.Running, lifecycle.Stopped:
+	default:
+		return errors.New("state: not one of a container")
+	}
+	switch c.Health {
+	case lifecycle.HealthNone, lifecycle.HealthStarting, lifecycle.Healthy, lifecycle.Unhealthy:
+	default:
+		return errors.New("health: not one of a container")
+	}
+	for _, e := range c.Endpoints {
+		if err := checkEndpoint(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkEndpoint(e lifecycle.Endpoint) error {
+	if e.ContainerPort < 1 || e.ContainerPort > 65535 || e.Port < 1 || e.Port > 65535 {
+		return errors.New("endpoints: want ports from 1 to 65535")
+	}
+	if e.Protocol != bunfile.TCP && e.Protocol != bunfile.UDP {
+		return errors.New("endpoints: want the protocol tcp or udp")
+	}
+	if e.Host != "" {
+		if _, err := netip.ParseAddr(e.Host); err != nil || len(e.Host) > 64 {
+			return errors.New("endpoints: want a literal address as the host")
+		}
+	}
+	return nil
+}
+
+const hexDigits = "0123456789abcdef"
+
+// consists reports whether s has from 1 to most characters, all of a set.
+func consists(s, set string, most int) bool {
+	return s != "" && len(s) <= most && strings.IndexFunc(s, func(r rune) bool { return !strings.ContainsRune(set, r) }) < 0
+}
+
+// isID reports whether s has the form of a container's or a node's id.
+func isID(s string) bool { return len(s) == 64 && consists(s, hexDigits, 64) }
+
+// isDigest reports whether s is a digest of the one algorithm that is used.
+func isDigest(s string) bool {
+	hex, ok := strings.CutPrefix(s, "sha256:")
+	return ok && isID(hex)
+}
+
+const lowerAndDigits = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+// isLabel reports whether s is a DNS label as names of containers are.
+func isLabel(s string) bool {
+	return consists(s, lowerAndDigits+"-", 63) && s[0] != '-' && s[len(s)-1] != '-'
+}
+
+// isWord reports whether s may be the name of a runtime.
+func isWord(s string) bool {
+	return consists(s, lowerAndDigits+"ABCDEFGHIJKLMNOPQRSTUVWXYZ-._", 64)
+}
+
+// isReference reports whether s is an image reference as specifications have
+// them.
+func isReference(s string) bool {
+	if len(s) > maxReference {
+		return false
+	}
+	_, err := reference.ParseNormalizedNamed(s)
+	return err == nil
+}
+
+// plain makes text from elsewhere fit to be shown: no control characters, and
+// no more than most characters.
+func plain(s string, most int) string {
+	var b strings.Builder
+	for _, r := range s {
+		if most--; most < 0 {
+			b.WriteString("…")
+			break
+		}
+		if !unicode.IsPrint(r) {
+			r = '\uFFFD'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }

@@ -1,0 +1,49 @@
+package peer
+
+import "net/netip"
+
+// What the tests of the package from outside need of its inside.
+type Limits = limits
+
+var (
+	WithLimits    = withLimits
+	DefaultLimits = defaultLimits
+	DecodeList    = decodeList
+	EncodeList    = encodeList
+)
+
+const (
+	ALPN        = alpn
+	MaxList     = maxList
+	MaxSpec     = maxSpec
+	MaxManifest = maxManifest
+	MaxPath     = maxPath
+	MaxHeader   = maxHeader
+	Silence     = silence
+	Heartbeat   = heartbeat
+)
+
+// SetPending and the others change one limit.
+func (l *limits) SetPending(all, each int)  { l.pending, l.pendingPerAddr = all, each }
+func (l *limits) SetConns(all, each int)    { l.conns, l.connsPerAddr = all, each }
+func (l *limits) SetRequests(all, each int) { l.requests, l.requestsPerNode = all, each }
+func (l limits) Pending() (int, int)        { return l.pending, l.pendingPerAddr }
+
+// Counts returns what a Server has under way.
+func (s *Server) Counts() (handshakes, conns, requests int) {
+	s.mu.Lock()
+	for g := range s.gates {
+		handshakes += len(g.slots)
+	}
+	s.mu.Unlock()
+	return handshakes, s.conns.count(), s.requests.count()
+}
+
+func (q *quota[K]) count() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.n
+}
+
+// AddrsOf returns what a Client would try.
+func AddrsOf(c *Client) []netip.AddrPort { return c.addrs }
