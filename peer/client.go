@@ -80,7 +80,13 @@ func NewClient(f *trust.Flock, node string, addrs []netip.AddrPort, opts ...Clie
 func (c *Client) Connect(ctx context.Context) (trust.Peer, error) {
 	ctx, stop := c.within(ctx)
 	defer stop()
-	l, _, err := c.link(ctx, &c.small)
+	l, old, err := c.link(ctx, &c.small)
+	if err == nil && old { // it may have been lost without anybody seeing it
+		var resp *http.Response
+		if resp, l, err = c.get(ctx, &c.small, path(pathHello), nil, http.StatusOK); err == nil {
+			_ = resp.Body.Close() // what it says is known
+		}
+	}
 	if err != nil {
 		return trust.Peer{}, c.explain(ctx, err)
 	}

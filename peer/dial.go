@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -198,9 +199,19 @@ func (c *Client) prove(ctx context.Context, raw net.Conn, addr netip.AddrPort) (
 	}
 	if err != nil {
 		l.close()
-		return nil, err
+		return nil, verdict(conn, err)
 	}
 	return l, nil
+}
+
+// verdict returns why a connection that has just been closed failed: the alert
+// by which the other side ended it, if it did, or err. An HTTP client does not
+// tell of one that came before its first request; a TLS connection keeps it.
+func verdict(conn *tls.Conn, err error) error {
+	if _, alert := conn.Read(make([]byte, 1)); alert != nil && errors.Is(trust.Explain(alert), trust.ErrRefused) {
+		return alert
+	}
+	return err
 }
 
 // answerError is an answer that is an error.

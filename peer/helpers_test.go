@@ -74,6 +74,13 @@ func start(t *testing.T, f *trust.Flock, n peer.Node, opts ...peer.Option) (*pee
 		t.Fatal(err)
 	}
 	s := peer.NewServer(f, n, opts...)
+	serveOn(t, s, ln)
+	return s, netip.MustParseAddrPort(ln.Addr().String())
+}
+
+// serveOn serves a listener until the test ends.
+func serveOn(t *testing.T, s *peer.Server, ln net.Listener) {
+	t.Helper()
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
 	t.Cleanup(func() {
@@ -84,7 +91,6 @@ func start(t *testing.T, f *trust.Flock, n peer.Node, opts ...peer.Option) (*pee
 			t.Errorf("serve: %v", err)
 		}
 	})
-	return s, netip.MustParseAddrPort(ln.Addr().String())
 }
 
 // client returns a client of a rig's node, for the other member.

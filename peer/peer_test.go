@@ -131,15 +131,7 @@ func TestServerComesBack(t *testing.T) {
 	if _, err := c.Containers(soon(t)); !errors.Is(err, peer.ErrUnreachable) {
 		t.Errorf("without a server: %v", err)
 	}
-	var lc = listenAt(t, r.addr)
-	s := peer.NewServer(r.flock, r.node)
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(lc) }()
-	defer func() {
-		if err := errors.Join(s.Close(), <-served); err != nil {
-			t.Error(err)
-		}
-	}()
+	serveOn(t, peer.NewServer(r.flock, r.node), listenAt(t, r.addr))
 	if _, err := c.Containers(soon(t)); err != nil {
 		t.Errorf("after it came back: %v", err)
 	}
