@@ -20,13 +20,12 @@ const portTries = 32
 // free, within reason, or any.
 func Listen(ctx context.Context, host string) (net.Listener, error) {
 	var lc net.ListenConfig
-	for port := DefaultPort; port < DefaultPort+portTries; port++ {
-		ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-		if err == nil {
-			return ln, nil
-		}
+	for i := range portTries {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("listen for peers: %w", ctx.Err())
+		}
+		if ln, err := lc.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(DefaultPort+i))); err == nil {
+			return ln, nil
 		}
 	}
 	// Whatever kept those ports from being used, such as a host that is not of
