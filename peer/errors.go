@@ -5,16 +5,16 @@ import "errors"
 // Errors of this package, besides those of package trust, which say that the
 // other side is not who it should be, or refused this node.
 var (
-	// ErrNotFound: the node has no such container, or no specification of it.
-	// An image or a part of one that is not there is a runtime.ErrNoBlob too.
+	// ErrNotFound: the node does not have what was asked for. An image, or a part
+	// of one, that is not there is a runtime.ErrNoBlob too.
 	ErrNotFound = errors.New("not found on the peer")
 	// ErrUnreachable: none of the node's addresses answered.
 	ErrUnreachable = errors.New("peer cannot be reached")
 	// ErrRefused: the node understood the request and refuses it. The text says
 	// why.
 	ErrRefused = errors.New("refused by the peer")
-	// ErrBusy: the node has as many connections or requests at the moment as it
-	// takes. Later it may have room.
+	// ErrBusy: the node serves as many requests at the moment as it takes. Later it
+	// may have room. Connections that are too many are closed without a word.
 	ErrBusy = errors.New("peer is busy")
 	// ErrInvalid: what the node sent breaks the protocol, or one of its limits.
 	ErrInvalid = errors.New("invalid answer of the peer")
