@@ -36,10 +36,12 @@ type Blob interface {
 type ImageSource interface {
 	// Image returns the root of an image, an index or a manifest, by its name as
 	// in image.docker_image or by the digest of its root. It never asks a
-	// registry: what is not here gives ErrNoBlob.
+	// registry: what is not here gives ErrNoBlob. The manifests that an index
+	// names for other platforms are usually not here.
 	Image(ctx context.Context, name string) (Descriptor, error)
 	// OpenBlob opens a part of an image that the runtime has, by its digest. One
-	// that is not here, or belongs to no image, gives ErrNoBlob.
+	// that is not here, or belongs to no image, gives ErrNoBlob. The end of ctx
+	// ends reading, too.
 	OpenBlob(ctx context.Context, digest string) (Blob, error)
 }
 
@@ -49,17 +51,40 @@ type BlobSource interface {
 	// Name says which place it is, for people.
 	Name() string
 	// Open reads a part of an image from an offset in bytes on. What is not
-	// there gives ErrNoBlob. What is read is not verified yet.
+	// there gives ErrNoBlob; any other error means that the place cannot be
+	// reached, which should not take longer than a second. What is read is not
+	// verified yet, and may be more than blob.Size says. The end of ctx ends
+	// reading, too.
 	Open(ctx context.Context, blob Descriptor, offset int64) (io.ReadCloser, error)
+}
+
+// RangeSource is a BlobSource that can read a piece of a blob and nothing
+// beyond it. From several of them a single blob is read at the same time.
+type RangeSource interface {
+	BlobSource
+	// OpenRange is Open of length bytes at most.
+	OpenRange(ctx context.Context, blob Descriptor, offset, length int64) (io.ReadCloser, error)
 }
 
 // ImageSink is a runtime that can take images from others than registries.
 type ImageSink interface {
 	// Fetch makes an image ready to run on this machine, as Puller.Pull does, by
-	// the root that its name stands for at the sources. The parts that are
-	// missing here come from all the sources, several at a time; from another
-	// one where a source fails, at the point where that stopped; and from the
-	// image's registry where none has them. Every part is verified by its digest,
-	// and the platform before a layer is fetched.
+	// the root that its name stands for at the sources, whatever it stands for at
+	// the registry: under the policies missing and always the registry is asked
+	// for nothing but the parts that no source has, and under never not at all.
+	// The digest it returns is root's, to be given to Create.
+	//
+	// The parts that are missing here come from all the sources, several at a
+	// time, and one from several if they are RangeSources; from another one where
+	// a source fails, at the point where that stopped. Every part is verified by
+	// its digest, and the platform before a layer is fetched. What arrived before
+	// a failure or the end of ctx is kept for a while, and the next Fetch or Pull
+	// goes on from there. A part that nobody has, the registry included, gives
+	// ErrNoBlob.
+	//
+	// An image that has the name here already and is another one keeps it. Then
+	// what is fetched gets the name by its digest alone.
+	//
+	// report is as that of Pull, without PullResolving.
 	Fetch(ctx context.Context, image bunfile.Image, root Descriptor, from []BlobSource, report func(PullProgress)) (digest string, err error)
 }

@@ -1,4 +1,4 @@
-// Package stall gives up on HTTP transfers that do not get on: a server that
+// Package stall gives up on transfers that do not get on: a server that
 // accepts and never answers, or sends a few bytes now and then, otherwise holds
 // whoever waits for it for hours.
 package stall
@@ -34,6 +34,23 @@ type Guard struct {
 func (g Guard) Transport(base http.RoundTripper, read func(req *http.Request, n int)) http.RoundTripper {
 	g.MinBytes = max(g.MinBytes, 1)
 	return &transport{guard: g, base: base, read: read}
+}
+
+// Open calls open and holds what it returns to the guard, as Transport does with
+// answers. from names the sender, for people.
+func (g Guard) Open(ctx context.Context, from string, open func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
+	g.MinBytes = max(g.MinBytes, 1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	w := &watch{guard: g, host: from, cancel: cancel}
+	w.begin()
+	r, err := open(ctx)
+	w.end(0)
+	if err != nil {
+		defer cancel(nil)
+		return nil, w.explain(ctx, err)
+	}
+	w.reset()
+	return &body{ReadCloser: r, watch: w, ctx: ctx, read: func(int) {}}, nil
 }
 
 type transport struct {

@@ -151,3 +151,43 @@ func TestContext(t *testing.T) {
 		}
 	})
 }
+
+// What is read from elsewhere than HTTP is held to the guard, too: that it opens
+// and that it brings something.
+func TestOpen(t *testing.T) {
+	guard := Guard{Window: window, MinBytes: 10}
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		_, err := guard.Open(t.Context(), "peer", func(ctx context.Context) (io.ReadCloser, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		if !errors.Is(err, ErrStalled) || time.Since(began) != window {
+			t.Errorf("what does not open gives %v after %s", err, time.Since(began))
+		}
+		refused := errors.New("connection refused")
+		if _, err := guard.Open(t.Context(), "peer", func(context.Context) (io.ReadCloser, error) { return nil, refused }); !errors.Is(err, refused) {
+			t.Errorf("what cannot be opened gives %v", err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		r, w := io.Pipe()
+		defer w.Close()
+		got, err := guard.Open(t.Context(), "peer", func(ctx context.Context) (io.ReadCloser, error) {
+			context.AfterFunc(ctx, func() { r.CloseWithError(ctx.Err()) })
+			go func() { _, _ = w.Write([]byte("five ")) }()
+			return r, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer got.Close()
+		if data, err := io.ReadAll(got); string(data) != "five " || !errors.Is(err, ErrStalled) || !strings.Contains(err.Error(), "peer") {
+			t.Errorf("%q, %v", data, err)
+		}
+		if took := time.Since(began); took != window {
+			t.Errorf("given up after %s", took)
+		}
+	})
+}
