@@ -25,13 +25,16 @@ import (
 )
 
 // Runtime runs containers on containerd. It implements budgie.Runtime,
-// [runtime.Logger], [runtime.Execer], [runtime.Statser] and [runtime.Inspector].
+// [runtime.Logger], [runtime.Execer], [runtime.Puller], [runtime.ImageSource],
+// [runtime.ImageSink], [runtime.Statser] and [runtime.Inspector].
 type Runtime struct {
 	options
 	locks keylock.Locks // by container id
 	refs  keylock.Locks // by image reference
 	ports freeport.Pool
 	pipes *logpipe.Reader
+	// owners are those of blobs that others read.
+	owners owners
 
 	// ctx ends with Close.
 	ctx    context.Context

@@ -22,6 +22,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -62,15 +63,23 @@ func (r *Runtime) image(ctx context.Context, c *client.Client, cfg runtime.Confi
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", name, err)
 	}
+	if err := unpack(ctx, img); err != nil {
+		return nil, err
+	}
+	progress.step(end)
+	return img, nil
+}
+
+// unpack makes an image ready to make snapshots of, if it is not yet.
+func unpack(ctx context.Context, img client.Image) error {
 	unpacked, err := img.IsUnpacked(ctx, snapshotter)
 	if err == nil && !unpacked {
 		err = img.Unpack(ctx, snapshotter)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("unpack image %s: %w", name, err)
+		return fmt.Errorf("unpack image %s: %w", img.Name(), err)
 	}
-	progress.step(end)
-	return img, nil
+	return nil
 }
 
 // local returns the image that is on this machine, nil if it is to be pulled.
@@ -79,10 +88,15 @@ func (r *Runtime) local(ctx context.Context, c *client.Client, name string, cfg 
 	if policy == bunfile.PullAlways && cfg.ImageDigest == "" {
 		return nil, nil
 	}
+	if cfg.ImageDigest != "" {
+		if img, err := exactly(ctx, c, name, digest.Digest(cfg.ImageDigest)); img != nil || err != nil {
+			return img, err
+		}
+	}
 	img, err := c.GetImage(ctx, name)
 	switch {
-	case err == nil && policy == bunfile.PullAlways && cfg.ImageDigest != img.Target().Digest.String():
-		return nil, nil
+	case err == nil && policy == bunfile.PullAlways:
+		return nil, nil // it is another one by now
 	case err == nil:
 		return img, checkPlatform(ctx, img)
 	case !errdefs.IsNotFound(err):
@@ -91,6 +105,42 @@ func (r *Runtime) local(ctx context.Context, c *client.Client, name string, cfg 
 		return nil, fmt.Errorf("it is not on this machine, and image.pull is never: pull it with \"ctr -n %s images pull %s\", or let image.pull be missing", r.namespace, name)
 	}
 	return nil, nil
+}
+
+// exactly returns the image with a certain root that has a name, or the name by
+// that root's digest; nil if there is none.
+func exactly(ctx context.Context, c *client.Client, name string, root digest.Digest) (client.Image, error) {
+	byDigest, err := nameByDigest(name, root)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{name, byDigest} {
+		img, err := c.GetImage(ctx, name)
+		switch {
+		case err == nil && img.Target().Digest == root:
+			return img, checkPlatform(ctx, img)
+		case err != nil && !errdefs.IsNotFound(err):
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// nameByDigest returns the name of an image by its root's digest, such as
+// docker.io/library/nginx@sha256:…
+func nameByDigest(name string, root digest.Digest) (string, error) {
+	ref, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return "", err
+	}
+	if err := root.Validate(); err != nil {
+		return "", fmt.Errorf("digest %q of image %s: %w", root, name, err)
+	}
+	exact, err := reference.WithDigest(reference.TrimNamed(ref), root)
+	if err != nil {
+		return "", err
+	}
+	return exact.String(), nil
 }
 
 // domainOf returns the registry of a full name.

@@ -117,9 +117,11 @@ func (r *Runtime) ownAddress(id string) string {
 
 // The optional abilities.
 var (
-	_ runtime.Logger    = (*Runtime)(nil)
-	_ runtime.Execer    = (*Runtime)(nil)
-	_ runtime.Puller    = (*Runtime)(nil)
-	_ runtime.Statser   = (*Runtime)(nil)
-	_ runtime.Inspector = (*Runtime)(nil)
+	_ runtime.Logger      = (*Runtime)(nil)
+	_ runtime.Execer      = (*Runtime)(nil)
+	_ runtime.Puller      = (*Runtime)(nil)
+	_ runtime.ImageSource = (*Runtime)(nil)
+	_ runtime.ImageSink   = (*Runtime)(nil)
+	_ runtime.Statser     = (*Runtime)(nil)
+	_ runtime.Inspector   = (*Runtime)(nil)
 )

@@ -90,6 +90,18 @@ func (p *reporter) read(req *http.Request, n int) {
 	p.tell(runtime.PullProgress{Step: runtime.PullFetching, Blob: digest, Offset: l.offset, Total: l.total})
 }
 
+// arrived takes note of how much of a layer is there.
+func (p *reporter) arrived(digest string, offset int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.layers[digest]
+	if l == nil || l.done {
+		return
+	}
+	p.set(l, offset)
+	p.tell(runtime.PullProgress{Step: runtime.PullFetching, Blob: digest, Offset: l.offset, Total: l.total})
+}
+
 // handler reports the layers that pass through next.
 func (p *reporter) handler(store content.IngestManager, next images.Handler) images.Handler {
 	return images.HandlerFunc(func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {

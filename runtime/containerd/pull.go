@@ -22,6 +22,7 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/errdefs"
 )
 
@@ -57,9 +58,33 @@ func (r *Runtime) Pull(ctx context.Context, image bunfile.Image, report func(run
 	return img.Target().Digest.String(), done(nil)
 }
 
-// pullAlone pulls an image while no other program of this machine does: they
+// origin is where a pull gets an image from.
+type origin struct {
+	// name is that of the image record that the pull makes.
+	name     string
+	resolver remotes.Resolver
+	// wrap, which may be nil, is put around what fetches the parts from resolver.
+	wrap func(images.Handler) images.Handler
+	// again, which may be nil, is asked whether to try a transfer again.
+	again func() bool
+	// explain says what to do about a failure, and lasting whether what arrived
+	// before it is of use.
+	explain func(error) error
+	lasting func(error) bool
+}
+
+// registry is the registry that an image's name says.
+func (r *Runtime) registry(ctx context.Context, name string, report *reporter) origin {
+	reg := r.newRegistries(report.read)
+	return origin{
+		name: name, resolver: reg.resolver(ctx, r.registryDirs), lasting: broken,
+		explain: func(err error) error { return r.explainPull(name, reg, err) },
+	}
+}
+
+// alone calls f while no other program of this machine fetches an image: they
 // would share its parts, and the first that is ready would release them.
-func (r *Runtime) pullAlone(ctx context.Context, c *client.Client, name string, cfg runtime.Config, report *reporter) (client.Image, error) {
+func (r *Runtime) alone(ctx context.Context, name string, f func() (client.Image, error)) (client.Image, error) {
 	if err := os.MkdirAll(runDir, 0o711); err != nil {
 		return nil, err
 	}
@@ -69,28 +94,34 @@ func (r *Runtime) pullAlone(ctx context.Context, c *client.Client, name string, 
 		return nil, err
 	}
 	defer release()
-	if cfg.Spec.Image.Pull != bunfile.PullAlways {
-		// Another program may have pulled it just now.
-		if img, err := r.local(ctx, c, name, cfg); img != nil || err != nil {
-			return img, err
+	return f()
+}
+
+// pullAlone pulls an image while no other program of this machine does.
+func (r *Runtime) pullAlone(ctx context.Context, c *client.Client, name string, cfg runtime.Config, report *reporter) (client.Image, error) {
+	return r.alone(ctx, name, func() (client.Image, error) {
+		if cfg.Spec.Image.Pull != bunfile.PullAlways {
+			// Another program may have pulled it just now.
+			if img, err := r.local(ctx, c, name, cfg); img != nil || err != nil {
+				return img, err
+			}
 		}
-	}
-	return r.pull(ctx, c, name, report)
+		report.resolving()
+		return r.pull(ctx, c, name, r.registry(ctx, name, report), report)
+	})
 }
 
 // pull fetches an image and unpacks it. A transfer that breaks off is taken up
-// again where it was, now or by the next pull.
-func (r *Runtime) pull(ctx context.Context, c *client.Client, name string, report *reporter) (client.Image, error) {
+// again where it was, now or by the next pull of the name.
+func (r *Runtime) pull(ctx context.Context, c *client.Client, name string, from origin, report *reporter) (client.Image, error) {
 	lease, found, err := partsLease(ctx, c, name)
 	if err != nil {
 		return nil, err
 	}
-	reg := r.newRegistries(report.read)
-	report.resolving()
-	img, err := r.transfer(leases.WithLease(ctx, lease.ID), c, name, reg, report)
+	img, err := r.transfer(leases.WithLease(ctx, lease.ID), c, from, report)
 	parts := found || report.reached() > 0
-	if err != nil && parts && (ctx.Err() != nil || broken(err)) {
-		return nil, r.explainPull(name, reg, err) // what is there is kept
+	if err != nil && parts && (ctx.Err() != nil || from.lasting(err)) {
+		return nil, from.explain(err) // what is there is kept
 	}
 	actx, cancel := afterwards(ctx)
 	defer cancel()
@@ -101,32 +132,35 @@ func (r *Runtime) pull(ctx context.Context, c *client.Client, name string, repor
 	if derr := gone(c.LeasesService().Delete(actx, lease, opts...)); derr != nil {
 		r.log.Warn("cannot release the parts of a pull; containerd does so later", "image", name, "error", derr)
 	}
-	return img, r.explainPull(name, reg, err)
+	return img, from.explain(err)
 }
 
 // transfer pulls, and goes on where a transfer broke off, as long as that brings
 // something.
-func (r *Runtime) transfer(ctx context.Context, c *client.Client, name string, reg *registries, report *reporter) (client.Image, error) {
-	resolver := reg.resolver(ctx, r.registryDirs)
+func (r *Runtime) transfer(ctx context.Context, c *client.Client, from origin, report *reporter) (client.Image, error) {
+	wrap := func(next images.Handler) images.Handler {
+		if from.wrap != nil {
+			next = from.wrap(next)
+		}
+		return refuseForeign(c.ContentStore())(report.handler(c.ContentStore(), next))
+	}
 	for idle := 0; ; {
 		before := report.reached()
-		img, err := c.Pull(ctx, name,
-			client.WithResolver(resolver),
+		img, err := c.Pull(ctx, from.name,
+			client.WithResolver(from.resolver),
 			client.WithPullUnpack,
 			// Also what is unpacked already: others may want to have the image from here.
 			client.WithUnpackOpts([]client.UnpackOpt{client.WithUnpackFetchAllContent()}),
 			client.WithPullSnapshotter(snapshotter),
 			client.WithMaxConcurrentDownloads(parallelLayers),
-			client.WithImageHandlerWrapper(func(next images.Handler) images.Handler {
-				return refuseForeign(c.ContentStore())(report.handler(c.ContentStore(), next))
-			}))
-		if err == nil || ctx.Err() != nil || !broken(err) || report.reached() == 0 {
+			client.WithImageHandlerWrapper(wrap))
+		if err == nil || ctx.Err() != nil || !broken(err) || errors.Is(err, runtime.ErrNoBlob) || report.reached() == 0 {
 			return img, err
 		}
 		if idle++; report.reached() > before {
 			idle = 0
 		}
-		if idle > idleRetries || idle > 0 && errors.Is(err, stall.ErrStalled) {
+		if idle > idleRetries || idle > 0 && errors.Is(err, stall.ErrStalled) || from.again != nil && !from.again() {
 			return nil, err
 		}
 		report.retrying(err)
@@ -178,6 +212,11 @@ func broken(err error) bool {
 		errors.Is(err, syscall.ECONNRESET)
 }
 
+// fullDisk reports whether there was no room. containerd's errors come as text.
+func fullDisk(err error) bool {
+	return err != nil && (errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), syscall.ENOSPC.Error()))
+}
+
 // explainPull says what to do about a failed pull.
 func (r *Runtime) explainPull(name string, reg *registries, err error) error {
 	domain := domainOf(name)
@@ -186,7 +225,7 @@ func (r *Runtime) explainPull(name string, reg *registries, err error) error {
 		return nil
 	case errors.Is(err, ErrPlatform), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
-	case errors.Is(err, syscall.ENOSPC), strings.Contains(err.Error(), syscall.ENOSPC.Error()): // containerd's errors come as text
+	case fullDisk(err):
 		return fmt.Errorf("the disk on which containerd keeps images is full: make room, for example with \"ctr -n %s images rm\" of images that are not needed: %w", r.namespace, err)
 	case wantsLogin(err):
 		return fmt.Errorf("the registry %s wants a login, or does not have it; %s: %w", domain, reg.loginState(), err)

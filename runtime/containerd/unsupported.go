@@ -75,6 +75,19 @@ func (*Runtime) Pull(context.Context, bunfile.Image, func(runtime.PullProgress))
 	return "", errSystem
 }
 
+// Image returns runtime.ErrUnsupported.
+func (*Runtime) Image(context.Context, string) (runtime.Descriptor, error) {
+	return runtime.Descriptor{}, errSystem
+}
+
+// OpenBlob returns runtime.ErrUnsupported.
+func (*Runtime) OpenBlob(context.Context, string) (runtime.Blob, error) { return nil, errSystem }
+
+// Fetch returns runtime.ErrUnsupported.
+func (*Runtime) Fetch(context.Context, bunfile.Image, runtime.Descriptor, []runtime.BlobSource, func(runtime.PullProgress)) (string, error) {
+	return "", errSystem
+}
+
 // Exec returns runtime.ErrUnsupported.
 func (*Runtime) Exec(context.Context, string, runtime.ExecConfig) (int, error) { return 0, errSystem }
 
