@@ -33,14 +33,16 @@
 // elsewhere only where a hosts file (see WithRegistryConfig) says so, with the
 // logins of Docker's configuration file and its credential helpers. A transfer
 // that breaks off is resumed, in the same pull or in one within a day; one that
-// stalls is given up (see WithMinThroughput). Image and OpenBlob hand out what is
-// here, and Fetch takes an image from others: only what is missing, from all of them
-// at a time, with the registry as the last resort. Layers are unpacked by containerd
-// straight to its disk, so that one which expands hugely costs no memory; the disk
-// bounds it, and a full one leaves nothing behind. Where containerd is configured with
-// discard_unpacked_layers = true, it has no layers to hand out. Import puts images into containerd
-// that come from no registry, and RemoveImage removes them. image.command replaces
-// the image's command and leaves its entry point.
+// stalls is given up (see WithMinThroughput). image.command replaces the image's
+// command and leaves its entry point.
+//
+// Image and OpenBlob hand out what is here. Fetch takes an image from others: only
+// what is missing, from all of them at a time, and from the registry what none of
+// them has. Where containerd is configured with discard_unpacked_layers = true,
+// there are no layers to hand out. Layers are unpacked by containerd, straight to
+// its disk: one that expands hugely costs no memory, and what bounds it is the
+// disk. Import puts images into containerd that come from no registry, and
+// RemoveImage removes them.
 //
 // # What it leaves to others
 //

@@ -16,8 +16,8 @@ import (
 )
 
 // Fake is a runtime in memory. It implements budgie.Runtime, [runtime.Logger],
-// [runtime.Execer], [runtime.Puller], [runtime.Statser] and [runtime.Inspector],
-// and passes the suite. It starts no process: a container is a record, a log and,
+// [runtime.Execer], [runtime.Puller], [runtime.ImageSource], [runtime.ImageSink],
+// [runtime.Statser] and [runtime.Inspector], and passes the suite. It starts no process: a container is a record, a log and,
 // for each of its ports, a server on a loopback address: one of HTTP for TCP, and
 // one that sends datagrams back for UDP. It accepts every specification, images
 // included, without looking at its paths.
@@ -39,7 +39,8 @@ type Fake struct {
 type fakeWorld struct {
 	mu         sync.Mutex
 	containers map[string]*fakeContainer
-	images     map[string]bool
+	images     map[string]runtime.Descriptor // their roots, by name
+	blobs      map[string][]byte             // by digest
 	lastPID    int
 	wg         sync.WaitGroup
 }
@@ -94,7 +95,7 @@ func NewFake(opts ...FakeOption) *Fake {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	return newFake(o, &fakeWorld{containers: map[string]*fakeContainer{}, images: map[string]bool{}, lastPID: 1000})
+	return newFake(o, &fakeWorld{containers: map[string]*fakeContainer{}, images: map[string]runtime.Descriptor{}, blobs: map[string][]byte{}, lastPID: 1000})
 }
 
 func newFake(o fakeOptions, w *fakeWorld) *Fake {

@@ -2,18 +2,15 @@ package runtimetest
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
+	"maps"
 
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/runtime"
 )
 
-// fakeLayer is the size of an image's only layer.
-const fakeLayer = 1 << 20
-
 // Pull makes up an image of any name, of one layer, and remembers that it is
-// there. Its digest is that of its name.
+// there. The same name gives the same image.
 func (f *Fake) Pull(ctx context.Context, image bunfile.Image, report func(runtime.PullProgress)) (string, error) {
 	_, done, err := f.enter(ctx, "pull", "")
 	if err != nil {
@@ -25,20 +22,21 @@ func (f *Fake) Pull(ctx context.Context, image bunfile.Image, report func(runtim
 	}
 	name := image.DockerImage
 	f.world.mu.Lock()
-	there := f.world.images[name]
-	if !there && image.Pull != bunfile.PullNever {
-		f.world.images[name] = true
-	}
+	root, there := f.world.images[name]
 	f.world.mu.Unlock()
-	digest := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(name)))
 	switch {
 	case there && image.Pull != bunfile.PullAlways:
 		report(runtime.PullProgress{Image: name, Step: runtime.PullPresent})
-		return digest, nil
+		return root.Digest, nil
 	case image.Pull == bunfile.PullNever:
 		return "", f.errorf("pull", "", fmt.Errorf("image %s is not here, and image.pull is never", name))
 	}
-	blob := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte("layer of "+name)))
+	root, blobs := madeUp(name)
+	f.world.mu.Lock()
+	f.world.images[name] = root
+	maps.Copy(f.world.blobs, blobs)
+	f.world.mu.Unlock()
+	blob := layerOf(blobs[root.Digest])
 	for _, e := range []runtime.PullProgress{
 		{Step: runtime.PullResolving},
 		{Step: runtime.PullFetching, Blob: blob, Total: fakeLayer},
@@ -50,5 +48,5 @@ func (f *Fake) Pull(ctx context.Context, image bunfile.Image, report func(runtim
 		e.Image = name
 		report(e)
 	}
-	return digest, nil
+	return root.Digest, nil
 }

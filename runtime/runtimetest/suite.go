@@ -50,6 +50,9 @@ type Harness struct {
 	// Image is an image that Pull can have, of which Spec's containers may be
 	// made. One without a name declares that the runtime runs no images.
 	Image bunfile.Image
+	// WithoutImages declares that the runtime runs images and neither hands them
+	// out nor takes them from others.
+	WithoutImages bool
 	// WithoutLogs and the others declare that the runtime lacks an optional
 	// ability. One that is lacking without being declared is a failure.
 	WithoutLogs, WithoutExec, WithoutStats, WithoutInspect bool
@@ -63,7 +66,8 @@ const patience = 60 * time.Second
 const grace = 30 * time.Second
 
 // Run tests a runtime against the contract of budgie.Runtime, [runtime.Logger],
-// [runtime.Execer], [runtime.Puller], [runtime.Statser] and [runtime.Inspector].
+// [runtime.Execer], [runtime.Puller], [runtime.ImageSource], [runtime.ImageSink],
+// [runtime.Statser] and [runtime.Inspector].
 // open is called once per test; what it allocates is to
 // be freed by t.Cleanup.
 func Run(t *testing.T, open func(t *testing.T) Harness) {
@@ -142,6 +146,10 @@ func abilityTests() []suiteTest {
 		{"Inspect", (*suite).testInspect},
 		{"Pull", (*suite).testPull},
 		{"PullFails", (*suite).testPullFails},
+		{"ImageSource", (*suite).testImageSource},
+		{"ImageSink", (*suite).testImageSink},
+		{"ImageSinkFails", (*suite).testImageSinkFails},
+		{"ImageSinkKeepsNames", (*suite).testImageSinkKeepsNames},
 	}
 }
 
