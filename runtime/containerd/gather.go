@@ -208,6 +208,9 @@ func (g *gathering) usable(desc ocispec.Descriptor) []*supply {
 // one, which is the one that has the least to do.
 func (g *gathering) choose(desc ocispec.Descriptor, alone bool) []*supply {
 	all := g.usable(desc)
+	if quick := slices.DeleteFunc(slices.Clone(all), (*supply).aside); len(quick) > 0 {
+		all = quick
+	}
 	ranged := slices.DeleteFunc(slices.Clone(all), func(s *supply) bool { return !s.ranged() })
 	if len(ranged) > 0 && !alone {
 		return ranged

@@ -67,6 +67,10 @@ func (r *Runtime) fetch(ctx context.Context, c *client.Client, name string, root
 			return r.gather(ctx, c, name, exact, target, g)
 		})
 	}
+	if err == nil {
+		// One that was killed may not have come to that.
+		img, err = r.named(ctx, c, name, img)
+	}
 	if err != nil {
 		return err
 	}
@@ -81,10 +85,10 @@ func (r *Runtime) fetch(ctx context.Context, c *client.Client, name string, root
 // run it, else nil.
 func whole(ctx context.Context, c *client.Client, name string, root digest.Digest) (client.Image, error) {
 	img, err := exactly(ctx, c, name, root)
-	if img == nil || errdefs.IsNotFound(err) {
+	if errdefs.IsNotFound(err) {
 		return nil, nil // a part of it is missing
 	}
-	if err != nil {
+	if img == nil || err != nil {
 		return nil, err
 	}
 	if unpacked, err := img.IsUnpacked(ctx, snapshotter); unpacked || err != nil {
@@ -100,30 +104,37 @@ func whole(ctx context.Context, c *client.Client, name string, root digest.Diges
 // gather fetches an image and gives it its name.
 func (r *Runtime) gather(ctx context.Context, c *client.Client, name, exact string, target ocispec.Descriptor, g *gathering) (client.Image, error) {
 	_, err := c.ImageService().Get(ctx, exact)
-	temporary := errdefs.IsNotFound(err) && exact != name
-	from := r.sources(ctx, name, exact, target, g)
-	img, err := r.pull(ctx, c, name, from, g.report)
-	if err != nil || exact == name {
-		return img, err
+	temporary := errdefs.IsNotFound(err)
+	img, err := r.pull(ctx, c, name, r.sources(ctx, name, exact, target, g), g.report)
+	if err != nil {
+		return nil, err
 	}
-	// What the name stands for here is not replaced.
-	created, err := c.ImageService().Create(ctx, images.Image{Name: name, Target: img.Target()})
+	if img, err = r.named(ctx, c, name, img); err != nil {
+		return nil, err
+	}
+	if temporary && img.Name() != exact {
+		err = gone(c.ImageService().Delete(ctx, exact))
+	}
+	return img, err
+}
+
+// named gives an image a name, if that does not stand for another image here.
+func (r *Runtime) named(ctx context.Context, c *client.Client, name string, img client.Image) (client.Image, error) {
+	if img.Name() == name {
+		return img, nil
+	}
+	is, err := c.ImageService().Create(ctx, images.Image{Name: name, Target: img.Target()})
 	if errdefs.IsAlreadyExists(err) {
-		created, err = c.ImageService().Get(ctx, name)
+		is, err = c.ImageService().Get(ctx, name)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if created.Target.Digest != target.Digest {
-		r.log.Warn("an image keeps its name, and the one that was fetched has its name by digest", "image", name, "fetched", exact)
+	if is.Target.Digest != img.Target().Digest {
+		r.log.Warn("an image keeps its name, and the one that was fetched has its name by digest", "image", name, "fetched", img.Name())
 		return img, nil
 	}
-	if temporary {
-		if err := gone(c.ImageService().Delete(ctx, exact)); err != nil {
-			return nil, err
-		}
-	}
-	return client.NewImage(c, created), nil
+	return client.NewImage(c, is), nil
 }
 
 // sources are where Fetch gets an image from: others, and for the parts that

@@ -143,7 +143,8 @@ func TestFetchReportsProgress(t *testing.T) {
 func TestFetchFromTwoSources(t *testing.T) {
 	b := newBench(t)
 	one := random(t, 12<<20)
-	many := stack(t, random(t, 3<<20), random(t, 3<<20), random(t, 3<<20), random(t, 3<<20))
+	twice := random(t, 3<<20) // layers may be in an image more than once
+	many := stack(t, random(t, 3<<20), twice, random(t, 3<<20), twice, random(t, 3<<20))
 	for _, c := range []struct {
 		name string
 		img  ociimage.Image
@@ -242,7 +243,7 @@ func TestFetchFromLiars(t *testing.T) {
 	b := newBench(t)
 	for _, c := range []struct{ name, kinds string }{{"liar-first", "pP"}, {"liar-among", "rRR"}, {"liar-last", "RrR"}, {"liars", "rrR"}} {
 		t.Run(c.name, func(t *testing.T) {
-			img := random(t, 6<<20)
+			img := random(t, 3<<20)
 			var from []runtime.BlobSource
 			for _, kind := range c.kinds {
 				e := having(string(kind), img)
@@ -258,7 +259,7 @@ func TestFetchFromLiars(t *testing.T) {
 			(&bench{T: t, Runtime: b.Runtime, ctx: b.ctx}).fetched(unreachable+c.name+":1", img, from...)
 		})
 	}
-	img := random(t, 6<<20)
+	img := random(t, 3<<20)
 	liar := having("the liar", img)
 	liar.fault = corrupted
 	before := b.stock()

@@ -289,8 +289,8 @@ func TestFetchOfBombOnFullDisk(t *testing.T) {
 	defer d.Kill()
 	r := open(t, d, t.TempDir())
 	defer r.Close()
-	bomb := imageOf(t, map[string]ociimage.File{"/zeros": {Data: make([]byte, 48<<20), Mode: 0o644}})
-	large, small := random(t, 32<<20), random(t, 1<<20)
+	bomb := imageOf(t, map[string]ociimage.File{"/zeros": {Data: make([]byte, 32<<20), Mode: 0o644}})
+	large, small := random(t, 28<<20), random(t, 1<<20)
 	for what, img := range map[string]ociimage.Image{"bomb": bomb, "large": large} {
 		_, err := r.Fetch(context.Background(), bunfile.Image{DockerImage: unreachable + what + ":1"}, rootOf(img), []runtime.BlobSource{ranges{having("a", img)}}, nil)
 		if err == nil || !strings.Contains(err.Error(), "is full: make room") {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/budgiehq/budgie/internal/stall"
@@ -26,11 +27,9 @@ const (
 	mostAhead   = 16 << 20
 	// slowFactor is how many times longer than another source would need a
 	// source may take, before that one takes over the range that all wait for;
-	// leastPatience is how long it may take at least, and longPatience as long as
-	// nobody knows how fast the others are.
+	// leastPatience is how long it may take at least.
 	slowFactor    = 3
 	leastPatience = time.Second
-	longPatience  = 5 * time.Second
 )
 
 // claim is a range of a blob that a source is to deliver. All of it is guarded
@@ -38,9 +37,11 @@ const (
 type claim struct {
 	// next is the first byte that is not there yet, end the one after the last.
 	next, end int64
-	since     time.Time
-	owner     *supply
-	cancel    context.CancelFunc
+	// seen is how many bytes its owner has brought; it has no need of the lock.
+	seen   atomic.Int64
+	since  time.Time
+	owner  *supply
+	cancel context.CancelFunc
 	// revoked is set when another one has to go on.
 	revoked bool
 	// tried are those that had it.
@@ -188,9 +189,11 @@ func (s *stripe) work(ctx context.Context, source *supply) bool {
 		s.dropped = append(s.dropped, c)
 	}
 	s.notify()
-	if c.revoked || ctx.Err() != nil {
-		source.slow(n, time.Since(began))
-		return true
+	switch {
+	case c.revoked:
+		return !source.overtaken(n, time.Since(began))
+	case ctx.Err() != nil:
+		return false
 	}
 	return source.delivered(s.blob.Digest, n, time.Since(began), err)
 }
@@ -203,6 +206,7 @@ func (s *stripe) claim(ctx context.Context, cancel context.CancelFunc, source *s
 	for ctx.Err() == nil && s.written < s.blob.Size && source.usable(s.blob.Digest) {
 		if c := s.choose(source); c != nil {
 			c.since, c.owner, c.cancel, c.revoked = time.Now(), source, cancel, false
+			c.seen.Store(0)
 			c.tried = append(c.tried, source)
 			s.active = append(s.active, c)
 			return c
@@ -254,9 +258,12 @@ func (s *stripe) takeOver(source *supply) time.Time {
 	if _, writing := s.arrived[s.written]; head == nil || writing || head.revoked || slices.Contains(head.tried, source) {
 		return time.Time{}
 	}
-	patience := longPatience
-	if speed := source.speed(); speed > 0 {
-		patience = max(leastPatience, slowFactor*time.Duration(float64(head.end-head.next)/speed*float64(time.Second)))
+	patience, speed := leastPatience, source.speed()
+	switch {
+	case speed > 0:
+		patience = max(patience, slowFactor*time.Duration(float64(head.end-head.next)/speed*float64(time.Second)))
+	case head.seen.Load() > 0:
+		return time.Time{} // nobody knows whether this one is any faster
 	}
 	due := head.since.Add(patience)
 	if time.Now().Before(due) {
@@ -290,7 +297,7 @@ func (s *stripe) deliver(ctx context.Context, source *supply, c *claim) (n int64
 		if buf == nil {
 			return n, context.Cause(ctx)
 		}
-		got, err := io.ReadFull(r, buf)
+		got, err := io.ReadFull(seeing{r, c}, buf)
 		s.arrive(piece{c.next, buf[:got], source}, c)
 		n += int64(got)
 		if err != nil {
@@ -301,6 +308,19 @@ func (s *stripe) deliver(ctx context.Context, source *supply, c *claim) (n int64
 		}
 	}
 	return n, nil
+}
+
+// seeing counts what is read for a claim.
+type seeing struct {
+	io.Reader
+	c *claim
+}
+
+// Read implements io.Reader.
+func (r seeing) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.c.seen.Add(int64(n))
+	return n, err
 }
 
 // buffer waits until there is room for the next piece, nil at the end of ctx.

@@ -90,7 +90,8 @@ func TestStripesAddUp(t *testing.T) {
 		{"two", []int64{mebi, mebi}, 11 * time.Second},
 		{"three", []int64{mebi, mebi, mebi}, 8 * time.Second},
 		{"a fast and a slow one", []int64{4 * mebi, mebi / 4}, 7 * time.Second},
-		{"a fast and a very slow one", []int64{4 * mebi, 8 << 10}, 12 * time.Second},
+		{"a fast and a very slow one", []int64{4 * mebi, 8 << 10}, 8 * time.Second},
+		{"very fast and very slow ones", []int64{100 * mebi, 100 * mebi, 8 << 10, 8 << 10}, 3 * time.Second},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -110,6 +111,25 @@ func TestStripesAddUp(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Case I3: a source that never answers costs not much more than a second, also
+// if it is in no hurry to say so.
+func TestCaseI3DeadSource(t *testing.T) {
+	dead := func(ctx context.Context, _ runtime.Descriptor, _ int64, _ io.ReadCloser) (io.ReadCloser, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	synctest.Test(t, func(t *testing.T) {
+		if n, took, _ := striped(t, 20*mebi, dead, at(10*mebi, nil), dead); n != 20*mebi || took > 3200*time.Millisecond {
+			t.Errorf("%d bytes took %v", n, took)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		if n, took, _ := striped(t, 500, dead, at(10*mebi, nil)); n != 500 || took > 1100*time.Millisecond {
+			t.Errorf("%d bytes took %v", n, took)
+		}
+	})
 }
 
 // Whatever the sources do, as long as one of them is sound: all comes, in order,

@@ -15,6 +15,10 @@ import (
 // brought between.
 const mostFailures = 16
 
+// mostBehind is how often a source may be overtaken by others, if it brought
+// anything at all.
+const mostBehind = 2
+
 var errLied = errors.New("it sent something else")
 
 // supply is a source as one Fetch sees it.
@@ -30,6 +34,8 @@ type supply struct {
 	lied bool
 	// failures counts all, idle those in a row that brought nothing.
 	failures, idle int
+	// behind is how often another source took something over.
+	behind int
 	// bytes came in the time busy.
 	bytes int64
 	busy  time.Duration
@@ -90,20 +96,33 @@ func (s *supply) delivered(digest string, n int64, d time.Duration, err error) b
 	return true
 }
 
-// slow takes note of a transfer that was taken away.
-func (s *supply) slow(n int64, d time.Duration) {
+// overtaken takes note that a transfer was given to another source because this
+// one was so slow, and reports whether it is aside from now on.
+func (s *supply) overtaken(n int64, d time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.bytes += n
 	s.busy += d
+	if s.behind++; n == 0 {
+		s.behind = mostBehind
+	}
+	return s.behind >= mostBehind
 }
 
-// speed returns what the source brings in bytes per second, zero as long as
-// that is unknown.
+// aside reports whether the source holds up the others, and is to be asked only
+// when they fail.
+func (s *supply) aside() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.behind >= mostBehind
+}
+
+// speed returns what the source brings in bytes per second, zero as long as that
+// is unknown: small transfers do not tell.
 func (s *supply) speed() float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.busy <= 0 {
+	if s.busy <= 0 || s.bytes < pieceSize {
 		return 0
 	}
 	return float64(s.bytes) / s.busy.Seconds()
@@ -142,7 +161,7 @@ func (s *supply) pardon() bool {
 	if s.lied || s.failures > mostFailures {
 		return false
 	}
-	s.down, s.idle = nil, 0
+	s.down, s.idle, s.behind = nil, 0, 0
 	return true
 }
 
