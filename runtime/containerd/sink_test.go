@@ -247,8 +247,9 @@ func TestFetchFromLiars(t *testing.T) {
 			var from []runtime.BlobSource
 			for _, kind := range c.kinds {
 				e := having(string(kind), img)
+				e.fault = at(16*mebi, nil) // so that each of them has a part in it
 				if strings.ToLower(string(kind)) == string(kind) {
-					e.fault = corrupted
+					e.fault = at(16*mebi, corrupted)
 				}
 				if kind == 'p' || kind == 'P' {
 					from = append(from, e)
@@ -318,7 +319,9 @@ func TestCaseI2DiscardedLayers(t *testing.T) {
 		}
 		return all(ctx, id)
 	}
-	for _, image := range []bunfile.Image{{DockerImage: unreachable + "discarded:1"}, {DockerImage: registry.Host + "/discarded:2", Pull: bunfile.PullNever}} {
+	// Under the policy never no registry is asked, though this one has it.
+	never := bunfile.Image{DockerImage: registry.Push(other, "discarded", "2"), Pull: bunfile.PullNever}
+	for _, image := range []bunfile.Image{{DockerImage: unreachable + "discarded:1"}, never} {
 		_, err := b.Fetch(b.ctx, image, rootOf(other), []runtime.BlobSource{gone}, nil)
 		if !errors.Is(err, runtime.ErrNoBlob) || !strings.Contains(err.Error(), "discard_unpacked_layers") {
 			t.Errorf("%s: %v", image.DockerImage, err)

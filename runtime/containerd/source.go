@@ -24,7 +24,7 @@ const (
 	// readAhead is how much of a blob is read at a time, however small the pieces
 	// are in which it is asked for: each time costs a call to containerd.
 	readAhead = 1 << 20
-	// mostOwners bounds what is remembered of blobs that were opened.
+	// mostOwners bounds how many blobs are remembered to belong to images.
 	mostOwners = 4096
 	// discardSetting is what makes containerd forget layers (containerd issue 9225).
 	discardSetting = "discard_unpacked_layers"
@@ -128,6 +128,17 @@ type owners struct {
 	of map[digest.Digest]images.Image
 }
 
+func (o *owners) add(img images.Image, blobs map[digest.Digest]bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.of == nil || len(o.of)+len(blobs) > mostOwners {
+		o.of = map[digest.Digest]images.Image{}
+	}
+	for d := range blobs {
+		o.of[d] = img
+	}
+}
+
 // owned reports whether a blob belongs to an image. What a root refers to never
 // changes, so that one which was found to belong to an image does so as long as
 // that image is there.
@@ -150,16 +161,10 @@ func (r *Runtime) owned(ctx context.Context, c *client.Client, d digest.Digest) 
 		return false, err
 	}
 	for _, img := range all {
-		if !reaches(children, img.Target.Digest, d) {
-			continue
+		if all := reached(children, img.Target.Digest); all[d] {
+			r.owners.add(img, all) // whoever wants one of them wants the others
+			return true, nil
 		}
-		r.owners.mu.Lock()
-		if r.owners.of == nil || len(r.owners.of) >= mostOwners {
-			r.owners.of = map[digest.Digest]images.Image{}
-		}
-		r.owners.of[d] = img
-		r.owners.mu.Unlock()
-		return true, nil
 	}
 	return false, nil
 }
@@ -182,15 +187,12 @@ func references(ctx context.Context, store content.Manager) (map[digest.Digest][
 	return found, err
 }
 
-// reaches reports whether a blob is root or one that root keeps.
-func reaches(children map[digest.Digest][]digest.Digest, root, blob digest.Digest) bool {
+// reached returns root and all that it keeps.
+func reached(children map[digest.Digest][]digest.Digest, root digest.Digest) map[digest.Digest]bool {
 	seen := map[digest.Digest]bool{root: true}
 	for next := []digest.Digest{root}; len(next) > 0; {
 		d := next[0]
 		next = next[1:]
-		if d == blob {
-			return true
-		}
 		for _, child := range children[d] {
 			if !seen[child] {
 				seen[child] = true
@@ -198,7 +200,7 @@ func reaches(children map[digest.Digest][]digest.Digest, root, blob digest.Diges
 			}
 		}
 	}
-	return false
+	return seen
 }
 
 // whyNoBlob says why a blob cannot be had: it is a layer that containerd has

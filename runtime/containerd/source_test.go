@@ -241,6 +241,45 @@ func TestFetchKeepsNames(t *testing.T) {
 	}
 }
 
+// A Fetch that was killed before it gave the image its name is made good by the
+// next one, and so is one whose image has lost a part.
+func TestFetchAfterHalfAFetch(t *testing.T) {
+	b := newBench(t)
+	img, name := random(t, 1<<10), unreachable+"half:1"
+	source := having("a", img)
+	b.fetched(name, img, source)
+	c, err := b.client(b.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is, err := c.ImageService().Get(b.ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if is.Name, err = nameByDigest(name, img.Manifest.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ImageService().Create(b.ctx, is); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.RemoveImage(b.ctx, name); err != nil {
+		t.Fatal(err)
+	}
+	if seen := b.fetched(name, img, source); seen.steps() != "present" {
+		t.Errorf("it reports %s", seen.steps())
+	}
+	if root, err := b.Image(b.ctx, name); err != nil || root != rootOf(img) {
+		t.Errorf("the name stands for %+v, %v", root, err)
+	}
+	m, _ := parts(t, img)
+	if err := c.ContentStore().Delete(b.ctx, m.Config.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if seen := b.fetched(name, img, source); seen.steps() != "fetching fetched unpacking done" {
+		t.Errorf("with a part missing it reports %s", seen.steps())
+	}
+}
+
 // What a root claims is not trusted with this machine's memory.
 func TestFetchOfAbsurdRoots(t *testing.T) {
 	b := newBench(t)
@@ -263,6 +302,18 @@ func TestFetchOfAbsurdRoots(t *testing.T) {
 		}
 		b.forget(image.DockerImage)
 	}
+}
+
+// Nor is what claims to be a manifest and is larger than any.
+func TestFetchOfHugeManifest(t *testing.T) {
+	b := newBench(t)
+	blobs := map[digest.Digest][]byte{}
+	huge := ociimage.Image{Blobs: blobs, Manifest: put(t, blobs, ocispec.MediaTypeImageManifest, strings.Repeat("a", mostMetadata))}
+	source := having("a", huge)
+	if _, err := b.fetch(unreachable+"huge:1", huge, source); err == nil || source.sent() > 0 {
+		t.Errorf("%d bytes of it were read: %v", source.sent(), err)
+	}
+	empty(t, daemon(t))
 }
 
 // A small layer that expands to more than the disk has room for fills neither
