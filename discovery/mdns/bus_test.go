@@ -40,6 +40,11 @@ type port struct {
 	others []netip.Addr // of the machine, on interfaces that are not on the bus
 	in     chan inbound
 	closed chan struct{}
+	news   chan struct{}
+
+	mu sync.Mutex
+	// gone: the interface is down.
+	gone bool
 }
 
 const busLink = 1
@@ -47,17 +52,46 @@ const busLink = 1
 func (b *bus) port(addr string) *port {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	p := &port{bus: b, addr: netip.MustParseAddr(addr), in: make(chan inbound, 4096), closed: make(chan struct{})}
+	p := &port{bus: b, addr: netip.MustParseAddr(addr), in: make(chan inbound, 4096), closed: make(chan struct{}), news: make(chan struct{}, 1)}
 	b.ports = append(b.ports, p)
 	return p
 }
 
-func (p *port) links() []int           { return []int{busLink} }
-func (p *port) addrs(int) []netip.Addr { return []netip.Addr{p.addr} }
-func (p *port) local() []netip.Addr    { return append([]netip.Addr{p.addr}, p.others...) }
-func (p *port) zone(int) string        { return "bus0" }
-func (p *port) room(int) int           { return maxRoom }
-func (p *port) copies(int) int         { return 1 }
+// change changes the interface of a node.
+func (p *port) change(addr string, gone bool) {
+	p.bus.mu.Lock() // the bus asks for addresses under its lock
+	p.mu.Lock()
+	p.addr, p.gone = netip.MustParseAddr(addr), gone
+	p.mu.Unlock()
+	p.bus.mu.Unlock()
+	p.news <- struct{}{}
+}
+
+func (p *port) now() (addr netip.Addr, gone bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.addr, p.gone
+}
+
+func (p *port) changed() <-chan struct{} { return p.news }
+func (p *port) look()                    {}
+
+func (p *port) links() []int {
+	if _, gone := p.now(); gone {
+		return nil
+	}
+	return []int{busLink}
+}
+
+func (p *port) addrs(int) []netip.Addr {
+	addr, _ := p.now()
+	return []netip.Addr{addr}
+}
+
+func (p *port) local() []netip.Addr { return append(p.addrs(0), p.others...) }
+func (p *port) zone(int) string     { return "bus0" }
+func (p *port) room(int) int        { return maxRoom }
+func (p *port) copies(int) int      { return 1 }
 
 func (p *port) receive(deliver func(inbound)) {
 	for {
@@ -71,7 +105,8 @@ func (p *port) receive(deliver func(inbound)) {
 }
 
 func (p *port) send(o outgoing) error {
-	return p.bus.send(netip.AddrPortFrom(p.addr, mdnsPort), o)
+	addr, _ := p.now()
+	return p.bus.send(netip.AddrPortFrom(addr, mdnsPort), o)
 }
 
 // send puts a packet on the bus, from whomever.
@@ -83,10 +118,11 @@ func (b *bus) send(from netip.AddrPort, o outgoing) error {
 		b.log = append(b.log, sighting{time.Now(), from, o.to, pkt, len(o.data)})
 	}
 	for _, to := range b.ports {
-		if o.to.IsValid() && o.to.Addr() != to.addr {
+		addr, gone := to.now()
+		if gone || o.to.IsValid() && o.to.Addr() != addr {
 			continue
 		}
-		if to.addr != from.Addr() && b.lose != nil && b.lose(pkt) {
+		if addr != from.Addr() && b.lose != nil && b.lose(pkt) {
 			continue
 		}
 		select {
@@ -132,14 +168,20 @@ func (b *bus) sent(since time.Time) []sighting {
 // node is a Discoverer on a bus.
 func (b *bus) node(t *testing.T, addr string, opts ...Option) (*Discoverer, *port) {
 	t.Helper()
+	p := b.port(addr)
+	return b.start(t, p, opts...), p
+}
+
+// start returns a Discoverer on a port.
+func (b *bus) start(t *testing.T, p *port, opts ...Option) *Discoverer {
+	t.Helper()
 	cfg := config{log: slog.New(slog.DiscardHandler), ttl: DefaultTTL}
 	for _, o := range opts {
 		o(&cfg)
 	}
-	p := b.port(addr)
 	d := start(cfg, p)
 	t.Cleanup(func() { d.Close() })
-	return d, p
+	return d
 }
 
 func service(n int, name string) discovery.Service {

@@ -334,15 +334,26 @@ func (c *cache) missing(i *instance, link int, v *view, now time.Time) []questio
 	return []question{{v.target, typeANY}}
 }
 
+// tells reports whether an instance need not be told again on a link: RFC 6762
+// section 7.1. One that is not complete is worth telling, since the rest comes
+// along.
+func (c *cache) tells(name string, link int, now time.Time) bool {
+	i := c.instances[name]
+	if i == nil {
+		return false
+	}
+	v := i.links[link]
+	return v != nil && v.ptr.fresh(now) && len(c.missing(i, link, v, now)) == 0
+}
+
 // known returns the PTR records of a link that need not be told again, with
-// what is left of their TTL: RFC 6762 section 7.1. Those whose instances are not
-// complete are worth telling, since the rest comes along.
+// what is left of their TTL.
 func (c *cache) known(link int, now time.Time) []record {
 	var list []record
 	for _, i := range c.instances {
-		if v := i.links[link]; v != nil && v.ptr.fresh(now) && len(c.missing(i, link, v, now)) == 0 {
+		if c.tells(i.name, link, now) {
 			list = append(list, record{
-				name: serviceName, typ: dnsmessage.TypePTR, target: i.name, ttl: seconds(v.ptr.expires.Sub(now)),
+				name: serviceName, typ: dnsmessage.TypePTR, target: i.name, ttl: seconds(i.links[link].ptr.expires.Sub(now)),
 			})
 		}
 	}

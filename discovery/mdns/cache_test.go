@@ -240,6 +240,20 @@ func TestChoose(t *testing.T) {
 		iface("tun0", up|net.FlagPointToPoint, "10.8.0.1"), iface("ppp0", up|net.FlagPointToPoint, "10.9.0.1"),
 		iface("eth1", net.FlagMulticast, "192.0.2.2"), iface("eth2", up), iface("eth3", net.FlagUp, "192.0.2.3"),
 	}
+	unplugged := machine[1]
+	unplugged.noCarrier = true
+	// A bridge leads where its ports lead, and is what is used of them.
+	bridge := func(name, addr string, ports ...string) candidate {
+		c := iface(name, up, addr)
+		c.bridge, c.ports = true, ports
+		return c
+	}
+	port := machine[1]
+	port.enslaved = true
+	bridges := []candidate{
+		lo, port, bridge("br-lan", "192.0.2.1", "veth0", "eth0"), bridge("br0", "192.0.2.2", "eth0.7"),
+		bridge("mine", "172.19.0.1", "veth1", "veth2"), bridge("empty", "172.20.0.1"), bridge("docker0", "172.17.0.1", "odd"),
+	}
 	for _, c := range []struct {
 		name  string
 		list  []candidate
@@ -250,14 +264,17 @@ func TestChoose(t *testing.T) {
 		{"machine", machine, nil, "eth0 wlan0 br0", ""},
 		{"only loopback", machine[:1], nil, "lo", ""},
 		{"only containers", []candidate{lo, machine[4]}, nil, "lo", ""},
-		{"named", machine, []string{"docker0", "lo"}, "docker0 lo", ""},
-		{"nothing", nil, nil, "", "not even loopback"},
+		{"named", machine, []string{"docker0", "lo"}, "lo docker0", ""},
+		{"nothing", nil, nil, "", ""},
 		{"unknown", machine[:2], []string{"eth9"}, "", "choose one of lo, eth0"},
-		{"down", machine, []string{"eth1"}, "", "is down"},
-		{"without address", machine, []string{"eth2"}, "", "no address"},
+		{"down", machine, []string{"eth1"}, "", ""},
+		{"without address", machine, []string{"eth2"}, "", ""},
+		{"cable out", []candidate{lo, unplugged}, nil, "lo", ""},
+		{"bridges", bridges, nil, "br-lan br0", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := choose(c.list, c.names)
+			err := nameInterfaces(c.list, c.names)
+			got := choose(c.list, c.names)
 			if c.err != "" {
 				if err == nil || !strings.Contains(err.Error(), c.err) {
 					t.Fatalf("error %v, want one that says %q", err, c.err)

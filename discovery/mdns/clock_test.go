@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-func TestAnnouncedTwiceThenSilence(t *testing.T) {
+func TestProbedAndAnnouncedThenSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bus{}
 		a, _ := b.node(t, "192.0.2.1")
@@ -17,10 +18,21 @@ func TestAnnouncedTwiceThenSilence(t *testing.T) {
 		announce(t, a, replica(1, "web"))
 		time.Sleep(time.Hour)
 		sent := b.sent(start)
-		if len(sent) != 2 || sent[0].at != start || sent[1].at.Sub(start) != time.Second {
-			t.Fatalf("sent %d packets, %v, want two, one second apart", len(sent), sent)
-		}
+		var at []time.Duration
 		for _, s := range sent {
+			at = append(at, s.at.Sub(start))
+		}
+		const ms = time.Millisecond
+		if !slices.Equal(at, []time.Duration{0, 250 * ms, 500 * ms, 750 * ms, 1750 * ms}) {
+			t.Fatalf("sent packets after %v, want three probes and two announcements", at)
+		}
+		for _, s := range sent[:3] {
+			asked := question{instanceName(replica(1, "web")), typeANY}
+			if s.pkt.response || !slices.Contains(s.pkt.questions, asked) || len(s.pkt.proposed) != 3 {
+				t.Errorf("the probe is %v", s.pkt)
+			}
+		}
+		for _, s := range sent[3:] {
 			if len(s.pkt.answers) != 4 {
 				t.Fatalf("announced %v, want PTR, SRV, TXT and A", s.pkt.answers)
 			}
@@ -214,11 +226,11 @@ func TestMissingPartsAreAskedFor(t *testing.T) {
 		var y diary
 		y.write(t, c)
 		a, _ := b.node(t, "192.0.2.1")
-		b.lose = func(p packet) bool { // everything with a PTR record that says more
-			return p.response && p.answers[0].typ == typePTR && len(p.answers)+len(p.others) > 1
+		b.lose = func(p packet) bool { // probes, and everything with a PTR record that says more
+			return len(p.proposed) > 0 || p.response && p.answers[0].typ == typePTR && len(p.answers)+len(p.others) > 1
 		}
 		announce(t, a, replica(1, "web"))
-		time.Sleep(2 * time.Second)
+		time.Sleep(3 * time.Second)
 		ptr := record{name: serviceName, typ: typePTR, ttl: 120, target: instanceName(replica(1, "web"))}
 		data, err := packet{response: true, answers: []record{ptr}}.pack()
 		if err != nil {
@@ -228,7 +240,7 @@ func TestMissingPartsAreAskedFor(t *testing.T) {
 		if err := b.send(netip.MustParseAddrPort("192.0.2.1:5353"), outgoing{data: data}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(1500 * time.Millisecond) // its records were on the wire within the last second
+		time.Sleep(4 * time.Second) // its records were on the wire within the last second
 		if got, want := y.String(), "added web 7946;"; got != want {
 			t.Errorf("events %q, want %q; sent %v", got, want, b.sent(start))
 		}

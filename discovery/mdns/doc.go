@@ -10,24 +10,32 @@
 //
 // A replica is an instance of the service type _budgie._tcp.local. Its label is
 // the container's name, a hyphen, and the first 12 characters of the replica's
-// id, so that instances do not conflict in practice: there is no probing (RFC
-// 6762 section 8.1), the name of a container never changes because of the
-// network, and two processes that do announce the same id are counted in
-// [Stats] and logged. Instances of any label that ends in the short id are
-// accepted.
+// id. Instances of any label that ends in the short id are accepted.
 //
 // The SRV record has the port of the peer endpoint (0 without one) and names a
 // host that is this process alone, never the machine's own name, which is
 // avahi's to defend. Its A and AAAA records are the addresses of the interface
-// on which the packet goes out, read anew for each packet. TXT is that of
-// [discovery.EncodeTXT]. All have the TTL of [WithTTL].
+// on which the packet goes out. TXT is that of [discovery.EncodeTXT]. All have
+// the TTL of [WithTTL].
 //
-// An announcement is sent at once and again after a second; a goodbye once, and
-// receivers remove the service a second later. Browsers ask after at most
-// 120 ms, then after 1, 2, 4 … seconds up to an hour, list what they know, and
-// ask again for what they have not heard of for 80 % of its TTL. No record is
-// sent more than once a second. A machine that dies without a goodbye expires
-// after the TTL; who must know earlier has a connection to the peer.
+// A name is probed for three times, 250 ms apart, and then announced, twice
+// within a second; a goodbye is said once, and receivers remove the service a
+// second later. The first probe is sent at once, without the random delay of RFC
+// 6762 section 8.1, and browsers of this package believe what it proposes for two
+// seconds, so that a service is there for them in the moment that it begins.
+//
+// If another host has the name, or gets it in simultaneous probes, the instance
+// is renamed: web-2-0123456789ab. The name of the container, which is in the TXT
+// record, never changes because of the network. Processes of one machine do not
+// take names from each other, nor does a process from itself over two interfaces
+// on one network: that the same replica is announced twice on one machine is
+// counted in [Stats] and logged.
+//
+// Browsers ask after at most 120 ms, then after 1, 2, 4 … seconds up to an hour,
+// list what they know, do not ask what another has just asked, and ask again for
+// what they have not heard of for 80 % of its TTL. No record is sent more than
+// once a second. A machine that dies without a goodbye expires after the TTL; who
+// must know earlier has a connection to the peer.
 //
 // Queries leave from port 5353, so that answers are multicast and every browser
 // learns from them. The sockets share the port with avahi, mDNSResponder and
@@ -41,8 +49,19 @@
 // one source, the instances of one source, all instances, and the addresses of
 // a host are limited; packets are at most 9000 bytes.
 //
-// Interfaces are chosen in New. Addresses are followed from then on; interfaces
-// that come later are not.
+// # Interfaces
+//
+// All interfaces that lead to other machines are used, and they are followed: on
+// Linux by rtnetlink(7), at once, elsewhere by a look every two seconds. One that
+// comes up, gets its first address, or has its cable put in again is announced
+// and browsed on; a changed address is announced at once; what was heard on one
+// that is gone is believed for five more seconds. A Discoverer may begin without
+// any. Loopback is used while there is no other, so that the processes of one
+// machine find each other.
+//
+// Bridges of containers, their ports, tunnels and the like are left out by their
+// names, and on Linux bridges of any name whose ports lead to nothing else, and
+// interfaces that are themselves ports of a bridge or parts of a bond.
 //
 // # Why not pion/mdns
 //

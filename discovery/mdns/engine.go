@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"hash/maphash"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -49,8 +50,12 @@ type engine struct {
 	log *slog.Logger
 	hub *discovery.Hub
 	ttl time.Duration
-	// links are the indexes of the interfaces.
-	links []int
+	// links are the indexes of the interfaces in use, and linkAddrs what their
+	// addresses were said to be.
+	links     []int
+	linkAddrs map[int][]netip.Addr
+	// addrsAgain is when changed addresses are announced a second time, by link.
+	addrsAgain map[int]time.Time
 	// addrs returns the addresses of a link, as they are now, with zones.
 	addrs func(link int) []netip.Addr
 	// local returns the addresses of this machine, on whichever interface, as
@@ -83,6 +88,13 @@ type engine struct {
 	// after it the one after that.
 	askAt    time.Time
 	interval time.Duration
+	// heard are the links on which somebody else has asked the same since.
+	heard map[int]bool
+
+	// conflicts are the times of the last conflicts over names.
+	conflicts []time.Time
+	// slowUntil is until when there are too many of them.
+	slowUntil time.Time
 
 	// localAddrs is what local returned at localAt.
 	localAddrs []netip.Addr
@@ -97,16 +109,19 @@ type engine struct {
 
 // announcement is an own service.
 type announcement struct {
-	svc      discovery.Service
+	svc discovery.Service
+	// instance is the name of its instance, the nth that was tried.
 	instance string
+	nth      int
 	txt      []string
-	// repeatAt is when it is announced again; zero for never.
-	repeatAt time.Time
+	// on is how far it has come on each link.
+	on map[int]*stage
 }
 
-func newEngine(cfg config, links []int) *engine {
+func newEngine(cfg config) *engine {
 	return &engine{
-		log: cfg.log, hub: discovery.NewHub(), ttl: cfg.ttl, links: links,
+		log: cfg.log, hub: discovery.NewHub(), ttl: cfg.ttl,
+		linkAddrs: make(map[int][]netip.Addr), addrsAgain: make(map[int]time.Time), heard: make(map[int]bool),
 		cache: newCache(), published: make(map[string][]string),
 		host: "budgie-" + randomHex(8) + ".local.",
 		own:  make(map[string]*announcement), named: make(map[string]*announcement), sentAt: make(map[int]map[string]time.Time),
@@ -123,35 +138,45 @@ func randomHex(n int) string {
 
 // announce makes svc known. The name of its instance changes with its own.
 func (e *engine) announce(now time.Time, svc discovery.Service, txt []string) {
-	a := &announcement{svc: svc, instance: instanceName(svc), txt: txt}
+	a := &announcement{svc: svc, instance: instanceName(svc), nth: 1, txt: txt, on: make(map[int]*stage)}
 	a.svc.Ports = slices.Clone(svc.Ports)
-	a.svc.Addrs = nil
+	a.svc.Addrs = e.ownAddrs()
 	for _, l := range e.links {
-		a.svc.Addrs = append(a.svc.Addrs, e.addrs(l)...)
+		a.on[l] = &stage{at: now}
 	}
-	slices.SortFunc(a.svc.Addrs, netip.Addr.Compare)
-	a.svc.Addrs = slices.Compact(a.svc.Addrs)
 	if old := e.own[svc.ID]; old != nil {
 		if old.svc.Equal(a.svc) {
 			return
 		}
-		if old.instance != a.instance {
+		if old.svc.Name == svc.Name {
+			// RFC 6762 section 8.4: what is new about a name that one has needs no
+			// probes.
+			a.instance, a.nth, a.on = old.instance, old.nth, old.on
+			for _, s := range a.on {
+				s.again(now)
+			}
+		} else {
 			e.goodbye(now, old)
 			delete(e.named, old.instance)
 		}
 	}
+	for e.named[a.instance] != nil && e.named[a.instance].svc.ID != svc.ID {
+		a.nth++ // two ids that begin alike
+		a.instance = otherName(svc, a.nth)
+	}
 	e.own[svc.ID], e.named[a.instance] = a, a
 	e.hub.Set(a.svc)
-	e.advertise(now, a)
-	// RFC 6762 section 8.3: at least two announcements, one second apart.
-	a.repeatAt = now.Add(time.Second)
+	e.advance(now)
 }
 
-// advertise sends all records of an announcement on all links.
-func (e *engine) advertise(now time.Time, a *announcement) {
+// ownAddrs returns the addresses of all links.
+func (e *engine) ownAddrs() []netip.Addr {
+	var addrs []netip.Addr
 	for _, l := range e.links {
-		e.multicast(now, l, []group{{answers: append(e.instanceRecords(a), e.hostRecords(l)...)}})
+		addrs = append(addrs, e.addrs(l)...)
 	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs)
 }
 
 // withdraw takes an announcement back. If somebody else announces the same id,
@@ -173,7 +198,34 @@ func (e *engine) withdraw(now time.Time, id string) {
 // goodbye tells the network that an announcement is over: RFC 6762 section 10.1.
 func (e *engine) goodbye(now time.Time, a *announcement) {
 	for _, l := range e.links {
-		e.multicast(now, l, []group{{answers: over(e.instanceRecords(a))}})
+		e.goodbyeOn(now, l, []*announcement{a}, nil)
+	}
+}
+
+// goodbyeOn says on a link that announcements are over, and then that further
+// records are. Names for which only probes were sent may be another's.
+func (e *engine) goodbyeOn(now time.Time, link int, list []*announcement, further []record) {
+	var groups []group
+	var proposed []record
+	for _, a := range list {
+		records := over(e.instanceRecords(a))
+		switch s := a.on[link]; {
+		case s.established():
+			groups = append(groups, group{answers: records})
+		case s.known():
+			proposed = append(proposed, unflushed(records[1:2])...)
+		}
+	}
+	if len(groups) > 0 {
+		if len(further) > 0 {
+			groups = append(groups, group{answers: further})
+		}
+		e.multicast(now, link, groups)
+	}
+	for chunk := range slices.Chunk(proposed, questionsPerPacket) {
+		if data, err := (packet{proposed: chunk}).pack(); err == nil {
+			e.send(now, link, data)
+		}
 	}
 }
 
@@ -188,13 +240,7 @@ func over(records []record) []record {
 // close says goodbye to everything, the host included.
 func (e *engine) close(now time.Time) {
 	for _, l := range e.links {
-		var groups []group
-		for _, a := range e.own {
-			groups = append(groups, group{answers: over(e.instanceRecords(a))})
-		}
-		if len(groups) > 0 {
-			e.multicast(now, l, append(groups, group{answers: over(e.hostRecords(l))}))
-		}
+		e.goodbyeOn(now, l, slices.Collect(maps.Values(e.own)), over(e.hostRecords(l)))
 	}
 	clear(e.own)
 	clear(e.named)
@@ -206,10 +252,36 @@ func (e *engine) browse(now time.Time) {
 	if e.hub.Subscribers() > 0 && !e.askAt.IsZero() {
 		return
 	}
-	// RFC 6762 section 5.2: the first query waits a little, for the case that
-	// something made everybody ask at the same time.
+	e.askSoon(now)
+}
+
+// askSoon begins the queries of a browser. RFC 6762 section 5.2: the first one
+// waits a little, for the case that something made everybody ask at the same
+// time.
+func (e *engine) askSoon(now time.Time) {
 	e.askAt = now.Add(20*time.Millisecond + rand.N(100*time.Millisecond))
 	e.interval = firstInterval
+	clear(e.heard)
+}
+
+// overhear notes that somebody else asks what a browser here is about to ask, if
+// it does not know more than is known here: RFC 6762 section 7.3.
+func (e *engine) overhear(now time.Time, link int, from netip.AddrPort, query packet) {
+	if e.askAt.IsZero() || e.heard[link] || from.Port() != mdnsPort ||
+		!slices.Contains(query.questions, question{serviceName, typePTR}) {
+		return
+	}
+	if e.isLocal(now, from.Addr(), link) && !slices.ContainsFunc(e.addrs(link), func(a netip.Addr) bool {
+		return a.WithZone("") == from.Addr().WithZone("")
+	}) {
+		return // perhaps our own, from another interface on the same network
+	}
+	for _, k := range query.answers {
+		if k.typ == typePTR && k.name == serviceName && e.named[k.target] == nil && !e.cache.tells(k.target, link, now) {
+			return
+		}
+	}
+	e.heard[link] = true
 }
 
 // receive takes in a packet from the network. to is false for packets that were
@@ -231,6 +303,12 @@ func (e *engine) receive(now time.Time, link int, from netip.AddrPort, multicast
 		e.stats.Invalid++
 		e.log.Debug("mDNS packet ignored", "from", from, "bytes", len(data), "err", err)
 	case !pkt.response:
+		if len(pkt.proposed) > 0 && from.Port() == mdnsPort && multicast {
+			if own := e.probed(now, link, from.Addr(), pkt); own {
+				return
+			}
+		}
+		e.overhear(now, link, from, pkt)
 		e.answer(now, link, from, pkt)
 	case from.Port() != mdnsPort || !multicast:
 		// RFC 6762 section 6: responses from other ports must be ignored;
@@ -299,12 +377,7 @@ func (e *engine) due(now time.Time) {
 	if !browsing {
 		e.askAt = time.Time{}
 	}
-	for _, a := range e.own {
-		if !a.repeatAt.IsZero() && !now.Before(a.repeatAt) {
-			a.repeatAt = time.Time{}
-			e.advertise(now, a)
-		}
-	}
+	e.advance(now)
 	e.reply(now)
 	var ask asks
 	if !e.cache.next.IsZero() && !now.Before(e.cache.next) {
@@ -316,8 +389,13 @@ func (e *engine) due(now time.Time) {
 			ask = make(asks)
 		}
 		for _, l := range e.links {
-			ask.add(l, question{serviceName, typePTR})
+			// RFC 6762 section 7.3: what another has asked is asked, but for the
+			// first two times, which are all that a newcomer waits for.
+			if !e.heard[l] || e.interval <= 2*firstInterval {
+				ask.add(l, question{serviceName, typePTR})
+			}
 		}
+		clear(e.heard)
 		e.askAt = now.Add(e.interval)
 		e.interval = min(2*e.interval, lastInterval)
 	}
@@ -329,7 +407,12 @@ func (e *engine) due(now time.Time) {
 func (e *engine) next(now time.Time) time.Time {
 	var at time.Time
 	for _, a := range e.own {
-		at = earliest(at, a.repeatAt)
+		for _, s := range a.on {
+			at = earliest(at, s.at)
+		}
+	}
+	for _, again := range e.addrsAgain {
+		at = earliest(at, again)
 	}
 	for _, p := range e.pending {
 		at = earliest(at, p.due)

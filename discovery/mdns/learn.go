@@ -15,7 +15,7 @@ func (e *engine) learn(now time.Time, link int, source netip.Addr, pkt packet) {
 			continue
 		}
 		if own := e.ownOf(r); own != nil {
-			e.contested(now, own, r, source)
+			e.contested(now, link, own, r, source)
 			continue
 		}
 		e.count(e.cache.apply(r, a), r, source)
@@ -100,29 +100,6 @@ func (e *engine) ownOf(r record) *announcement {
 		return e.named[r.target]
 	}
 	return e.named[r.name]
-}
-
-// contested is called when somebody else speaks about an own instance. A
-// goodbye is contradicted, once a second at most (RFC 6762 section 10.1 leaves a
-// second for that). Anything else is counted: since instance names contain the
-// id, it means that two processes announce the same replica.
-func (e *engine) contested(now time.Time, a *announcement, r record, source netip.Addr) {
-	if r.ttl > 0 {
-		if r.typ == typeSRV && r.target != e.host {
-			e.stats.Conflicts++
-			e.log.Warn("another process announces the same replica", "instance", r.name, "from", source)
-		}
-		return
-	}
-	if !a.repeatAt.IsZero() {
-		return
-	}
-	a.repeatAt = now
-	for _, l := range e.links {
-		if at, ok := e.sentAt[l][e.instanceRecords(a)[0].key()]; ok && at.Add(time.Second).After(a.repeatAt) {
-			a.repeatAt = at.Add(time.Second)
-		}
-	}
 }
 
 // publishChanged tells the browsers what changed in the cache: at once, unless

@@ -2,6 +2,7 @@ package mdns
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -89,6 +90,14 @@ func speaksOf(s discovery.Service, ttl uint32) func(packet) bool {
 	}
 }
 
+// established announces a service and waits until the announcement is out.
+func established(t *testing.T, d *Discoverer, svc discovery.Service) {
+	t.Helper()
+	wire := newTap(t, true)
+	announce(t, d, svc)
+	wire.await("announcement", speaksOf(svc, 120))
+}
+
 func TestOnTheWire(t *testing.T) {
 	t.Parallel()
 	wire := newTap(t, true)
@@ -139,7 +148,7 @@ func TestOnTheWire(t *testing.T) {
 func TestLegacyQuery(t *testing.T) {
 	d := open(t)
 	svc := replica(unique(6), "legacy")
-	announce(t, d, svc)
+	established(t, d, svc)
 	wire := newTap(t, false)
 	q := question{serviceName, typePTR}
 	data, err := packet{id: 4711, questions: []question{q}}.pack()
@@ -215,8 +224,14 @@ func TestHostilePacketsAreCountedAndIgnored(t *testing.T) {
 	}
 	evil := replica(unique(7), "evil")
 	good := announcementOf(t, replica(unique(8), "good"), nil)
+	edits := 0
 	edit := func(i int, r func(*record)) []byte {
-		return announcementOf(t, evil, func(p *packet) { r(&p.answers[i]) })
+		edits++ // of different replicas and hosts, or the parts that are right would add up
+		host := fmt.Sprintf("evil-%d.local.", edits)
+		return announcementOf(t, replica(unique(7)+edits<<40, "evil"), func(p *packet) {
+			p.answers[1].target, p.answers[3].name = host, host
+			r(&p.answers[i])
+		})
 	}
 	packets := map[string][]byte{
 		"empty":           {},
@@ -261,7 +276,7 @@ func TestHostilePacketsAreCountedAndIgnored(t *testing.T) {
 	for {
 		select {
 		case e := <-events:
-			if e.Service.ID == evil.ID {
+			if e.Service.Name == "evil" {
 				t.Fatalf("a hostile packet was believed: %v", e)
 			}
 			if e.Service.ID == replica(unique(9), "").ID {
@@ -303,7 +318,7 @@ func TestConflictIsCounted(t *testing.T) {
 	t.Parallel()
 	d := open(t)
 	svc := replica(unique(11), "mine")
-	announce(t, d, svc)
+	established(t, d, svc)
 	wire := newTap(t, true)
 	wire.send(announcementOf(t, svc, nil))
 	// A legacy question is answered at once: the answer to one that follows

@@ -25,7 +25,9 @@ type Discoverer struct {
 	packets chan inbound
 	// quit ends the engine's goroutine.
 	quit chan struct{}
-	wg   sync.WaitGroup
+	// ran is closed when it has ended, after which nobody uses net.
+	ran chan struct{}
+	wg  sync.WaitGroup
 
 	mu     sync.Mutex
 	closed bool
@@ -53,9 +55,12 @@ type Stats struct {
 	// Limited is the number of packets, records and questions that were ignored
 	// because there were too many.
 	Limited uint64
-	// Conflicts is the number of times that another process was seen to
-	// announce a replica that this one announces.
+	// Conflicts is the number of times that somebody else was seen to use the
+	// name of an instance that this process announces or is about to announce.
 	Conflicts uint64
+	// Renames is the number of times that an instance got another name because
+	// of that.
+	Renames uint64
 }
 
 // inbound is a received packet.
@@ -69,9 +74,14 @@ type inbound struct {
 
 // transport is what the engine needs of the world.
 type transport interface {
+	// changed has an element after the interfaces may have changed. What the
+	// methods below say changes at the next look, which one goroutine at a time
+	// calls, the one that calls send.
+	changed() <-chan struct{}
+	look()
 	// links returns the indexes of the interfaces in use.
 	links() []int
-	// addrs returns the present addresses of an interface, with zones.
+	// addrs returns the addresses of an interface, with zones.
 	addrs(link int) []netip.Addr
 	// local returns the present addresses of the machine, those of interfaces
 	// that are not in use included, without zones.
@@ -94,17 +104,14 @@ type transport interface {
 
 // New returns a Discoverer on the interfaces that the options say. It returns
 // an error that names the interface or the socket where multicast DNS cannot be
-// used.
+// used. That an interface is down or has no address, or that there is none at
+// all yet, is no error: it is used when it comes up.
 func New(opts ...Option) (*Discoverer, error) {
 	cfg := config{log: slog.New(slog.DiscardHandler), ttl: DefaultTTL}
 	for _, o := range opts {
 		o(&cfg)
 	}
-	ifaces, err := chooseInterfaces(cfg.interfaces)
-	if err != nil {
-		return nil, fmt.Errorf("mdns: %w", err)
-	}
-	t, err := listen(ifaces, cfg.log)
+	t, err := listen(cfg.interfaces, cfg.log)
 	if err != nil {
 		return nil, fmt.Errorf("mdns: %w", err)
 	}
@@ -113,15 +120,20 @@ func New(opts ...Option) (*Discoverer, error) {
 
 // start returns a Discoverer on a transport, which it owns.
 func start(cfg config, t transport) *Discoverer {
-	e := newEngine(cfg, t.links())
+	e := newEngine(cfg)
 	e.addrs, e.local, e.zone, e.copies, e.room = t.addrs, t.local, t.zone, t.copies, t.room
 	d := &Discoverer{
 		log: cfg.log, net: t, hub: e.hub,
 		calls:   make(chan func(*engine, time.Time)),
 		packets: make(chan inbound, 64),
 		quit:    make(chan struct{}),
+		ran:     make(chan struct{}),
 	}
-	d.wg.Go(func() { d.run(e) })
+	e.follow(time.Now(), t.links())
+	go func() {
+		defer close(d.ran)
+		d.run(e)
+	}()
 	d.wg.Go(func() {
 		t.receive(func(in inbound) {
 			select {
@@ -151,6 +163,9 @@ func (d *Discoverer) run(e *engine) {
 			e.receive(time.Now(), in.link, in.from, in.multicast, in.data)
 		case call := <-d.calls:
 			call(e, time.Now())
+		case <-d.net.changed():
+			d.net.look()
+			e.follow(time.Now(), d.net.links())
 		case <-alarm:
 		case <-d.quit:
 			return
@@ -201,8 +216,9 @@ func (d *Discoverer) call(ctx context.Context, do func(e *engine, now time.Time)
 
 // Announce makes svc known on all interfaces, with the addresses of each, until
 // Withdraw or Close: what svc.Addrs says is not used. It returns when the first
-// announcement was sent; a second one follows after a second. Announcing again
-// what is announced sends nothing. It returns discovery.ErrInvalid for a
+// probe was sent, which is enough for browsers of this package; announcements for
+// all others follow after three quarters of a second, and a second later again.
+// Announcing again what is announced sends nothing. It returns discovery.ErrInvalid for a
 // service that cannot be announced, discovery.ErrClosed after Close, and ctx's
 // error.
 func (d *Discoverer) Announce(ctx context.Context, svc discovery.Service) error {
@@ -250,6 +266,7 @@ func (d *Discoverer) Close() error {
 	d.mu.Lock()
 	if d.closed {
 		d.mu.Unlock()
+		<-d.ran
 		d.wg.Wait()
 		d.hub.Close()
 		return nil
@@ -266,6 +283,7 @@ func (d *Discoverer) Close() error {
 	}
 	<-done
 	close(d.quit)
+	<-d.ran
 	err := d.net.close()
 	d.wg.Wait()
 	d.hub.Close()

@@ -1,6 +1,7 @@
 package mdns
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/budgiehq/budgie/discovery"
@@ -21,9 +22,16 @@ const (
 // instanceName returns the DNS name of a service's instance: its name, cut if
 // need be, and the beginning of its id, which keeps the replicas of a service
 // apart. There are no dots in it.
-func instanceName(svc discovery.Service) string {
-	name := svc.Name[:min(len(svc.Name), maxLabel-1-shortID)]
-	return name + "-" + svc.ID[:shortID] + "." + serviceName
+func instanceName(svc discovery.Service) string { return otherName(svc, 1) }
+
+// otherName returns the nth name of a service's instance, the others being
+// taken: RFC 6762 section 9.
+func otherName(svc discovery.Service, nth int) string {
+	end := "-" + svc.ID[:shortID]
+	if nth > 1 {
+		end = "-" + strconv.Itoa(nth) + end
+	}
+	return svc.Name[:min(len(svc.Name), maxLabel-len(end))] + end + "." + serviceName
 }
 
 // shortIDOf returns the short id in an instance name, and false for names that

@@ -22,7 +22,9 @@ type config struct {
 // WithInterfaces names the network interfaces to announce and browse on. No
 // names, the default, means all that are up, can do multicast, have an address,
 // and lead to other machines: container bridges, virtual links, tunnels and
-// loopback are left out. If none is left, it is loopback.
+// loopback are left out. While there is none, it is loopback. Interfaces are
+// followed as they come and go; a name that no interface has when New is called
+// is an error.
 func WithInterfaces(names ...string) Option {
 	return func(c *config) { c.interfaces = append([]string(nil), names...) }
 }

@@ -27,6 +27,17 @@ type reply struct {
 	link    int
 	from    netip.AddrPort
 	records []record
+	// probed: the query is a probe, whose sender does not wait for long.
+	probed bool
+}
+
+// gap is the time that must be between two multicast packets with a record: RFC
+// 6762 section 6, which makes it shorter for who defends a name.
+func (p reply) gap() time.Duration {
+	if p.probed {
+		return probeGap
+	}
+	return time.Second
 }
 
 // instanceRecords are the records of an announcement but for the addresses. The
@@ -42,9 +53,11 @@ func (e *engine) instanceRecords(a *announcement) []record {
 }
 
 // hostRecords are the addresses of this process on a link, as they are now.
-func (e *engine) hostRecords(link int) []record {
+func (e *engine) hostRecords(link int) []record { return e.addrRecords(e.addrs(link)) }
+
+func (e *engine) addrRecords(addrs []netip.Addr) []record {
 	var list []record
-	for _, addr := range e.addrs(link) {
+	for _, addr := range addrs {
 		r := record{name: e.host, typ: typeA, ttl: seconds(e.ttl), flush: true, addr: addr.WithZone("")}
 		if addr.Is6() {
 			r.typ = typeAAAA
@@ -64,13 +77,15 @@ func (e *engine) matching(q question, link int) (records []record, shared bool) 
 		shared = true
 	case q.name == serviceName:
 		for _, a := range e.own {
-			records = append(records, e.instanceRecords(a)[0])
+			if a.on[link].established() {
+				records = append(records, e.instanceRecords(a)[0])
+			}
 		}
 		shared = true
 	case q.name == e.host && len(e.own) > 0:
 		records = e.hostRecords(link)
 	default:
-		if a := e.named[q.name]; a != nil {
+		if a := e.named[q.name]; a != nil && a.on[link].established() {
 			records = e.instanceRecords(a)[1:]
 		}
 	}
@@ -110,7 +125,7 @@ func (e *engine) answer(now time.Time, link int, from netip.AddrPort, query pack
 	case anyShared:
 		due = now.Add(20*time.Millisecond + rand.N(100*time.Millisecond))
 	}
-	e.pending = append(e.pending, reply{due, link, from, records})
+	e.pending = append(e.pending, reply{due, link, from, records, len(query.proposed) > 0})
 }
 
 // withoutKnown drops the records that the asker knows, with at least half of
@@ -191,10 +206,10 @@ func (e *engine) reply(now time.Time) {
 			later = append(later, p)
 			continue
 		}
-		wait := reply{from: p.from, link: p.link}
+		wait := reply{from: p.from, link: p.link, probed: p.probed}
 		for _, r := range p.records {
-			if at, ok := e.sentAt[p.link][r.key()]; ok && now.Before(at.Add(time.Second)) {
-				wait.due = earliest(wait.due, at.Add(time.Second))
+			if at, ok := e.sentAt[p.link][r.key()]; ok && now.Before(at.Add(p.gap())) {
+				wait.due = earliest(wait.due, at.Add(p.gap()))
 				wait.records = append(wait.records, r)
 				continue
 			}

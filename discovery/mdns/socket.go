@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/ipv4"
@@ -30,110 +31,201 @@ const (
 )
 
 // sockets is the transport that consists of a socket for IPv4 and one for IPv6,
-// each on all interfaces.
+// each on all interfaces in use, which are those that [choose] picks at each look.
 type sockets struct {
-	log    *slog.Logger
-	ifaces map[int]net.Interface
-	order  []int
-	v4     *ipv4.PacketConn
-	v6     *ipv6.PacketConn
+	log *slog.Logger
+	// names are the interfaces to use, if they are named.
+	names []string
+	watch *watcher
+	// seen is what the last look saw.
+	seen   atomic.Pointer[sight]
+	closed chan struct{}
+
+	// The rest is used by one goroutine at a time, but for what mu guards.
+
+	v4 *ipv4.PacketConn
+	v6 *ipv6.PacketConn
 	// on4 and on6 are the interfaces on which the group was joined.
 	on4, on6 map[int]bool
-	closed   chan struct{}
+	// failed4 and failed6 are what kept a family from being used, or nil.
+	failed4, failed6 error
+
+	mu sync.Mutex
+	// deliver is what receive was given, nil before.
+	deliver func(inbound)
+	readers sync.WaitGroup
 }
 
-// listen opens the sockets. It fails if some interface can be served by
-// neither.
-func listen(ifaces []net.Interface, log *slog.Logger) (*sockets, error) {
-	s := &sockets{log: log, ifaces: make(map[int]net.Interface), on4: make(map[int]bool), on6: make(map[int]bool), closed: make(chan struct{})}
-	var errs []error
-	for _, i := range ifaces {
-		if _, twice := s.ifaces[i.Index]; !twice {
-			s.ifaces[i.Index] = i
-			s.order = append(s.order, i.Index)
-		}
+// sight is the interfaces in use at a moment. It does not change.
+type sight struct {
+	ifaces map[int]candidate
+	order  []int
+}
+
+// listen opens the sockets. It fails if there are interfaces of which none can
+// be used, or not every one that is named. Without any it waits for one to come.
+func listen(names []string, log *slog.Logger) (*sockets, error) {
+	s := &sockets{
+		log: log, names: names, watch: watch(log), closed: make(chan struct{}),
+		on4: make(map[int]bool), on6: make(map[int]bool),
 	}
-	if err := s.open4(); err != nil {
-		errs = append(errs, err)
+	s.seen.Store(&sight{})
+	// Before the first look, so that nothing happens between the two unseen.
+	list, err := interfaces()
+	if err == nil {
+		err = nameInterfaces(list, names)
 	}
-	if err := s.open6(); err != nil {
-		errs = append(errs, err)
+	if err == nil {
+		err = s.start(choose(list, names))
 	}
-	for _, l := range s.order {
-		if !s.on4[l] && !s.on6[l] {
-			errs = append(errs, s.close())
-			return nil, fmt.Errorf("multicast DNS cannot be used on %s: %w", s.zone(l), errors.Join(errs...))
-		}
+	if err != nil {
+		return nil, errors.Join(err, s.close())
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(s.failed4, s.failed6); err != nil {
 		log.Debug("mDNS runs without one of IPv4 and IPv6", "err", err)
 	}
 	return s, nil
 }
 
-func (s *sockets) open4() error {
+// start opens the sockets at once, also where no interface has an address yet:
+// whether the port can be had should show now.
+func (s *sockets) start(chosen []candidate) error {
+	if s.open4(); s.v4 == nil {
+		s.open6()
+	}
+	s.use(chosen)
+	used, failed := len(s.links()), errors.Join(s.failed4, s.failed6)
+	switch {
+	case s.v4 == nil && s.v6 == nil:
+		return fmt.Errorf("multicast DNS cannot be used: %w", failed)
+	case len(chosen) > 0 && used == 0 || len(s.names) > 0 && used < len(chosen):
+		return fmt.Errorf("multicast DNS cannot be used on %s: %w", nameList(chosen), failed)
+	}
+	return nil
+}
+
+func (s *sockets) changed() <-chan struct{} { return s.watch.changed }
+
+// look finds out which interfaces there are now.
+func (s *sockets) look() {
+	list, err := interfaces()
+	if err != nil {
+		s.log.Warn("mDNS stays on the interfaces that it has", "err", err)
+		return
+	}
+	s.use(choose(list, s.names))
+}
+
+// use joins the groups on interfaces that are new, and leaves those of the
+// others. One on which that fails is tried again at the next look.
+func (s *sockets) use(chosen []candidate) {
+	now := &sight{ifaces: make(map[int]candidate)}
+	for _, c := range chosen {
+		s.join4(c)
+		s.join6(c)
+		if s.on4[c.Index] || s.on6[c.Index] {
+			now.ifaces[c.Index] = c
+			now.order = append(now.order, c.Index)
+		}
+	}
+	for l, c := range s.seen.Load().ifaces {
+		if _, ok := now.ifaces[l]; ok {
+			continue
+		}
+		// Errors mean that the interface is gone, and the membership with it.
+		if s.on4[l] {
+			_ = s.v4.LeaveGroup(&c.Interface, &net.UDPAddr{IP: group4().AsSlice()})
+		}
+		if s.on6[l] {
+			_ = s.v6.LeaveGroup(&c.Interface, &net.UDPAddr{IP: group6().AsSlice()})
+		}
+		delete(s.on4, l)
+		delete(s.on6, l)
+	}
+	s.seen.Store(now)
+}
+
+// open4 opens the socket for IPv4, once.
+func (s *sockets) open4() {
+	if s.v4 != nil {
+		return
+	}
 	pc, err := bind("udp4", netip.AddrPortFrom(group4(), mdnsPort))
 	if err != nil {
-		return fmt.Errorf("open UDP port %d for IPv4: %w", mdnsPort, err)
+		s.failed4 = fmt.Errorf("open UDP port %d for IPv4: %w", mdnsPort, err)
+		return
 	}
 	p := ipv4.NewPacketConn(pc)
-	var errs []error
-	for l, i := range s.ifaces {
-		if !slices.ContainsFunc(interfaceAddrs(i), netip.Addr.Is4) {
-			continue
-		}
-		if err := p.JoinGroup(&i, &net.UDPAddr{IP: group4().AsSlice()}); err != nil {
-			errs = append(errs, fmt.Errorf("join %s on %s: %w", group4(), i.Name, err))
-			continue
-		}
-		s.on4[l] = true
-	}
 	// Where these are not known, the kernel's choice must do: Windows has no
 	// control messages.
 	_ = p.SetControlMessage(ipv4.FlagInterface|ipv4.FlagDst, true)
 	_ = p.SetTTL(hops)
-	errs = append(errs, p.SetMulticastTTL(hops), p.SetMulticastLoopback(true))
-	s.v4 = p
-	return errors.Join(errs...)
+	s.failed4 = errors.Join(p.SetMulticastTTL(hops), p.SetMulticastLoopback(true))
+	s.read(func() { s.v4 = p }, s.read4)
 }
 
-func (s *sockets) open6() error {
-	if !slices.ContainsFunc(s.order, func(l int) bool {
-		return slices.ContainsFunc(s.addrs(l), netip.Addr.Is6)
-	}) {
-		return nil
+func (s *sockets) join4(c candidate) {
+	want := slices.ContainsFunc(c.addrs, netip.Addr.Is4)
+	if !want || s.on4[c.Index] {
+		s.on4[c.Index] = want
+		return
+	}
+	if s.open4(); s.v4 == nil {
+		return
+	}
+	group := &net.UDPAddr{IP: group4().AsSlice()}
+	_ = s.v4.LeaveGroup(&c.Interface, group) // in case that it had no address for a while
+	if err := s.v4.JoinGroup(&c.Interface, group); err != nil {
+		s.failed4 = fmt.Errorf("join %s on %s: %w", group4(), c.Name, err)
+		s.log.Debug("mDNS cannot use IPv4 on an interface", "err", s.failed4)
+		return
+	}
+	s.on4[c.Index] = true
+}
+
+// open6 opens the socket for IPv6, once.
+func (s *sockets) open6() {
+	if s.v6 != nil {
+		return
 	}
 	pc, err := bind("udp6", netip.AddrPortFrom(group6(), mdnsPort))
 	if err != nil {
-		return fmt.Errorf("open UDP port %d for IPv6: %w", mdnsPort, err)
+		s.failed6 = fmt.Errorf("open UDP port %d for IPv6: %w", mdnsPort, err)
+		return
 	}
 	p := ipv6.NewPacketConn(pc)
-	var errs []error
-	for l, i := range s.ifaces {
-		if !slices.ContainsFunc(s.addrs(l), netip.Addr.Is6) {
-			continue
-		}
-		if err := p.JoinGroup(&i, &net.UDPAddr{IP: group6().AsSlice()}); err != nil {
-			errs = append(errs, fmt.Errorf("join %s on %s: %w", group6(), i.Name, err))
-			continue
-		}
-		s.on6[l] = true
-	}
 	_ = p.SetControlMessage(ipv6.FlagInterface|ipv6.FlagDst, true)
 	_ = p.SetHopLimit(hops)
-	errs = append(errs, p.SetMulticastHopLimit(hops), p.SetMulticastLoopback(true))
-	s.v6 = p
-	return errors.Join(errs...)
+	s.failed6 = errors.Join(p.SetMulticastHopLimit(hops), p.SetMulticastLoopback(true))
+	s.read(func() { s.v6 = p }, s.read6)
 }
 
-func (s *sockets) links() []int { return s.order }
+func (s *sockets) join6(c candidate) {
+	want := slices.ContainsFunc(c.addrs, netip.Addr.Is6)
+	if !want || s.on6[c.Index] {
+		s.on6[c.Index] = want
+		return
+	}
+	if s.open6(); s.v6 == nil {
+		return
+	}
+	group := &net.UDPAddr{IP: group6().AsSlice()}
+	_ = s.v6.LeaveGroup(&c.Interface, group)
+	if err := s.v6.JoinGroup(&c.Interface, group); err != nil {
+		s.failed6 = fmt.Errorf("join %s on %s: %w", group6(), c.Name, err)
+		s.log.Debug("mDNS cannot use IPv6 on an interface", "err", s.failed6)
+		return
+	}
+	s.on6[c.Index] = true
+}
 
-func (s *sockets) zone(link int) string { return s.ifaces[link].Name }
+func (s *sockets) links() []int { return s.seen.Load().order }
 
-// addrs asks the system each time, so that answers follow a change of address.
-func (s *sockets) addrs(link int) []netip.Addr { return interfaceAddrs(s.ifaces[link]) }
+func (s *sockets) zone(link int) string { return s.seen.Load().ifaces[link].Name }
 
-// local asks the system each time, too.
+func (s *sockets) addrs(link int) []netip.Addr { return s.seen.Load().ifaces[link].addrs }
+
+// local asks the system each time: what cannot be used yet is ours, too.
 func (s *sockets) local() []netip.Addr {
 	list, err := net.InterfaceAddrs()
 	if err != nil {
@@ -141,10 +233,8 @@ func (s *sockets) local() []netip.Addr {
 	}
 	var addrs []netip.Addr
 	for _, a := range list {
-		if n, ok := a.(*net.IPNet); ok {
-			if addr, ok := netip.AddrFromSlice(n.IP); ok {
-				addrs = append(addrs, addr.Unmap())
-			}
+		if addr, ok := addrOf(a); ok {
+			addrs = append(addrs, addr)
 		}
 	}
 	return addrs
@@ -162,18 +252,32 @@ func (s *sockets) copies(link int) int {
 }
 
 func (s *sockets) room(link int) int {
-	return max(minRoom, min(maxRoom, s.ifaces[link].MTU-headers))
+	return max(minRoom, min(maxRoom, s.seen.Load().ifaces[link].MTU-headers))
 }
 
 func (s *sockets) receive(deliver func(inbound)) {
-	var wg sync.WaitGroup
+	s.mu.Lock()
+	s.deliver = deliver
 	if s.v4 != nil {
-		wg.Go(func() { s.read4(deliver) })
+		s.readers.Go(func() { s.read4(deliver) })
 	}
 	if s.v6 != nil {
-		wg.Go(func() { s.read6(deliver) })
+		s.readers.Go(func() { s.read6(deliver) })
 	}
-	wg.Wait()
+	s.mu.Unlock()
+	<-s.closed
+	s.readers.Wait()
+}
+
+// read sets a socket that was opened just now, and begins to read it if the
+// others are read already.
+func (s *sockets) read(set func(), from func(deliver func(inbound))) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	set()
+	if deliver := s.deliver; deliver != nil {
+		s.readers.Go(func() { from(deliver) })
+	}
 }
 
 func (s *sockets) read4(deliver func(inbound)) {
@@ -246,7 +350,7 @@ func (s *sockets) pass(in inbound, data []byte, deliver func(inbound)) {
 	if in.link < 0 {
 		in.link = s.linkOf(in.from.Addr())
 	}
-	if _, ok := s.ifaces[in.link]; !ok {
+	if _, ok := s.seen.Load().ifaces[in.link]; !ok {
 		return
 	}
 	in.data = append([]byte(nil), data...)
@@ -255,8 +359,9 @@ func (s *sockets) pass(in inbound, data []byte, deliver func(inbound)) {
 
 // linkOf returns the interface whose network an address is in, or -1.
 func (s *sockets) linkOf(from netip.Addr) int {
-	for _, l := range s.order {
-		i := s.ifaces[l]
+	seen := s.seen.Load()
+	for _, l := range seen.order {
+		i := seen.ifaces[l]
 		list, err := i.Addrs()
 		if err != nil {
 			continue
@@ -274,7 +379,7 @@ func (s *sockets) send(o outgoing) error {
 	if o.to.IsValid() {
 		return s.sendTo(o.data, o.to)
 	}
-	i := s.ifaces[o.link]
+	i := s.seen.Load().ifaces[o.link].Interface
 	var errs []error
 	if s.on4[o.link] {
 		errs = append(errs, s.multicast4(o.data, i))
@@ -320,7 +425,7 @@ func (s *sockets) multicast6(data []byte, i net.Interface) error {
 
 func (s *sockets) close() error {
 	close(s.closed)
-	var errs []error
+	errs := []error{s.watch.close()}
 	if s.v4 != nil {
 		errs = append(errs, s.v4.Close())
 	}

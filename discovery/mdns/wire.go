@@ -34,8 +34,9 @@ type record struct {
 	ttl uint32
 	// target is the name that a PTR or SRV record points to.
 	target string
-	// port is that of an SRV record.
-	port uint16
+	// port is that of an SRV record, priority and weight likewise. The latter
+	// are 0 in ours.
+	port, priority, weight uint16
 	// txt are the strings of a TXT record.
 	txt []string
 	// addr is that of an A or AAAA record, without zone.
@@ -64,6 +65,9 @@ type packet struct {
 	// answers are the records of the answer section, in a query the known
 	// answers.
 	answers []record
+	// proposed are the authority records of a query, by which a probe says what
+	// it is for: RFC 6762 section 8.2.
+	proposed []record
 	// others are the additional records.
 	others []record
 	// unreadable counts questions and records that were left out because the
@@ -76,8 +80,6 @@ var errPacket = errors.New("not a multicast DNS packet")
 
 // parse reads a packet from the network. It leaves out what it cannot read and
 // goes on behind it, so that one foreign record does not hide the others.
-// Authority records, by which probes announce what they want (RFC 6762 section
-// 8.2), are not looked at.
 func parse(data []byte) (packet, error) {
 	var p dnsmessage.Parser
 	h, err := p.Start(data)
@@ -92,8 +94,11 @@ func parse(data []byte) (packet, error) {
 	if err := pkt.readQuestions(&p); err != nil {
 		return packet{}, err
 	}
-	err = pkt.readRecords(&p, p.AnswerHeader, p.SkipAnswer, &pkt.answers)
-	if err != nil || !pkt.response {
+	if err = pkt.readRecords(&p, p.AnswerHeader, p.SkipAnswer, &pkt.answers); err != nil {
+		return pkt, err
+	}
+	if !pkt.response {
+		err = pkt.readRecords(&p, p.AuthorityHeader, p.SkipAuthority, &pkt.proposed)
 		return pkt, err
 	}
 	if err := p.SkipAllAuthorities(); err != nil {
@@ -166,7 +171,7 @@ func readBody(p *dnsmessage.Parser, h dnsmessage.ResourceHeader) (record, error)
 		return r, err
 	case dnsmessage.TypeSRV:
 		b, err := p.SRVResource()
-		r.target, r.port = fold(b.Target), b.Port
+		r.target, r.port, r.priority, r.weight = fold(b.Target), b.Port, b.Priority, b.Weight
 		return r, err
 	case dnsmessage.TypeTXT:
 		b, err := p.TXTResource()
@@ -215,7 +220,7 @@ func (r record) resource() (dnsmessage.Resource, error) {
 		if r.typ == dnsmessage.TypePTR {
 			res.Body = &dnsmessage.PTRResource{PTR: target}
 		} else {
-			res.Body = &dnsmessage.SRVResource{Target: target, Port: r.port}
+			res.Body = &dnsmessage.SRVResource{Target: target, Port: r.port, Priority: r.priority, Weight: r.weight}
 		}
 	case dnsmessage.TypeTXT:
 		res.Body = &dnsmessage.TXTResource{TXT: r.txt}
@@ -245,7 +250,7 @@ func (pkt packet) pack() ([]byte, error) {
 	for _, s := range []struct {
 		from []record
 		to   *[]dnsmessage.Resource
-	}{{pkt.answers, &msg.Answers}, {pkt.others, &msg.Additionals}} {
+	}{{pkt.answers, &msg.Answers}, {pkt.proposed, &msg.Authorities}, {pkt.others, &msg.Additionals}} {
 		for _, r := range s.from {
 			res, err := r.resource()
 			if err != nil {

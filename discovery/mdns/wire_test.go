@@ -118,12 +118,13 @@ func TestKnownAnswersAreSplit(t *testing.T) {
 
 // testEngine returns an engine without a network.
 func testEngine() *engine {
-	e := newEngine(config{log: slog.New(slog.DiscardHandler), ttl: DefaultTTL}, []int{busLink})
+	e := newEngine(config{log: slog.New(slog.DiscardHandler), ttl: DefaultTTL})
 	e.addrs = func(int) []netip.Addr { return []netip.Addr{netip.MustParseAddr("192.0.2.1")} }
 	e.local = func() []netip.Addr { return e.addrs(busLink) }
 	e.zone = func(int) string { return "bus0" }
 	e.room = func(int) int { return maxRoom }
 	e.copies = func(int) int { return 1 }
+	e.follow(time.Unix(1e9, 0), []int{busLink})
 	return e
 }
 
@@ -144,7 +145,10 @@ func FuzzPacket(f *testing.F) {
 			f.Fatal(err)
 		}
 		e.announce(now, s, txt)
-		e.withdraw(now, s.ID)
+		for at := now; at.Before(now.Add(3 * time.Second)); at = at.Add(probeGap) {
+			e.due(at)
+		}
+		e.withdraw(now.Add(3*time.Second), s.ID)
 		for _, o := range e.take() {
 			f.Add(o.data, true)
 		}
@@ -167,8 +171,11 @@ func FuzzPacket(f *testing.F) {
 		}
 		e.browse(now)
 		e.announce(now, own, ownText)
-		at := now.Add(3 * time.Second)
-		e.due(at)
+		at := now
+		for range 5 { // probes and announcements
+			at = at.Add(time.Second)
+			e.due(at)
+		}
 		e.take()
 		from := netip.MustParseAddrPort("192.0.2.9:5353")
 		if !whole {
