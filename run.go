@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -185,6 +186,11 @@ func (c *Client) chooseRuntime(ctx context.Context, spec bunfile.Spec, name stri
 			return rt, nil
 		}
 		reasons = append(reasons, fmt.Errorf("runtime %s: %w", rt.Name(), err))
+	}
+	// The runtime that it is for says what to do; that others are not for it does
+	// not help.
+	if i := slices.IndexFunc(reasons, func(err error) bool { return errors.Is(err, runtime.ErrUnavailable) }); i >= 0 {
+		reasons = reasons[i : i+1]
 	}
 	return nil, fmt.Errorf("cannot run %s: %w", spec.Name, noRuntime(errors.Join(reasons...)))
 }

@@ -30,6 +30,10 @@ var (
 	// ErrUnsupported: the runtime, or this operating system, cannot do what
 	// was asked. The text says why.
 	ErrUnsupported = errors.New("not supported")
+	// ErrUnavailable: the runtime is the one for such a container, and what it
+	// needs of the machine is not there. The text says what, and how to mend it.
+	// It is an ErrUnsupported too.
+	ErrUnavailable = errors.New("runtime is not available")
 )
 
 // Config is what a runtime needs to create a container.

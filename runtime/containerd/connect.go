@@ -52,14 +52,35 @@ func reach(ctx context.Context, address string) error {
 	_, notFound := exec.LookPath("containerd")
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: no permission to use containerd at %s: run this as root, for example with sudo", runtime.ErrUnsupported, address)
+		return unavailable(err, "no permission to use containerd at %s: run this as root, for example with sudo", address)
 	case errors.Is(err, fs.ErrNotExist) && notFound != nil:
-		return fmt.Errorf("%w: containerd is not installed (there is no %s): install it, on Debian and Ubuntu with \"sudo apt-get install containerd runc containernetworking-plugins\"", runtime.ErrUnsupported, address)
+		return unavailable(err, "containerd is not installed (there is no %s): install it, on Debian and Ubuntu with \"sudo apt-get install containerd runc containernetworking-plugins\"", address)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w: containerd is not running (nobody listens on %s): start it with \"sudo systemctl start containerd\", or name its socket in CONTAINERD_ADDRESS", runtime.ErrUnsupported, address)
+		return unavailable(err, "containerd is not running (nobody listens on %s): start it with \"sudo systemctl start containerd\", or name its socket in CONTAINERD_ADDRESS", address)
 	}
-	return fmt.Errorf("%w: cannot reach containerd: %w", runtime.ErrUnsupported, err)
+	return unavailable(err, "cannot reach containerd: %v", err)
 }
+
+// unavailable is a runtime.ErrUnavailable whose text is for people alone.
+func unavailable(cause error, format string, args ...any) error {
+	return &unavailableError{fmt.Sprintf(format, args...), cause}
+}
+
+type unavailableError struct {
+	text  string
+	cause error
+}
+
+// Error implements error.
+func (e *unavailableError) Error() string { return e.text }
+
+// Is says which sentinels it is.
+func (e *unavailableError) Is(target error) bool {
+	return target == runtime.ErrUnavailable || target == runtime.ErrUnsupported
+}
+
+// Unwrap returns what the system said.
+func (e *unavailableError) Unwrap() error { return e.cause }
 
 // client returns the connection, which is made when it is first needed. Then
 // what dead programs left half done is cleaned up.
