@@ -40,6 +40,10 @@ type Client struct {
 	// counts how often they were to.
 	following    sync.Once
 	flockChanges atomic.Int64
+	// endpointPort is where other nodes of the flock can ask, 0 before that is
+	// needed.
+	endpointMu   sync.Mutex
+	endpointPort int
 
 	// life ends with Close; everything in the background hangs on it.
 	life  context.Context
@@ -91,6 +95,11 @@ func New(opts ...Option) (*Client, error) {
 	if err := c.cfg.checkToken(); err != nil {
 		return nil, err
 	}
+	peers, err := parsePeers(c.cfg.peers)
+	if err != nil {
+		return nil, err
+	}
+	c.cfg.peers = peers
 	if c.cfg.dataDir == "" {
 		if c.cfg.dataDir = DefaultDataDir(); c.cfg.dataDir == "" {
 			return nil, errors.New("there is no home directory to keep the data directory in: set BUDGIE_DATA_DIR")
@@ -144,6 +153,23 @@ func (c *Client) openDefaults() error {
 
 // openDiscoverer returns the client's discoverer, nil where there is none.
 func (c *Client) openDiscoverer() (Discoverer, error) {
+	d, err := c.networkDiscoverer()
+	if len(c.cfg.peers) == 0 {
+		return d, err
+	}
+	given := c.fixedPeers()
+	if err != nil {
+		c.log.Warn("only the given peers are found, and only by their addresses", "error", err)
+	}
+	if err != nil || d == nil {
+		return given, c.closeLater(given.Close)
+	}
+	return &union{d, given}, c.closeLater(given.Close)
+}
+
+// networkDiscoverer returns what finds others without knowing where they are,
+// nil where nothing is to.
+func (c *Client) networkDiscoverer() (Discoverer, error) {
 	if c.cfg.noDiscovery {
 		return nil, nil
 	}
@@ -154,13 +180,19 @@ func (c *Client) openDiscoverer() (Discoverer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open mDNS: %w", err)
 	}
+	return d, c.closeLater(d.Close)
+}
+
+// closeLater makes closing something part of Close, or closes it where the client
+// is closed already.
+func (c *Client) closeLater(closer func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, errors.Join(ErrClosed, d.Close())
+		return errors.Join(ErrClosed, closer())
 	}
-	c.closers = append(c.closers, d.Close)
-	return d, nil
+	c.closers = append(c.closers, closer)
+	return nil
 }
 
 // DataDir returns the absolute path of the client's data directory.

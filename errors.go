@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/peer"
 	"github.com/budgiehq/budgie/store"
 	"github.com/budgiehq/budgie/trust"
 )
@@ -34,8 +35,18 @@ var (
 	ErrNoSupervisor = errors.New("no supervisor is alive")
 	// ErrSupervised: another process supervises this data directory already.
 	ErrSupervised = errors.New("another process supervises this data directory")
-	// ErrJoin: joining a replica of another machine does not exist yet.
-	ErrJoin = errors.New("joining across machines is not available in this version")
+	// ErrNotTrusted: another node does not prove to be in this machine's flock,
+	// or this one not to be in its.
+	ErrNotTrusted = trust.ErrNotTrusted
+	// ErrUnreachable: the endpoint of another node does not answer.
+	ErrUnreachable = peer.ErrUnreachable
+	// ErrJoined: this machine runs a replica of the service that was to be joined.
+	ErrJoined = errors.New("this machine runs it already")
+	// ErrReplicas: the service has as many replicas as it may.
+	ErrReplicas = errors.New("the service has all the replicas that it may have")
+	// ErrNotAllowed: what another node wants to run here needs to be allowed by
+	// this machine's user, or cannot be.
+	ErrNotAllowed = errors.New("not allowed")
 	// ErrTokenFixed: the client was given its token, by WithToken or
 	// BUDGIE_TOKEN, and cannot change it.
 	ErrTokenFixed = trust.ErrFixed

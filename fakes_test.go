@@ -10,6 +10,7 @@ import (
 	"github.com/budgiehq/budgie"
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/discovery/discoverytest"
+	"github.com/budgiehq/budgie/internal/lan"
 	"github.com/budgiehq/budgie/runtime/runtimetest"
 	"github.com/budgiehq/budgie/store/memory"
 )
@@ -22,6 +23,7 @@ func TestMain(m *testing.M) {
 		program(os.Args[2:])
 		return
 	}
+	lan.Isolate(lanRoles)
 	goleak.VerifyTestMain(m)
 }
 

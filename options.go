@@ -26,6 +26,7 @@ type config struct {
 	discoverer    Discoverer
 	noDiscovery   bool
 	interfaces    []string
+	peers         []string
 	syncer        Syncer
 	balancer      Balancer
 	store         Store
@@ -62,6 +63,16 @@ func WithDiscoverer(d Discoverer) Option { return func(c *config) { c.discoverer
 // all but container bridges. The default is what BUDGIE_INTERFACES lists,
 // separated by commas.
 func WithInterfaces(names ...string) Option { return func(c *config) { c.interfaces = names } }
+
+// WithPeers names nodes of the flock by their address, host or host:port, for
+// networks on which multicast does not work: what they run is found besides what
+// is announced. The port is that of the node's endpoint, 18733 where it says
+// nothing. It may be given several times. Nodes that are to find each other each
+// need the other's address. The default is what BUDGIE_PEERS lists, separated by
+// commas.
+func WithPeers(addrs ...string) Option {
+	return func(c *config) { c.peers = append(c.peers, addrs...) }
+}
 
 // WithLoopback keeps everything on this machine: published ports are bound to
 // 127.0.0.1, and the default discoverer uses the loopback interface only.
@@ -117,12 +128,21 @@ func WithSupervisorCommand(name string, args ...string) Option {
 func environment() config {
 	c := config{bind: os.Getenv("BUDGIE_BIND")}
 	c.tokenOfEnvironment()
-	for name := range strings.SplitSeq(os.Getenv("BUDGIE_INTERFACES"), ",") {
-		if name = strings.TrimSpace(name); name != "" {
-			c.interfaces = append(c.interfaces, name)
+	c.interfaces = listOf("BUDGIE_INTERFACES")
+	c.peers = listOf("BUDGIE_PEERS")
+	return c
+}
+
+// listOf returns the words of an environment variable, which are separated by
+// commas.
+func listOf(variable string) []string {
+	var words []string
+	for word := range strings.SplitSeq(os.Getenv(variable), ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			words = append(words, word)
 		}
 	}
-	return c
+	return words
 }
 
 // DefaultDataDir returns the directory that BUDGIE_DATA_DIR names, else
@@ -164,6 +184,12 @@ type runConfig struct {
 	readyTimeout time.Duration
 	onLog        func(lifecycle.Container, runtime.LogEntry)
 	onPull       func(name string, p runtime.PullProgress)
+	name         string
+	allowProcess bool
+	onJoin       func(JoinPlan)
+	// join is what the container is a replica of; nil for the first of a
+	// service.
+	join *joining
 }
 
 // Detached makes the container outlive the program: the data directory's
@@ -172,6 +198,17 @@ func Detached() RunOption { return func(c *runConfig) { c.detached = true } }
 
 // AutoRemove removes the container, with its logs, when it is done.
 func AutoRemove() RunOption { return func(c *runConfig) { c.autoRemove = true } }
+
+// Named names the container, instead of its specification.
+func Named(name string) RunOption { return func(c *runConfig) { c.name = name } }
+
+// AllowProcess lets [Client.Join] run a command of this machine, as its user,
+// that another node of the flock names. Without it only images are joined.
+func AllowProcess() RunOption { return func(c *runConfig) { c.allowProcess = true } }
+
+// OnJoin calls f with what a [Client.Join] is about to do, once the specification
+// is there and before anything else is fetched. The join waits for f.
+func OnJoin(f func(JoinPlan)) RunOption { return func(c *runConfig) { c.onJoin = f } }
 
 // OnRuntime chooses the runtime by its name instead of by what the
 // specification needs. An empty name or "auto" means the latter.

@@ -242,9 +242,9 @@ func (k *keeper) announce(ctx context.Context, rec lifecycle.Container) {
 		return
 	}
 	if err == nil {
-		var node, flock string
-		if node, flock, err = k.c.whoami(); err == nil {
-			k.whileWanted(ctx, func(ctx context.Context) { err = d.Announce(ctx, service(rec, node, flock)) })
+		var svc discovery.Service
+		if svc, err = k.c.announcement(ctx, rec); err == nil {
+			k.whileWanted(ctx, func(ctx context.Context) { err = d.Announce(ctx, svc) })
 		}
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
@@ -269,17 +269,33 @@ func (k *keeper) withdraw(ctx context.Context) {
 	}
 }
 
-// service returns what is announced of a container.
-func service(rec lifecycle.Container, node, flock string) discovery.Service {
-	s := discovery.Service{
-		ID: rec.ID, ServiceID: rec.ServiceID, Name: rec.Name, Image: rec.Spec.Image.DockerImage, Node: node, Flock: flock,
+// announcement returns what is announced of a container, and opens the endpoint
+// at which others can have it proved.
+func (c *Client) announcement(ctx context.Context, rec lifecycle.Container) (discovery.Service, error) {
+	node, flock, err := c.whoami()
+	if err != nil {
+		return discovery.Service{}, err
 	}
-	for _, e := range rec.Endpoints {
-		s.Ports = append(s.Ports, discovery.Port{
+	port, err := c.endpoint(ctx)
+	if err != nil {
+		c.log.Warn("other nodes cannot join, nor balance to, the containers of this one", "error", err)
+	}
+	s := discovery.Service{
+		ID: rec.ID, ServiceID: rec.ServiceID, Name: rec.Name, Image: rec.Spec.Image.DockerImage, Node: node, Flock: flock, PeerPort: port,
+	}
+	s.Ports = portsOf(rec.Endpoints)
+	return s, nil
+}
+
+// portsOf returns what is announced of published ports.
+func portsOf(endpoints []lifecycle.Endpoint) []discovery.Port {
+	var ports []discovery.Port
+	for _, e := range endpoints {
+		ports = append(ports, discovery.Port{
 			ContainerPort: e.ContainerPort, HostPort: e.Port, Protocol: e.Protocol, HTTP: e.HTTP,
 		})
 	}
-	return s
+	return ports
 }
 
 // portOf returns the port of a TCP or UDP address, 0 for any other.

@@ -29,7 +29,10 @@ import (
 // The name must not be that of a container that is not stopped: [ErrExists]. A
 // stopped container of the same name is removed first, with its logs.
 func (c *Client) Run(ctx context.Context, spec bunfile.Spec, opts ...RunOption) (lifecycle.Container, error) {
-	rc := newRunConfig(spec, opts)
+	return c.run(ctx, spec, newRunConfig(spec, opts))
+}
+
+func (c *Client) run(ctx context.Context, spec bunfile.Spec, rc runConfig) (lifecycle.Container, error) {
 	rec, err := c.prepare(ctx, spec, rc)
 	if err != nil {
 		return lifecycle.Container{}, err
@@ -121,7 +124,9 @@ func (c *Client) prepare(ctx context.Context, spec bunfile.Spec, rc runConfig) (
 	if err := c.open(); err != nil {
 		return lifecycle.Container{}, err
 	}
-	spec = spec.WithDefaults()
+	if spec = spec.WithDefaults(); rc.name != "" {
+		spec.Name = rc.name
+	}
 	if err := spec.Validate(); err != nil {
 		return lifecycle.Container{}, err
 	}
@@ -137,13 +142,19 @@ func (c *Client) prepare(ctx context.Context, spec bunfile.Spec, rc runConfig) (
 			return lifecycle.Container{}, err
 		}
 	}
-	digest, err := pullImage(ctx, rt, spec, rc)
+	id := newID()
+	service, digest := id, ""
+	if rc.join != nil {
+		service = rc.join.plan.ServiceID
+		digest, err = rc.join.fetchImage(ctx, rt, spec, rc)
+	} else {
+		digest, err = pullImage(ctx, rt, spec, rc)
+	}
 	if err != nil {
 		return lifecycle.Container{}, fmt.Errorf("run container %s: %w", spec.Name, err)
 	}
-	id := newID()
 	rec := lifecycle.Container{
-		ID: id, Name: spec.Name, ServiceID: id, Spec: spec, ImageDigest: digest, Runtime: rt.Name(), Owner: c.owner,
+		ID: id, Name: spec.Name, ServiceID: service, Spec: spec, ImageDigest: digest, Runtime: rt.Name(), Owner: c.owner,
 		Detached: rc.detached, AutoRemove: rc.autoRemove, Bind: c.cfg.bind, Desired: lifecycle.WantRunning,
 	}
 	if rec.Name == "" {

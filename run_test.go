@@ -354,10 +354,3 @@ func TestRunAllInOrderAndUndone(t *testing.T) {
 		t.Errorf("what had started is %s, %v", rec.State, err)
 	}
 }
-
-func TestJoinSaysThatItIsForLater(t *testing.T) {
-	f := newFakes(t)
-	if _, err := f.Join(t.Context(), "web"); !errors.Is(err, budgie.ErrJoin) {
-		t.Errorf("got %v", err)
-	}
-}

@@ -16,14 +16,20 @@ import (
 func chirpCommand() *command {
 	c := &command{
 		name:    "chirp",
-		args:    "[-timeout 2s] [-format table|json]",
-		summary: "List the containers that are announced on the network.",
-		example: "budgie chirp -timeout 5s",
+		args:    "[-peer host:port]… [-timeout 2s] [-format table|json] | [-d] [-name N] [-runtime auto|process|containerd] [-rm] [-allow-process] [-dry-run] [-ready-timeout 1m] ID|NAME",
+		summary: "List the containers that are announced on the network, or join one of them.\nJoining runs another replica here: its specification and image come from the\nnodes that run it, if they prove to be in this machine's flock (budgie token -h).",
+		example: "budgie chirp -timeout 5s   # who is there?\nbudgie chirp -d web        # run a replica of web, and print its id",
 	}
 	c.run = func(ctx context.Context, a *app, args []string) error {
 		fs := c.flags()
-		timeout := secondsFlag(fs, "timeout", "how long to listen (a `time`; default 2s)")
-		format := fs.String("format", "table", "`format` of the list: table, json")
+		timeout := secondsFlag(fs, "timeout", "list: how long to listen (a `time`; default 2s)")
+		format := fs.String("format", "table", "list: `format`, table or json")
+		var peers []string
+		fs.Func("peer", "`host:port` of a node to ask, besides those that are announced; may be repeated", func(addr string) error {
+			peers = append(peers, addr)
+			return nil
+		})
+		j := newJoinFlags(fs)
 		rest, err := c.parse(a, fs, args)
 		if err != nil {
 			return err
@@ -34,11 +40,13 @@ func chirpCommand() *command {
 		if timeout.set && timeout.value <= 0 {
 			return c.usagef("-timeout is a time above 0s, not %s", timeout)
 		}
+		if len(rest) > 0 {
+			return c.join(ctx, a, fs, j, peers, rest)
+		}
+		if name := firstSet(fs, joinFlagNames...); name != "" {
+			return c.usagef("-%s is for joining: which ID or NAME?", name)
+		}
 		return a.withClient(slog.LevelWarn, func(client *budgie.Client) error {
-			if len(rest) > 0 {
-				_, err := client.Join(ctx, rest[0])
-				return err
-			}
 			services, err := listen(ctx, client, timeout.or(2*time.Second))
 			if err != nil {
 				return err
@@ -48,7 +56,7 @@ func chirpCommand() *command {
 			}
 			a.printServices(services)
 			return nil
-		})
+		}, budgie.WithPeers(peers...))
 	}
 	return c
 }

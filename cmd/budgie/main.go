@@ -192,6 +192,8 @@ func (a *app) usage(w io.Writer) {
                      unset means all addresses of this machine
   BUDGIE_INTERFACES  network interfaces for discovery, separated by commas;
                      unset means all but container bridges
+  BUDGIE_PEERS       nodes to find without multicast, host or host:port,
+                     separated by commas
   BUDGIE_TOKEN       this machine's token, in place of the one in the data
                      directory ("budgie token -h")
   BUDGIE_LOG         least level that is reported on the standard error, and in
@@ -220,7 +222,7 @@ func (a *app) logger(level slog.Level) (*slog.Logger, error) {
 // withClient calls f with a client that can start a supervisor, and closes it
 // afterwards. The client reports what is of the given level or graver, unless
 // BUDGIE_LOG says otherwise.
-func (a *app) withClient(level slog.Level, f func(*budgie.Client) error) error {
+func (a *app) withClient(level slog.Level, f func(*budgie.Client) error, more ...budgie.Option) error {
 	log, err := a.logger(level)
 	if err != nil {
 		return err
@@ -234,7 +236,8 @@ func (a *app) withClient(level slog.Level, f func(*budgie.Client) error) error {
 	if err != nil {
 		return err
 	}
-	c, err := budgie.New(append(rs.options(), budgie.WithDataDir(dir), budgie.WithLogger(log), budgie.WithSupervisorCommand(exe, "supervise"))...)
+	opts := append(rs.options(), budgie.WithDataDir(dir), budgie.WithLogger(log), budgie.WithSupervisorCommand(exe, "supervise"))
+	c, err := budgie.New(append(opts, more...)...)
 	if err != nil {
 		return errors.Join(err, rs.Close())
 	}

@@ -60,10 +60,13 @@ func runCommand() *command {
 		defer pulls.end()
 		opts = append(opts, budgie.OnPull(pulls.show))
 		return a.withClient(slog.LevelWarn, func(client *budgie.Client) error {
-			if *detach {
-				return a.runDetached(ctx, client, specs, opts)
+			start := func(opts ...budgie.RunOption) ([]lifecycle.Container, error) {
+				return client.RunAll(ctx, specs, opts...)
 			}
-			return a.runForeground(ctx, client, specs, opts)
+			if *detach {
+				return a.detached(start, opts)
+			}
+			return a.foreground(ctx, client, len(specs) > 1, start, opts)
 		})
 	}
 	return c
@@ -80,8 +83,12 @@ func load(files []string) ([]bunfile.Spec, error) {
 	return specs, errors.Join(errs...)
 }
 
-func (a *app) runDetached(ctx context.Context, client *budgie.Client, specs []bunfile.Spec, opts []budgie.RunOption) error {
-	recs, err := client.RunAll(ctx, specs, append(opts, budgie.Detached())...)
+// starter starts containers and returns when they are ready.
+type starter func(opts ...budgie.RunOption) ([]lifecycle.Container, error)
+
+// detached starts containers that outlive the command, and prints their ids.
+func (a *app) detached(start starter, opts []budgie.RunOption) error {
+	recs, err := start(append(opts, budgie.Detached())...)
 	if err != nil {
 		return err
 	}
@@ -91,12 +98,12 @@ func (a *app) runDetached(ctx context.Context, client *budgie.Client, specs []bu
 	return nil
 }
 
-// runForeground shows the containers' logs until they end or ctx does.
-func (a *app) runForeground(ctx context.Context, client *budgie.Client, specs []bunfile.Spec, opts []budgie.RunOption) error {
-	opts = append(opts, budgie.OnLog(a.logPrinter(len(specs) > 1, false)))
-	recs, err := client.RunAll(ctx, specs, opts...)
+// foreground starts containers and shows their logs, with names where there are
+// several, until they end or ctx does.
+func (a *app) foreground(ctx context.Context, client *budgie.Client, several bool, start starter, opts []budgie.RunOption) error {
+	recs, err := start(append(opts, budgie.OnLog(a.logPrinter(several, false)))...)
 	if ctx.Err() != nil {
-		return nil // stopped by the user, cleanly: RunAll has waited for the end
+		return nil // stopped by the user, cleanly: start has waited for the end
 	}
 	if err != nil {
 		return err

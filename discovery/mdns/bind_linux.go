@@ -13,11 +13,11 @@ import (
 // packets to port 5353 still reach the avahi or systemd-resolved of this
 // machine: Linux gives each of those to one socket alone.
 func bind(network string, group netip.AddrPort) (net.PacketConn, error) {
-	family, sockaddr := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(group.Port()), Addr: group.Addr().As4()})
-	if network == "udp6" {
-		// A link-local group can be bound per interface only, and one socket is
-		// to serve all.
-		family, sockaddr = unix.AF_INET6, &unix.SockaddrInet6{Port: int(group.Port())}
+	// A link-local group of IPv6 can be bound per interface only, and one socket is
+	// to serve all.
+	family, sockaddr := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(group.Port())})
+	if network == "udp4" {
+		family, sockaddr = unix.AF_INET, &unix.SockaddrInet4{Port: int(group.Port()), Addr: group.Addr().As4()}
 	}
 	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {

@@ -1,0 +1,192 @@
+package budgie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/budgiehq/budgie/balance"
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/discovery"
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/peer"
+)
+
+// BalanceOption changes one [Client.Balance].
+type BalanceOption func(*balance.Config)
+
+// WithAlgorithm sets how a backend is chosen; the default is round-robin.
+func WithAlgorithm(a bunfile.Algorithm) BalanceOption {
+	return func(c *balance.Config) { c.Algorithm = a }
+}
+
+// WithMode sets which protocol the proxy speaks, HTTP or TCP; the default is
+// HTTP.
+func WithMode(m bunfile.BalanceMode) BalanceOption { return func(c *balance.Config) { c.Mode = m } }
+
+// The pace of the checks of discovered replicas. They only have to notice what
+// neither traffic nor the replica's own node tells.
+const (
+	replicaCheckInterval = time.Second
+	replicaCheckTimeout  = time.Second
+)
+
+// Balance serves addr (host:port; port 0 is any free one) with the replicas of
+// a service: those containers that are announced under the given name, or
+// whose id or service id begins with it. Replicas join and leave the pool as
+// they come and go on the network. The frontend lives until ctx ends, which
+// lets requests under way end for 10 s, or until its Shutdown. Balance does not
+// wait for replicas: until the first is found, requests get status 503.
+//
+// Announcements are unproved. Balance uses replicas of nodes that proved over
+// mutual TLS to be in this machine's flock, by what such a node itself says of
+// them and at the address where it said so, and leaves them within seconds when
+// the node falls silent. Of others, it uses those on addresses of this machine,
+// and leaves the rest aside.
+func (c *Client) Balance(ctx context.Context, name, addr string, opts ...BalanceOption) (balance.Frontend, error) {
+	if name == "" {
+		return nil, errors.New("balance: the name of the service is empty")
+	}
+	if err := c.open(); err != nil {
+		return nil, err
+	}
+	ln, err := listenTCP(ctx, addr)
+	if err != nil {
+		return nil, fmt.Errorf("balance %s: address %s %w", name, addr, explainListen(err, "address"))
+	}
+	cfg := balance.Config{
+		Name: name, Listener: ln, Mode: bunfile.ModeHTTP, Algorithm: bunfile.RoundRobin,
+		Check: &balance.Check{Interval: replicaCheckInterval, Timeout: replicaCheckTimeout},
+	}
+	for _, o := range opts {
+		o(&cfg)
+	}
+	f, err := c.balancer.Listen(ctx, cfg)
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	ctx, end := c.whileOpen(ctx)
+	events, err := c.browse(ctx)
+	if err == nil && !c.spawn(func() { c.feed(ctx, f, name, events) }) {
+		err = ErrClosed
+	}
+	if err != nil {
+		end()
+		return nil, errors.Join(err, f.Shutdown(ctx))
+	}
+	return &fedFrontend{Frontend: f, end: end}, nil
+}
+
+// fedFrontend is a frontend that gets its backends from discovery, until it is
+// shut down.
+type fedFrontend struct {
+	balance.Frontend
+	end context.CancelFunc
+}
+
+// Shutdown ends the browsing too.
+func (f *fedFrontend) Shutdown(ctx context.Context) error {
+	defer f.end()
+	return f.Frontend.Shutdown(ctx)
+}
+
+// feed keeps a frontend's backends equal to the service's replicas until ctx
+// ends.
+func (c *Client) feed(ctx context.Context, f balance.Frontend, name string, events <-chan discovery.Event) {
+	backends := make(map[string]balance.Backend)
+	var r *roster
+	r = c.newRoster(0, func(id string) {
+		if b, ok := c.backend(r, id, name); ok {
+			backends[id] = b
+		} else {
+			delete(backends, id)
+		}
+		f.Update(slices.Collect(maps.Values(backends)))
+	})
+	r.run(ctx, events)
+	drain, cancel := context.WithTimeout(context.Background(), bunfile.DefaultStopTimeout)
+	defer cancel()
+	_ = f.Shutdown(drain) // the error only says that time was over
+}
+
+// means reports whether ref means a service: by its name, or by enough of an
+// id not to be taken for one.
+func means(ref, name, id, service string) bool {
+	return name == ref || len(ref) >= minIDPrefix && (strings.HasPrefix(id, ref) || strings.HasPrefix(service, ref))
+}
+
+// minIDPrefix is how many characters of an id say which service is meant.
+const minIDPrefix = 12
+
+// backend returns where a replica serves, if it is one of the service that name
+// means, and may be used.
+func (c *Client) backend(r *roster, id, name string) (balance.Backend, bool) {
+	s, present := r.hints[id]
+	if !present {
+		return balance.Backend{}, false
+	}
+	told, addr, ours, proved := r.proved(id)
+	if proved {
+		port := servedPort(told)
+		ok := means(name, told.Name, told.ID, told.ServiceID) && told.Ready && told.Health != lifecycle.Unhealthy && port != 0
+		return balance.Backend{ID: id, Addr: net.JoinHostPort(addr.String(), strconv.Itoa(port))}, ok
+	}
+	if ours || !means(name, s.Name, s.ID, s.ServiceID) {
+		return balance.Backend{}, false
+	}
+	port := 0
+	for _, p := range s.Ports {
+		if p.Protocol != bunfile.UDP {
+			port = p.HostPort
+			break
+		}
+	}
+	addr, ok := firstOwn(s.Addrs, ownAddrs())
+	if port == 0 || !ok {
+		c.log.Debug("leaving a replica aside", "replica", s.ID, "addresses", s.Addrs, "port", port)
+		return balance.Backend{}, false
+	}
+	return balance.Backend{ID: id, Addr: net.JoinHostPort(addr.String(), strconv.Itoa(port))}, true
+}
+
+// servedPort returns the first published TCP port of a replica, 0 without one.
+func servedPort(c peer.Container) int {
+	for _, e := range c.Endpoints {
+		if e.Protocol != bunfile.UDP {
+			return e.Port
+		}
+	}
+	return 0
+}
+
+// firstOwn returns the first of addrs that is an address of this machine.
+func firstOwn(addrs []netip.Addr, own map[netip.Addr]bool) (netip.Addr, bool) {
+	for _, a := range addrs {
+		if a.IsLoopback() || own[a.Unmap().WithZone("")] {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// ownAddrs returns the addresses of this machine.
+func ownAddrs() map[netip.Addr]bool {
+	own := make(map[netip.Addr]bool)
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return own
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			own[p.Addr().Unmap()] = true
+		}
+	}
+	return own
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/lifecycle"
+)
+
+// joinFlags are the flags of chirp that are for joining.
+type joinFlags struct {
+	detach, rm, allowProcess, dryRun *bool
+	name, runtime                    *string
+	ready                            *seconds
+}
+
+// joinFlagNames are their names.
+var joinFlagNames = []string{"d", "name", "runtime", "rm", "allow-process", "dry-run", "ready-timeout"}
+
+func newJoinFlags(fs *flag.FlagSet) *joinFlags {
+	return &joinFlags{
+		detach:       fs.Bool("d", false, "join: detach, return once the replica is ready, and print its id"),
+		name:         fs.String("name", "", "join: `name` of the replica here, instead of the one that it has elsewhere"),
+		runtime:      fs.String("runtime", "auto", "join: `runtime` to use: auto, process, containerd"),
+		rm:           fs.Bool("rm", false, "join: remove the replica, with its log, when it is done"),
+		allowProcess: fs.Bool("allow-process", false, "join: run also what is not an image but a command of this machine"),
+		dryRun:       fs.Bool("dry-run", false, "join: say what would run, and change nothing"),
+		ready:        secondsFlag(fs, "ready-timeout", "join: how long the replica may take to become ready (a `time`; default 1m plus its start_period)"),
+	}
+}
+
+// firstSet returns the first of the named flags that the command line has.
+func firstSet(fs *flag.FlagSet, names ...string) string {
+	set := ""
+	fs.Visit(func(f *flag.Flag) {
+		if set == "" && slices.Contains(names, f.Name) {
+			set = f.Name
+		}
+	})
+	return set
+}
+
+// join runs a replica of what another node announces.
+func (c *command) join(ctx context.Context, a *app, fs *flag.FlagSet, f *joinFlags, peers, args []string) error {
+	switch {
+	case len(args) > 1:
+		return c.usagef("one ID or NAME at a time, not %d", len(args))
+	case args[0] == "":
+		return c.usagef("the ID or NAME is empty")
+	case f.ready.set && f.ready.value <= 0:
+		return c.usagef("-ready-timeout is a time above 0s, not %s", f.ready)
+	}
+	if name := firstSet(fs, "timeout", "format"); name != "" {
+		return c.usagef("-%s is for listing, not for joining", name)
+	}
+	opts := []budgie.RunOption{budgie.OnRuntime(*f.runtime), budgie.Named(*f.name)}
+	if *f.rm {
+		opts = append(opts, budgie.AutoRemove())
+	}
+	if *f.allowProcess {
+		opts = append(opts, budgie.AllowProcess())
+	}
+	if f.ready.set {
+		opts = append(opts, budgie.ReadyWithin(f.ready.value))
+	}
+	return a.withClient(slog.LevelWarn, func(client *budgie.Client) error {
+		if *f.dryRun {
+			plan, err := client.PlanJoin(ctx, args[0], opts...)
+			if err == nil {
+				printPlan(a.stdout, plan, "would run")
+			}
+			return err
+		}
+		pulls := a.newPulls()
+		defer pulls.end()
+		opts = append(opts, budgie.OnPull(pulls.show), budgie.OnJoin(func(plan budgie.JoinPlan) {
+			printPlan(a.stderr, plan, "joining")
+		}))
+		start := func(opts ...budgie.RunOption) ([]lifecycle.Container, error) {
+			rec, err := client.Join(ctx, args[0], opts...)
+			return []lifecycle.Container{rec}, err
+		}
+		if *f.detach {
+			return a.detached(start, opts)
+		}
+		return a.foreground(ctx, client, false, start, opts)
+	}, budgie.WithPeers(peers...))
+}
+
+// printPlan says what a join is about to do, and from whom.
+func printPlan(w io.Writer, p budgie.JoinPlan, verb string) {
+	what := p.Spec.Image.DockerImage
+	if what == "" {
+		what = "the command " + strings.Join(p.Spec.Image.Command, " ")
+	}
+	if p.ImageDigest != "" {
+		what += " (" + p.ImageDigest[:min(19, len(p.ImageDigest))] + ")"
+	}
+	fmt.Fprintln(w, printable(fmt.Sprintf("%s %s: %s on runtime %s", verb, p.Spec.Name, what, p.Runtime)))
+	for _, r := range p.Replicas {
+		fmt.Fprintln(w, printable(fmt.Sprintf("  replica %.12s on node %.12s at %s", r.ID, r.Node, r.Addr)))
+	}
+}

@@ -1,0 +1,107 @@
+package budgie
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/peer"
+	"github.com/budgiehq/budgie/runtime"
+	"github.com/budgiehq/budgie/store"
+	"github.com/budgiehq/budgie/trust"
+)
+
+// endpoint returns the port on which this client answers the other nodes of the
+// flock, about the containers that it keeps. It opens the endpoint at the first
+// need; one that cannot be opened is tried again the next time. It lives until
+// the client ends.
+func (c *Client) endpoint(ctx context.Context) (port int, err error) {
+	f, err := c.openFlock()
+	if err != nil {
+		return 0, err
+	}
+	c.endpointMu.Lock()
+	defer c.endpointMu.Unlock()
+	if c.endpointPort != 0 {
+		return c.endpointPort, nil
+	}
+	ln, err := peer.Listen(ctx, c.cfg.bind)
+	if err != nil {
+		return 0, fmt.Errorf("open the endpoint for other nodes: %w", err)
+	}
+	s := peer.NewServer(f, &node{c, f}, peer.WithLogger(c.log))
+	serve := func() {
+		stop := context.AfterFunc(c.life, func() { _ = s.Close() })
+		defer stop()
+		if err := s.Serve(ln); err != nil && c.life.Err() == nil {
+			c.log.Error("other nodes cannot ask this one any more", "error", err)
+		}
+		_ = s.Close() // waits for what is under way; it tells nothing new
+	}
+	if !c.spawn(serve) {
+		_ = ln.Close()
+		return 0, ErrClosed
+	}
+	c.endpointPort = portOf(ln.Addr())
+	return c.endpointPort, nil
+}
+
+// node is what this client tells the other nodes of the flock: a [peer.Node].
+type node struct {
+	c     *Client
+	flock *trust.Flock
+}
+
+// Containers lists the containers that the client keeps.
+func (n *node) Containers(ctx context.Context) ([]peer.Container, error) {
+	recs, err := n.c.store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var kept []peer.Container
+	for _, rec := range recs {
+		if n.c.keeperOf(rec.ID) != nil {
+			kept = append(kept, n.container(rec))
+		}
+	}
+	return kept, nil
+}
+
+func (n *node) container(rec lifecycle.Container) peer.Container {
+	return peer.Container{
+		ID: rec.ID, ServiceID: rec.ServiceID, Name: rec.Name, Node: n.flock.NodeID(),
+		State: rec.State, Ready: rec.Ready && rec.Desired == lifecycle.WantRunning, Health: rec.Health,
+		Image: rec.Spec.Image.DockerImage, ImageDigest: rec.ImageDigest, Runtime: rec.Runtime, Endpoints: rec.Endpoints,
+	}
+}
+
+// Watch tells of changes of the containers.
+func (n *node) Watch(ctx context.Context) (<-chan struct{}, error) { return n.c.store.Watch(ctx) }
+
+// Spec returns the text of a container's specification, without what concerns
+// this machine alone: the file that its environment came from, and what started
+// before it.
+func (n *node) Spec(ctx context.Context, id string) ([]byte, error) {
+	rec, err := n.c.store.Get(ctx, id)
+	if err == nil && n.c.keeperOf(rec.ID) == nil {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", peer.ErrNotFound, err)
+	}
+	spec := rec.Spec
+	spec.EnvFile, spec.DependsOn = "", nil
+	return bunfile.Marshal(spec)
+}
+
+// Images returns the runtimes that have images to hand out.
+func (n *node) Images() []runtime.ImageSource {
+	var sources []runtime.ImageSource
+	for _, rt := range n.c.runtimes {
+		if s, ok := rt.(runtime.ImageSource); ok {
+			sources = append(sources, s)
+		}
+	}
+	return sources
+}

@@ -1,0 +1,309 @@
+package budgie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/peer"
+	"github.com/budgiehq/budgie/runtime"
+)
+
+// JoinPlan is what a join would do, or is about to do.
+type JoinPlan struct {
+	// ServiceID is the service that gets another replica.
+	ServiceID string
+	// Spec is the specification as it would run on this machine.
+	Spec bunfile.Spec
+	// Runtime is the name of the runtime that would run it.
+	Runtime string
+	// Replicas are the service's replicas that proved to be in the flock, the
+	// one whose specification this is first.
+	Replicas []JoinReplica
+	// ImageDigest is the image that the first of Replicas runs; empty for a
+	// command of the machine.
+	ImageDigest string
+}
+
+// JoinReplica is a replica of another node.
+type JoinReplica struct {
+	// ID of the replica.
+	ID string
+	// Node is the id of its node.
+	Node string
+	// Addr is the host:port at which the node's endpoint answered.
+	Addr string
+}
+
+// Join runs another replica of a service that other nodes of the flock run, on
+// this machine, and returns when it is ready, as [Client.Run] does, with the same
+// options. ref is the name of one of its replicas, or the beginning of the id of
+// a replica or of the service.
+//
+// Only nodes that prove to be in this machine's flock are asked for anything:
+// the specification comes from one that runs the replica, the image from all
+// that have it, and from its registry where none can give it. Afterwards the new
+// replica needs none of them. It has an id of its own and carries the service's.
+//
+// The errors are [ErrNotFound] where no node of the flock runs what ref means,
+// [ErrAmbiguous] where it means several services, [ErrNotTrusted] where nodes
+// that announce it do not prove to be in the flock, [ErrJoined] where this
+// machine runs a replica of it, [ErrReplicas] where the service has as many as
+// its replicas.max allows, and [ErrNotAllowed] where what would run is a command
+// of this machine and [AllowProcess] was not given, or where it has volumes: they
+// cannot follow in this version.
+func (c *Client) Join(ctx context.Context, ref string, opts ...RunOption) (lifecycle.Container, error) {
+	rec, err := c.join(ctx, ref, opts)
+	if err != nil {
+		return lifecycle.Container{}, fmt.Errorf("join %.80s: %w", ref, err)
+	}
+	return rec, nil
+}
+
+func (c *Client) join(ctx context.Context, ref string, opts []RunOption) (lifecycle.Container, error) {
+	j, err := c.planJoin(ctx, ref, opts)
+	if err != nil {
+		return lifecycle.Container{}, err
+	}
+	defer j.close()
+	rc := newRunConfig(j.plan.Spec, opts)
+	if rc.onJoin != nil {
+		rc.onJoin(j.plan)
+	}
+	rc.join = j
+	return c.run(ctx, j.plan.Spec, rc)
+}
+
+// PlanJoin returns what [Client.Join] would do with the same arguments, or the
+// error by which it would refuse. It changes nothing.
+func (c *Client) PlanJoin(ctx context.Context, ref string, opts ...RunOption) (JoinPlan, error) {
+	j, err := c.planJoin(ctx, ref, opts)
+	if err != nil {
+		return JoinPlan{}, fmt.Errorf("join %.80s: %w", ref, err)
+	}
+	j.close()
+	return j.plan, nil
+}
+
+// joining is a join under way.
+type joining struct {
+	plan JoinPlan
+	// members are the nodes of the flock that were found, those that run the
+	// service first.
+	members []*member
+}
+
+func (j *joining) close() {
+	for _, m := range j.members {
+		m.close()
+	}
+}
+
+// planJoin finds out what is to be joined and whether it can be.
+func (c *Client) planJoin(ctx context.Context, ref string, opts []RunOption) (_ *joining, err error) {
+	if ref == "" {
+		return nil, errors.New("the name of the service is empty")
+	}
+	if err := c.notOwn(ctx, ref); err != nil {
+		return nil, err
+	}
+	members, unproved, err := c.findMembers(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	j := &joining{members: members}
+	defer func() {
+		if err != nil {
+			j.close()
+		}
+	}()
+	service, err := meant(members, ref)
+	if errors.Is(err, ErrNotFound) && unproved != nil {
+		err = unproved
+	}
+	if err != nil {
+		return nil, err
+	}
+	j.plan.ServiceID = service
+	j.order()
+	if err := c.notJoined(ctx, service); err != nil {
+		return nil, err
+	}
+	first, err := j.fetchSpec(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return j, c.checkJoin(ctx, j, first, newRunConfig(j.plan.Spec, opts))
+}
+
+// checkJoin decides whether a specification from another node may run here, and
+// how.
+func (c *Client) checkJoin(ctx context.Context, j *joining, first peer.Container, rc runConfig) error {
+	spec := &j.plan.Spec
+	if most := spec.Replicas.Max; most > 0 && len(j.plan.Replicas) >= most {
+		return fmt.Errorf("%w: %d run, and replicas.max is %d", ErrReplicas, len(j.plan.Replicas), most)
+	}
+	if len(spec.Volumes) > 0 {
+		return fmt.Errorf("%w: it has volumes (%s and %d more), whose content cannot follow in this version: run the .bun file on this machine instead",
+			ErrNotAllowed, spec.Volumes[0].Target, len(spec.Volumes)-1)
+	}
+	if spec.Image.DockerImage == "" && !rc.allowProcess {
+		return fmt.Errorf("%w: it is not an image but a command of the machine, %q, that another node names: allow that explicitly (budgie chirp -allow-process, or AllowProcess)",
+			ErrNotAllowed, strings.Join(spec.Image.Command, " "))
+	}
+	rt, err := c.chooseRuntime(ctx, *spec, rc.runtime)
+	if err != nil {
+		return err
+	}
+	j.plan.Runtime, j.plan.ImageDigest = rt.Name(), first.ImageDigest
+	return nil
+}
+
+// notOwn refuses what this machine runs itself.
+func (c *Client) notOwn(ctx context.Context, ref string) error {
+	recs, err := c.store.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, rec := range recs {
+		if !rec.Finished() && len(ref) >= minIDPrefix && strings.HasPrefix(rec.ID, ref) {
+			return fmt.Errorf("%w: %s (%s) is a container of this machine", ErrJoined, rec.Name, rec.ShortID())
+		}
+	}
+	return nil
+}
+
+// notJoined refuses a second replica of a service on this machine.
+func (c *Client) notJoined(ctx context.Context, service string) error {
+	recs, err := c.store.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, rec := range recs {
+		if !rec.Finished() && rec.ServiceID == service {
+			return fmt.Errorf("%w: %s (%s) is its replica on this machine", ErrJoined, rec.Name, rec.ShortID())
+		}
+	}
+	return nil
+}
+
+// meant returns the id of the one service that ref means, by what the nodes
+// themselves say: a name counts more than the beginning of an id.
+func meant(members []*member, ref string) (service string, err error) {
+	for _, match := range []func(peer.Container) bool{
+		func(c peer.Container) bool { return c.Name == ref || c.ID == ref || c.ServiceID == ref },
+		func(c peer.Container) bool {
+			return strings.HasPrefix(c.ID, strings.ToLower(ref)) || strings.HasPrefix(c.ServiceID, strings.ToLower(ref))
+		},
+	} {
+		var services, words []string
+		for _, m := range members {
+			for _, c := range m.containers {
+				if match(c) && !slices.Contains(services, c.ServiceID) {
+					services = append(services, c.ServiceID)
+					words = append(words, fmt.Sprintf("%s (%.12s on node %.12s)", c.Name, c.ID, c.Node))
+				}
+			}
+		}
+		switch {
+		case len(services) == 1:
+			return services[0], nil
+		case len(services) > 1:
+			return "", fmt.Errorf("%w: it fits %s: give more of an id", ErrAmbiguous, strings.Join(words, ", "))
+		}
+	}
+	return "", fmt.Errorf("%w: the nodes of the flock that announced it do not run it any more", ErrNotFound)
+}
+
+// order puts the members that run the service first, those with a replica that
+// serves before the others, and lists the replicas.
+func (j *joining) order() {
+	rank := func(m *member) int {
+		best := 2
+		for _, c := range m.containers {
+			if c.ServiceID == j.plan.ServiceID {
+				best = 1
+				if c.Ready {
+					return 0
+				}
+			}
+		}
+		return best
+	}
+	slices.SortStableFunc(j.members, func(a, b *member) int { return rank(a) - rank(b) })
+	for _, m := range j.members {
+		for _, c := range m.containers {
+			if c.ServiceID == j.plan.ServiceID {
+				j.plan.Replicas = append(j.plan.Replicas, JoinReplica{ID: c.ID, Node: c.Node, Addr: m.client.Addr().String()})
+			}
+		}
+	}
+}
+
+// fetchSpec fetches the service's specification from the first node that gives
+// it, and returns the replica that it is of.
+func (j *joining) fetchSpec(ctx context.Context) (peer.Container, error) {
+	var errs []error
+	for _, m := range j.members {
+		for _, c := range m.containers {
+			if c.ServiceID != j.plan.ServiceID {
+				continue
+			}
+			spec, err := m.spec(ctx, c.ID)
+			if err == nil {
+				j.plan.Spec = spec
+				first := slices.IndexFunc(j.plan.Replicas, func(r JoinReplica) bool { return r.ID == c.ID })
+				j.plan.Replicas[0], j.plan.Replicas[first] = j.plan.Replicas[first], j.plan.Replicas[0]
+				return c, nil
+			}
+			errs = append(errs, fmt.Errorf("specification of %.12s from node %.12s (%s): %w", c.ID, c.Node, m.client.Addr(), err))
+		}
+	}
+	return peer.Container{}, errors.Join(errs...)
+}
+
+// fetchImage makes the image of the replica ready: from the members that have
+// it, else from its registry.
+func (j *joining) fetchImage(ctx context.Context, rt Runtime, spec bunfile.Spec, rc runConfig) (digest string, err error) {
+	sink, ok := rt.(runtime.ImageSink)
+	if !ok || spec.Image.DockerImage == "" {
+		return pullImage(ctx, rt, spec, rc)
+	}
+	var root runtime.Descriptor
+	var sources []runtime.BlobSource
+	var errs []error
+	for _, m := range j.members {
+		had, err := m.image(ctx, spec.Image.DockerImage, j.plan.ImageDigest)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("node %.12s (%s): %w", m.node, m.client.Addr(), err))
+		case root.Digest == "" || root.Digest == had.Digest:
+			root = had
+			sources = append(sources, m.client.Blobs(spec.Image.DockerImage))
+		}
+	}
+	report := func(e runtime.PullProgress) {
+		if rc.onPull != nil {
+			rc.onPull(spec.Name, e)
+		}
+	}
+	if len(sources) > 0 {
+		return sink.Fetch(ctx, spec.Image, root, sources, report)
+	}
+	digest, err = pullImage(ctx, rt, spec, rc)
+	if err != nil {
+		return "", errors.Join(append([]error{fmt.Errorf("no node of the flock gave the image %s, and neither did its registry: %w", spec.Image.DockerImage, err)}, errs...)...)
+	}
+	return digest, nil
+}
+
+// joinSettle is how long a join waits for further answers after the first.
+const (
+	joinSettle = 300 * time.Millisecond
+	joinFind   = 4 * time.Second
+)

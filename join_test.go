@@ -1,0 +1,344 @@
+package budgie_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/discovery"
+	"github.com/budgiehq/budgie/discovery/discoverytest"
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/runtime/runtimetest"
+	"github.com/budgiehq/budgie/store/memory"
+	"github.com/budgiehq/budgie/trust"
+)
+
+// newNode returns a client on fakes of its own on a network, in a token's flock.
+func newNode(t *testing.T, network *discoverytest.Network, token trust.Token, opts ...budgie.Option) *fakes {
+	t.Helper()
+	f := &fakes{runtime: runtimetest.NewFake(), store: memory.New(), network: network}
+	f.node = network.Join()
+	f.Client = f.client(t, append([]budgie.Option{budgie.WithToken(token)}, opts...)...)
+	return f
+}
+
+// answer returns what a container's first endpoint answers.
+func answer(t *testing.T, rec lifecycle.Container) string {
+	t.Helper()
+	resp, err := http.Get(rec.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v", rec.URL(), resp.Status, err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	return string(body)
+}
+
+// A replica joins from another node, serves, and needs that node no more: a
+// third one joins from it.
+func TestJoin(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a, b, c := newNode(t, network, token), newNode(t, network, token), newNode(t, network, token)
+	spec := web("web")
+	spec.Environment = []string{"GREETING=hi"}
+	first, err := a.Run(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plan budgie.JoinPlan
+	second, err := b.Join(t.Context(), "web", budgie.OnJoin(func(p budgie.JoinPlan) { plan = p }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer(t, second)
+	if second.ID == first.ID || second.ServiceID != first.ID || second.Name != "web" || second.Spec.Environment[0] != "GREETING=hi" {
+		t.Errorf("the replica of %s is %+v", first.ID, second)
+	}
+	if len(plan.Replicas) != 1 || plan.Replicas[0].ID != first.ID || plan.ServiceID != first.ID || plan.Runtime != second.Runtime {
+		t.Errorf("the plan was %+v", plan)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	third, err := c.Join(t.Context(), second.ID[:12], budgie.Named("third"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer(t, third)
+	if third.ServiceID != first.ID || third.Name != "third" {
+		t.Errorf("the third replica is %+v", third)
+	}
+	// Leaving is clean for the others.
+	if err := c.Stop(t.Context(), "third"); err != nil {
+		t.Fatal(err)
+	}
+	answer(t, second)
+}
+
+// What a join refuses, why, and that it leaves nothing.
+func TestJoinRefuses(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a, b := newNode(t, network, token), newNode(t, network, token)
+	stranger := newNode(t, network, trust.NewToken())
+	run := func(on *fakes, change func(*bunfile.Spec)) lifecycle.Container {
+		t.Helper()
+		spec := web("web")
+		change(&spec)
+		rec, err := on.Run(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rec
+	}
+	run(a, func(s *bunfile.Spec) { s.Name = "one"; s.Replicas = bunfile.Replicas{Min: 1, Max: 1} })
+	run(a, func(s *bunfile.Spec) { s.Name = "two" })
+	run(a, func(s *bunfile.Spec) {
+		s.Name, s.Volumes = "etc", []bunfile.Volume{{Source: "/etc", Target: "/data"}}
+	})
+	run(a, func(s *bunfile.Spec) {
+		s.Name, s.Image = "command", bunfile.Image{Command: runtimetest.FakeCommand("serve")}
+	})
+	run(a, func(s *bunfile.Spec) { s.Name = "twice" })
+	run(stranger, func(s *bunfile.Spec) { s.Name = "foreign" })
+	taken := run(b, func(s *bunfile.Spec) { s.Name = "two" })
+	if _, err := b.Join(t.Context(), "twice"); err != nil {
+		t.Fatal(err)
+	}
+	before := len(records(t, b))
+	for _, c := range []struct {
+		name, ref string
+		want      error
+		text      string
+	}{
+		{"Unknown", "nosuch", budgie.ErrNotFound, "budgie chirp"},
+		{"Empty", "", nil, "empty"},
+		{"Full", "one", budgie.ErrReplicas, "replicas.max is 1"},
+		{"Volumes", "etc", budgie.ErrNotAllowed, "volumes (/data"},
+		{"Process", "command", budgie.ErrNotAllowed, "-allow-process"},
+		{"Twice", "twice", budgie.ErrJoined, "its replica on this machine"},
+		{"OtherFlock", "foreign", budgie.ErrNotTrusted, "budgie token set"},
+		{"Own", taken.ID, budgie.ErrJoined, "of this machine"},
+		{"NameTaken", "two", budgie.ErrExists, "another name"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := b.Join(t.Context(), c.ref)
+			if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("got %v; want %v with %q", err, c.want, c.text)
+			}
+			if after := records(t, b); len(after) != before {
+				t.Errorf("it leaves %+v", after)
+			}
+		})
+	}
+}
+
+func records(t *testing.T, f *fakes) []lifecycle.Container {
+	t.Helper()
+	recs, err := f.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return recs
+}
+
+// A name that two services of the flock have needs an id, and a plan changes
+// nothing.
+func TestJoinAmbiguous(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a, b, c := newNode(t, network, token), newNode(t, network, token), newNode(t, network, token)
+	first, err := a.Run(t.Context(), web("web"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := b.Run(t.Context(), web("web"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Join(t.Context(), "web")
+	if !errors.Is(err, budgie.ErrAmbiguous) || !strings.Contains(err.Error(), first.ShortID()) || !strings.Contains(err.Error(), second.ShortID()) {
+		t.Fatalf("got %v", err)
+	}
+	plan, err := c.PlanJoin(t.Context(), second.ShortID())
+	if err != nil || plan.ServiceID != second.ID || plan.Spec.Name != "web" {
+		t.Errorf("got %+v, %v", plan, err)
+	}
+	if recs := records(t, c); len(recs) != 0 {
+		t.Errorf("the plan leaves %+v", recs)
+	}
+}
+
+// With the user's leave a command of the machine is joined, too.
+func TestJoinAllowedProcess(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a, b := newNode(t, network, token), newNode(t, network, token)
+	spec := web("web")
+	spec.Image = bunfile.Image{Command: runtimetest.FakeCommand("serve")}
+	if _, err := a.Run(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := b.Join(t.Context(), "web", budgie.AllowProcess())
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer(t, rec)
+}
+
+// Somebody who is not in the flock announces a replica with the flock's id, at an
+// address of his own: nobody says more to him than a handshake that fails, and
+// traffic does not go there.
+func TestSpoofedAnnouncement(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a, b := newNode(t, network, token), newNode(t, network, token)
+	first, err := a.Run(t.Context(), web("web"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan []byte)
+	go func() {
+		defer close(heard)
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.SetDeadline(time.Now().Add(time.Second))
+			buf := make([]byte, 1<<16)
+			n, _ := conn.Read(buf)
+			_ = conn.Close()
+			heard <- buf[:n]
+		}
+	}()
+	var seen [][]byte
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for b := range heard {
+			seen = append(seen, b)
+		}
+	}()
+	generation := flockOf(t, token)
+	spoofed := discovery.Service{
+		ID: strings.Repeat("5", 64), ServiceID: first.ServiceID, Name: "web", Node: strings.Repeat("6", 64), Flock: generation,
+		Ports:    []discovery.Port{{ContainerPort: 80, HostPort: ln.Addr().(*net.TCPAddr).Port, Protocol: bunfile.TCP, HTTP: true}},
+		PeerPort: ln.Addr().(*net.TCPAddr).Port,
+	}
+	liar := network.Join(netip.MustParseAddr("127.0.0.1"))
+	if err := liar.Announce(t.Context(), spoofed); err != nil {
+		t.Fatal(err)
+	}
+	f, err := b.Balance(t.Context(), "web", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := b.Join(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rec.ServiceID != first.ServiceID {
+		t.Errorf("joined %+v", rec)
+	}
+	if _, err := b.PlanJoin(t.Context(), spoofed.ID); !errors.Is(err, budgie.ErrNotTrusted) {
+		t.Errorf("joining the liar's: %v", err)
+	}
+	for served := 0; served < 20; {
+		resp, err := http.Get("http://" + f.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		switch resp.StatusCode {
+		case http.StatusOK:
+			served++
+		case http.StatusServiceUnavailable: // no replica is proved yet
+		default:
+			t.Fatalf("the frontend answers %s", resp.Status)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	if err := f.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	_ = ln.Close()
+	<-done
+	if len(seen) == 0 {
+		t.Error("the liar was not even asked for a proof")
+	}
+	for _, said := range seen {
+		// A TLS record of a handshake, and nothing else: RFC 8446 section 5.1.
+		if len(said) < 3 || said[0] != 22 || said[1] != 3 {
+			t.Errorf("the liar heard %q", said)
+		}
+	}
+}
+
+// flockOf returns the id of a token's flock.
+func flockOf(t *testing.T, token trust.Token) string {
+	t.Helper()
+	f, err := trust.New(trust.WithToken(token, "test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	g, err := f.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g.FlockID()
+}
+
+// Nodes that are named by their address are found without any announcement, and
+// a bad address is refused at the start.
+func TestGivenPeers(t *testing.T) {
+	token := trust.NewToken()
+	a := newNode(t, discoverytest.NewNetwork(), token)
+	if _, err := a.Run(t.Context(), web("web")); err != nil {
+		t.Fatal(err)
+	}
+	announced := discovery.Collect(t.Context(), browse(t, a))
+	if len(announced) != 1 || announced[0].PeerPort == 0 {
+		t.Fatalf("announced is %+v", announced)
+	}
+	addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(announced[0].PeerPort)).String()
+	b := newNode(t, discoverytest.NewNetwork(), token, budgie.WithPeers(addr))
+	rec, err := b.Join(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer(t, rec)
+	for _, bad := range []string{"", ":18733", "host:0", "host:70000", "a:b:c", "host:http"} {
+		if _, err := budgie.New(budgie.WithDataDir(t.TempDir()), budgie.WithPeers(bad)); err == nil || !strings.Contains(err.Error(), "WithPeers") {
+			t.Errorf("peer %q: %v", bad, err)
+		}
+	}
+}
+
+// browse returns the events until one is there.
+func browse(t *testing.T, f *fakes) <-chan discovery.Event {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	events, err := f.node.Browse(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make(chan discovery.Event, 1)
+	out <- <-events
+	cancel()
+	close(out)
+	return out
+}

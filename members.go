@@ -1,0 +1,263 @@
+package budgie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/discovery"
+	"github.com/budgiehq/budgie/peer"
+	"github.com/budgiehq/budgie/runtime"
+	"github.com/budgiehq/budgie/trust"
+)
+
+// member is an endpoint of another node that has proved to be in the flock.
+type member struct {
+	node       string
+	client     *peer.Client
+	containers []peer.Container
+}
+
+func (m *member) close() { _ = m.client.Close() } // nothing is under way
+
+// spec returns the specification of a container, read as strictly as anything
+// from another machine.
+func (m *member) spec(ctx context.Context, id string) (bunfile.Spec, error) {
+	text, err := m.client.Spec(ctx, id)
+	if err != nil {
+		return bunfile.Spec{}, err
+	}
+	specs, err := bunfile.ParseUntrusted(id[:min(12, len(id))]+".bun", text)
+	if err != nil {
+		return bunfile.Spec{}, err
+	}
+	if len(specs) != 1 {
+		return bunfile.Spec{}, fmt.Errorf("it holds %d containers, not one", len(specs))
+	}
+	spec := specs[0].WithDefaults()
+	spec.EnvFile = "" // no file of this machine is read because another one says so
+	return spec, nil
+}
+
+// image returns the root of an image that the node has: the one of a digest,
+// where that is known, else the one of the name.
+func (m *member) image(ctx context.Context, name, digest string) (runtime.Descriptor, error) {
+	if digest == "" {
+		return m.client.Image(ctx, name)
+	}
+	return m.client.Image(ctx, atDigest(name, digest))
+}
+
+// atDigest returns the reference of an image by its digest.
+func atDigest(name, digest string) string {
+	name, _, _ = strings.Cut(name, "@")
+	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, '/') {
+		name = name[:colon]
+	}
+	return name + "@" + digest
+}
+
+// findMembers finds the nodes of this machine's flock that announce what ref
+// means, or may have what it needs, and returns those that prove it. unproved
+// says why others did not, nil where there are none.
+func (c *Client) findMembers(ctx context.Context, ref string) (members []*member, unproved, err error) {
+	f, err := c.openFlock()
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := f.Current()
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := c.hear(ctx, func(s discovery.Service) bool { return mayMean(s, ref) })
+	if err != nil {
+		return nil, nil, err
+	}
+	hints, err := chooseHints(all, ref, g.FlockID(), f.NodeID())
+	if err != nil {
+		return nil, nil, err
+	}
+	members, errs := prove(ctx, f, hints)
+	if ctx.Err() != nil {
+		for _, m := range members {
+			m.close()
+		}
+		return nil, nil, context.Cause(ctx)
+	}
+	return members, whyUnproved(errs), nil
+}
+
+// whyUnproved says why no node proved that it runs what is announced.
+func whyUnproved(errs []error) error {
+	switch strange := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return errors.Is(err, ErrUnreachable) }); {
+	case len(strange) > 0:
+		return fmt.Errorf("%w: it is announced, but nobody who announces it proves to be in the flock: %w", ErrNotTrusted, errors.Join(strange...))
+	case len(errs) > 0:
+		return fmt.Errorf("it is announced, but its node does not answer: it may have died a moment ago, or a firewall may close its TCP port: %w", errors.Join(errs...))
+	}
+	return nil
+}
+
+// mayMean reports whether a reference may mean an announced service.
+func mayMean(s discovery.Service, ref string) bool {
+	ref = strings.ToLower(ref)
+	return strings.ToLower(s.Name) == ref || strings.HasPrefix(s.ID, ref) || strings.HasPrefix(s.ServiceID, ref)
+}
+
+// hear listens until something is announced that is wanted, and a little longer,
+// so that others who announce it are heard too, and returns all that is
+// announced.
+func (c *Client) hear(ctx context.Context, wanted func(discovery.Service) bool) ([]discovery.Service, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events, err := c.Discover(ctx)
+	if err != nil {
+		return nil, err
+	}
+	timer := time.NewTimer(joinFind)
+	defer timer.Stop()
+	heard := make(map[string]discovery.Service)
+	settling := false
+	for {
+		select {
+		case <-timer.C:
+			return sorted(heard), nil
+		case e, open := <-events:
+			switch {
+			case !open:
+				if ctx.Err() != nil {
+					return nil, context.Cause(ctx)
+				}
+				return nil, ErrClosed
+			case e.Type == discovery.Removed:
+				delete(heard, e.Service.ID)
+			default:
+				heard[e.Service.ID] = e.Service
+				if !settling && wanted(e.Service) {
+					settling = true
+					timer.Reset(joinSettle)
+				}
+			}
+		}
+	}
+}
+
+func sorted(services map[string]discovery.Service) []discovery.Service {
+	list := make([]discovery.Service, 0, len(services))
+	for _, s := range services {
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b discovery.Service) int { return strings.Compare(a.ID, b.ID) })
+	return list
+}
+
+// chooseHints returns the announcements of other nodes of the flock that are
+// worth asking: those that ref may mean, and those of the same services and
+// images. What the announcements say is only a reason to ask.
+func chooseHints(all []discovery.Service, ref, flock, self string) ([]discovery.Service, error) {
+	var hints []discovery.Service
+	var elsewhere []string
+	mute, own := 0, 0
+	for _, s := range all {
+		switch {
+		case !mayMean(s, ref):
+		case s.Flock != flock:
+			elsewhere = append(elsewhere, fmt.Sprintf("%s of flock %.12s", s.Name, orNone(s.Flock)))
+		case s.Node == self:
+			own++
+		case s.PeerPort == 0 || len(s.Addrs) == 0:
+			mute++
+		default:
+			hints = append(hints, s)
+		}
+	}
+	switch {
+	case len(hints) > 0:
+	case own > 0:
+		return nil, fmt.Errorf("%w: only this machine announces it", ErrJoined)
+	case mute > 0:
+		return nil, fmt.Errorf("%w: it is announced by a node without an endpoint: update Budgie there, and see its log", ErrNotTrusted)
+	case len(elsewhere) > 0:
+		return nil, fmt.Errorf("%w: it is announced by another flock (%s), and this machine is in flock %.12s: give both the same token (budgie token set)",
+			ErrNotTrusted, strings.Join(elsewhere, ", "), flock)
+	default:
+		return nil, fmt.Errorf("%w: nothing that is announced on the network has this name or id; \"budgie chirp\" lists what is", ErrNotFound)
+	}
+	for _, s := range all {
+		related := func(h discovery.Service) bool {
+			return h.ServiceID == s.ServiceID || h.Image != "" && h.Image == s.Image
+		}
+		if s.Flock == flock && s.Node != self && s.PeerPort != 0 && len(s.Addrs) > 0 && !mayMean(s, ref) && slices.ContainsFunc(hints, related) {
+			hints = append(hints, s)
+		}
+	}
+	return hints, nil
+}
+
+func orNone(flock string) string {
+	if flock == "" {
+		return "(none)"
+	}
+	return flock
+}
+
+// proveTimeout bounds how long one node may take to prove who it is and to say
+// what it runs, and mostProofs how many are asked at a time.
+const (
+	proveTimeout = 3 * time.Second
+	mostProofs   = 16
+)
+
+// prove connects to the endpoints of announcements and returns those that are
+// who they are said to be, in the order of the announcements.
+func prove(ctx context.Context, f *trust.Flock, hints []discovery.Service) ([]*member, []error) {
+	var asked []discovery.Service
+	seen := make(map[string]bool)
+	for _, s := range hints {
+		if key := fmt.Sprint(s.Node, s.PeerPort, s.Addrs); !seen[key] {
+			seen[key] = true
+			asked = append(asked, s)
+		}
+	}
+	members := make([]*member, len(asked))
+	errs := make([]error, len(asked))
+	slots := make(chan struct{}, mostProofs)
+	var wg sync.WaitGroup
+	for i, s := range asked {
+		slots <- struct{}{}
+		wg.Go(func() {
+			members[i], errs[i] = proveOne(ctx, f, s)
+			<-slots
+		})
+	}
+	wg.Wait()
+	return slices.DeleteFunc(members, func(m *member) bool { return m == nil }),
+		slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+}
+
+func proveOne(ctx context.Context, f *trust.Flock, s discovery.Service) (*member, error) {
+	ctx, cancel := context.WithTimeout(ctx, proveTimeout)
+	defer cancel()
+	client := peer.NewClient(f, s.Node, peerAddrs(s))
+	containers, err := client.Containers(ctx)
+	if err != nil {
+		_ = client.Close() // the error that counts is the other one
+		return nil, fmt.Errorf("node %.12s: %w", s.Node, err)
+	}
+	return &member{s.Node, client, containers}, nil
+}
+
+// peerAddrs returns where a service's node answers.
+func peerAddrs(s discovery.Service) []netip.AddrPort {
+	addrs := make([]netip.AddrPort, 0, len(s.Addrs))
+	for _, a := range s.Addrs {
+		addrs = append(addrs, netip.AddrPortFrom(a, uint16(s.PeerPort)))
+	}
+	return addrs
+}

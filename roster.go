@@ -1,0 +1,289 @@
+package budgie
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/budgiehq/budgie/discovery"
+	"github.com/budgiehq/budgie/peer"
+	"github.com/budgiehq/budgie/trust"
+)
+
+// A roster follows what is announced, and keeps a connection to every endpoint
+// of the flock among it: what such a node says of its containers is the truth,
+// and when it falls silent its replicas are gone, long before their
+// announcements expire. One goroutine, run, owns everything in it.
+type roster struct {
+	// open returns this machine's membership. It is asked for when there is
+	// something of a flock to be proved: who only lists makes no keys.
+	open func() (*trust.Flock, error)
+	dial func(*trust.Flock, discovery.Service) rosterClient
+	// delay is how long an endpoint is known before it is connected to, so that
+	// who only lists what is announced makes no connections.
+	delay time.Duration
+	// changed is called with the id of a replica of which something is new.
+	changed func(id string)
+
+	hints     map[string]discovery.Service // by replica
+	endpoints map[endpointKey]*rosterEntry
+	reports   chan report
+	wg        sync.WaitGroup
+}
+
+// rosterClient is what a roster needs of a [peer.Client].
+type rosterClient interface {
+	Watch(ctx context.Context) iter.Seq2[[]peer.Container, error]
+	Addr() netip.AddrPort
+	Close() error
+}
+
+// endpointKey is what tells endpoints apart: one node may have several, each
+// with containers of its own.
+type endpointKey struct {
+	node string
+	port int
+}
+
+// rosterEntry is an endpoint of the flock.
+type rosterEntry struct {
+	cancel context.CancelFunc
+	// hint is an announcement that leads to it, the last one.
+	hint discovery.Service
+	// moved holds a value when hint has changed, for the watching goroutine.
+	moved chan discovery.Service
+	// dead says that it was tried, and does not answer.
+	dead bool
+	// containers are what it says that it runs, by id, and addr is where it
+	// answered; nil and zero while it has not proved who it is.
+	containers map[string]peer.Container
+	addr       netip.AddrPort
+}
+
+// report is what a watching goroutine found out.
+type report struct {
+	entry      *rosterEntry
+	containers []peer.Container
+	addr       netip.AddrPort
+	err        error
+}
+
+func newRoster(open func() (*trust.Flock, error), dial func(*trust.Flock, discovery.Service) rosterClient, delay time.Duration, changed func(id string)) *roster {
+	return &roster{
+		open: open, dial: dial, delay: delay, changed: changed,
+		hints: make(map[string]discovery.Service), endpoints: make(map[endpointKey]*rosterEntry),
+		reports: make(chan report),
+	}
+}
+
+// run follows events until their channel is closed, as it is when ctx ends.
+func (r *roster) run(ctx context.Context, events <-chan discovery.Event) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		r.wg.Wait()
+	}()
+	for {
+		select {
+		case e, open := <-events:
+			if !open {
+				return
+			}
+			r.take(ctx, e)
+		case rep := <-r.reports:
+			r.learn(rep)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// take takes an event of the discovery.
+func (r *roster) take(ctx context.Context, e discovery.Event) {
+	id := e.Service.ID
+	old, known := r.hints[id]
+	if e.Type == discovery.Removed {
+		delete(r.hints, id)
+	} else {
+		r.hints[id] = e.Service
+		r.watch(ctx, e.Service)
+	}
+	if known && (e.Type == discovery.Removed || keyOf(old) != keyOf(e.Service)) {
+		r.unwatch(keyOf(old))
+	}
+	r.changed(id)
+}
+
+func keyOf(s discovery.Service) endpointKey { return endpointKey{s.Node, s.PeerPort} }
+
+// watch begins to watch the endpoint of an announcement, if it is one of another
+// node of the flock.
+func (r *roster) watch(ctx context.Context, s discovery.Service) {
+	if !r.isOurs(s) {
+		return
+	}
+	key := keyOf(s)
+	if entry := r.endpoints[key]; entry != nil {
+		if !slices.Equal(entry.hint.Addrs, s.Addrs) {
+			entry.hint = s
+			select {
+			case <-entry.moved: // it was not seen, and is out of date
+			default:
+			}
+			entry.moved <- s
+		}
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	entry := &rosterEntry{cancel: cancel, hint: s, moved: make(chan discovery.Service, 1)}
+	r.endpoints[key] = entry
+	r.wg.Go(func() { r.follow(ctx, entry, s) })
+}
+
+// isOurs reports whether an announcement says that it is of another node of the
+// flock, and where to ask whether that is so.
+func (r *roster) isOurs(s discovery.Service) bool {
+	if s.PeerPort == 0 || len(s.Addrs) == 0 || s.Flock == "" {
+		return false
+	}
+	f, err := r.open()
+	if err != nil || s.Node == f.NodeID() {
+		return false
+	}
+	g, err := f.Current()
+	return err == nil && g.FlockID() == s.Flock
+}
+
+// unwatch ends the watching of an endpoint that nothing leads to any more.
+func (r *roster) unwatch(key endpointKey) {
+	for _, s := range r.hints {
+		if keyOf(s) == key {
+			return
+		}
+	}
+	if entry := r.endpoints[key]; entry != nil {
+		entry.cancel()
+		delete(r.endpoints, key)
+	}
+}
+
+// How long to wait before an endpoint that did not answer is tried again: at
+// first and at most.
+const (
+	rosterRetry    = 500 * time.Millisecond
+	rosterMaxRetry = 10 * time.Second
+)
+
+// follow watches an endpoint until ctx ends, and reports.
+func (r *roster) follow(ctx context.Context, entry *rosterEntry, s discovery.Service) {
+	wait(ctx, r.delay)
+	f, err := r.open()
+	if err != nil {
+		return // the client ends
+	}
+	retry := rosterRetry
+	for ctx.Err() == nil {
+		answered, left := r.watchOnce(ctx, entry, r.dial(f, s), &s)
+		if answered {
+			retry = rosterRetry
+		}
+		if left {
+			continue
+		}
+		timer := time.NewTimer(retry)
+		select {
+		case s = <-entry.moved:
+			retry = rosterRetry
+		case <-timer.C:
+			retry = min(2*retry, rosterMaxRetry)
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// watchOnce watches an endpoint over one connection and reports what it says,
+// until that ends, which it reports, or until the endpoint has left the address
+// of the connection: then there is nothing to wait for. s follows the
+// announcement meanwhile.
+func (r *roster) watchOnce(ctx context.Context, entry *rosterEntry, client rosterClient, s *discovery.Service) (answered, left bool) {
+	watching, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for !left {
+			select {
+			case *s = <-entry.moved:
+				if at := client.Addr().Addr(); at.IsValid() && !slices.Contains(s.Addrs, at) {
+					left = true
+					stop()
+				}
+			case <-watching.Done():
+				return
+			}
+		}
+	})
+	for containers, err := range client.Watch(watching) {
+		if watching.Err() != nil {
+			break
+		}
+		answered = answered || err == nil
+		select {
+		case r.reports <- report{entry, containers, client.Addr(), err}:
+		case <-ctx.Done():
+		}
+	}
+	stop()
+	wg.Wait()
+	_ = client.Close() // the reason was reported
+	return answered, left
+}
+
+// learn takes what a watching goroutine found out.
+func (r *roster) learn(rep report) {
+	entry := rep.entry
+	before := entry.containers
+	if rep.err != nil {
+		// Who answers and is not trusted is not dead, and is left to its
+		// announcement.
+		entry.dead = !errors.Is(rep.err, trust.ErrNotTrusted)
+		entry.containers = nil
+	} else {
+		entry.dead, entry.addr = false, rep.addr
+		entry.containers = make(map[string]peer.Container, len(rep.containers))
+		for _, c := range rep.containers {
+			entry.containers[c.ID] = c
+		}
+	}
+	for id, s := range r.hints {
+		_, was := before[id]
+		_, is := entry.containers[id]
+		if was || is || r.endpoints[keyOf(s)] == entry {
+			r.changed(id)
+		}
+	}
+}
+
+// seen returns an announced replica, unless its node is known not to answer.
+func (r *roster) seen(id string) (discovery.Service, bool) {
+	s, known := r.hints[id]
+	if entry := r.endpoints[keyOf(s)]; !known || entry != nil && entry.dead {
+		return discovery.Service{}, false
+	}
+	return s, true
+}
+
+// proved returns what the node of a replica itself says of it, and the address
+// at which it said so. ours is false where the announcement does not say that
+// the node is of the flock.
+func (r *roster) proved(id string) (c peer.Container, addr netip.Addr, ours, ok bool) {
+	entry := r.endpoints[keyOf(r.hints[id])]
+	if entry == nil {
+		return peer.Container{}, netip.Addr{}, false, false
+	}
+	c, ok = entry.containers[id]
+	return c, entry.addr.Addr(), true, ok
+}
