@@ -113,6 +113,7 @@ type serviceJSON struct {
 	Node      string     `json:"node"`
 	Flock     string     `json:"flock"`
 	Addresses []string   `json:"addresses"`
+	PeerPort  int        `json:"peer_port"`
 	Ports     []portJSON `json:"ports"`
 	Endpoints []string   `json:"endpoints"`
 }
@@ -126,7 +127,7 @@ type portJSON struct {
 
 func serviceJSONOf(s discovery.Service) serviceJSON {
 	j := serviceJSON{
-		ID: s.ID, Name: s.Name, ServiceID: s.ServiceID, Image: s.Image, Node: s.Node, Flock: s.Flock,
+		ID: s.ID, Name: s.Name, ServiceID: s.ServiceID, Image: s.Image, Node: s.Node, Flock: s.Flock, PeerPort: s.PeerPort,
 		Addresses: []string{}, Ports: []portJSON{}, Endpoints: []string{},
 	}
 	for _, addr := range s.Addrs {
