@@ -55,8 +55,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.route(w, r)
 }
 
-// route finds out what is asked for. Paths are compared as they came: none that
-// has a meaning needs an escape, so that one with an escape has none.
+// route finds out what is asked for. Paths are compared as they came, with their
+// escapes: none that has a meaning needs one, so that a path with one has none.
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.EscapedPath()
 	switch {
@@ -65,7 +65,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusMethodNotAllowed, codeUnsupported, "peers can read here, and nothing else")
 	case r.ContentLength != 0:
 		fail(w, http.StatusRequestEntityTooLarge, codeUnsupported, "a request for something has no body")
-	case len(path) > maxPath || len(r.URL.RawQuery) > maxQuery || strings.Contains(path, "%"):
+	case len(path) > maxPath || len(r.URL.RawQuery) > maxQuery:
 		fail(w, http.StatusNotFound, codeNameInvalid, errNoPath.Error())
 	case path == pathOCI || path == strings.TrimSuffix(pathOCI, "/"):
 		w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")

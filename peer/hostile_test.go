@@ -233,11 +233,20 @@ func TestHostileImages(t *testing.T) {
 	if _, err := read(t, client.Blobs("web"), d, 4); !errors.Is(err, peer.ErrInvalid) {
 		t.Errorf("another part: %v", err)
 	}
+	manifest = manifest[4:]
+	header.Set("Content-Range", "bytes 0-5/10")
+	if _, err := read(t, client.Blobs("web"), d, 4); !errors.Is(err, peer.ErrInvalid) {
+		t.Errorf("another part of the same size: %v", err)
+	}
+	header.Set("Content-Range", "bytes 4-9/10")
+	if got, err := read(t, client.Blobs("web"), d, 4); err != nil || string(got) != "456789" {
+		t.Errorf("the right part: %q, %v", got, err)
+	}
 	if _, err := read(t, client.Blobs("web"), d, 0); !errors.Is(err, peer.ErrInvalid) {
 		t.Errorf("a part where the whole was asked for: %v", err)
 	}
 	status = http.StatusOK
-	manifest = append(manifest, "more"...)
+	manifest = []byte("0123456789more")
 	if _, err := read(t, client.Blobs("web"), d, 0); !errors.Is(err, peer.ErrInvalid) {
 		t.Errorf("more than there is: %v", err)
 	}

@@ -82,6 +82,58 @@ func TestHalfOpenHandshakesOnSockets(t *testing.T) {
 	}
 }
 
+// An address has its share of handshakes; its flood puts out its own, and not the
+// one that somebody else has begun.
+func TestHandshakesPerAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newMemRig(t)
+		first, err := r.net.dialFrom(t.Context(), netip.MustParseAddrPort("10.0.0.3:1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, each := peer.DefaultLimits().Pending()
+		for range 10 * each {
+			c, err := r.net.dialFrom(t.Context(), somewhere)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+		}
+		synctest.Wait()
+		if pending, _, _ := r.server.Counts(); pending != each+1 {
+			t.Errorf("%d handshakes, want %d and one", pending, each)
+		}
+		conn, err := r.other.Client(t.Context(), first, r.flock.NodeID(), peer.ALPN)
+		if err != nil {
+			t.Fatalf("the one from elsewhere: %v", err)
+		}
+		_ = conn.Close() // it was only to be made
+	})
+}
+
+// A connection has its share of requests at a time; more wait for their turn.
+func TestRequestsPerConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newMemRig(t)
+		c := r.client(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if _, err := c.Connect(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			go func() {
+				for range c.Watch(ctx) {
+				}
+			}()
+		}
+		synctest.Wait()
+		if _, _, requests := r.server.Counts(); requests != 64 {
+			t.Errorf("%d requests at a time", requests)
+		}
+	})
+}
+
 // A handshake that is not over in time is given up, also where a byte comes now
 // and then.
 func TestHandshakeDeadline(t *testing.T) {
