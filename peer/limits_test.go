@@ -111,6 +111,30 @@ func TestHandshakesPerAddress(t *testing.T) {
 	})
 }
 
+// Where there is no room at all, the address that has most gives some.
+func TestHandshakesInAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := peer.DefaultLimits()
+		l.SetPending(4, 4)
+		r := newMemRig(t, peer.WithLimits(l))
+		var first *memConn
+		for i, host := range []byte{3, 2, 2, 2, 4} {
+			c, err := r.net.dialFrom(t.Context(), netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, host}), 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if i == 0 {
+				first = c
+			}
+			synctest.Wait()
+		}
+		if _, err := r.other.Client(t.Context(), first, r.flock.NodeID(), peer.ALPN); err != nil {
+			t.Errorf("the oldest, of an address with one: %v", err)
+		}
+	})
+}
+
 // A connection has its share of requests at a time; more wait for their turn.
 func TestRequestsPerConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
