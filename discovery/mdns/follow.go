@@ -44,7 +44,7 @@ func (e *engine) cameUp(now time.Time, link int) {
 	e.log.Debug("mDNS interface in use", "interface", e.zone(link), "addrs", e.linkAddrs[link])
 	at := now.Add(rand.N(maxProbeDelay))
 	for _, a := range e.own {
-		a.on[link] = &stage{at: at}
+		a.on[link] = &stage{at: at, up: true}
 	}
 	if !e.askAt.IsZero() {
 		e.askSoon(now)

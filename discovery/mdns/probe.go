@@ -18,9 +18,11 @@ const (
 	// maxProbeDelay bounds the time before the first probe on a link that came
 	// up. The RFC has 250 ms; there are few Budgies, and their names are unlike.
 	maxProbeDelay = 50 * time.Millisecond
-	// announcements is how many announcements follow, one second apart: section
-	// 8.3.
-	announcements = 2
+	// announcements is how many announcements follow, after one second, two, four
+	// and so on: section 8.3. On a link that came up it is announcementsUp, since
+	// switches may take half a minute before they pass anything on.
+	announcements   = 2
+	announcementsUp = 6
 	// deferTime is how long the loser of two simultaneous probes waits: section
 	// 8.2.
 	deferTime = time.Second
@@ -43,6 +45,25 @@ type stage struct {
 	step int
 	// at is when the next one is due; zero for never.
 	at time.Time
+	// up: the link has come up.
+	up bool
+}
+
+// sent counts a packet that was sent.
+func (s *stage) sent(now time.Time) {
+	s.step++
+	last := probes + announcements
+	if s.up {
+		last = probes + announcementsUp
+	}
+	switch {
+	case s.step <= probes:
+		s.at = now.Add(probeGap)
+	case s.step < last:
+		s.at = now.Add(time.Second << (s.step - probes - 1))
+	default:
+		s.at, s.up = time.Time{}, false
+	}
 }
 
 // known is true if others may know of it.
@@ -55,7 +76,7 @@ func (s *stage) established() bool { return s != nil && s.step > probes }
 // happens anyway.
 func (s *stage) again(now time.Time) {
 	if s.established() {
-		*s = stage{step: probes, at: now}
+		*s = stage{step: probes, at: now, up: s.up}
 	}
 }
 
@@ -67,20 +88,15 @@ func (e *engine) advance(now time.Time) {
 		var probing, announcing []*announcement
 		for _, a := range e.own {
 			s := a.on[l]
-			switch {
-			case s == nil || s.at.IsZero() || now.Before(s.at):
+			if s == nil || s.at.IsZero() || now.Before(s.at) {
 				continue
-			case s.step < probes:
-				probing = append(probing, a)
-				s.at = now.Add(probeGap)
-			case s.step < probes+announcements-1:
-				announcing = append(announcing, a)
-				s.at = now.Add(time.Second)
-			default:
-				announcing = append(announcing, a)
-				s.at = time.Time{}
 			}
-			s.step++
+			if s.step < probes {
+				probing = append(probing, a)
+			} else {
+				announcing = append(announcing, a)
+			}
+			s.sent(now)
 		}
 		byName := func(a, b *announcement) int { return cmp.Compare(a.instance, b.instance) }
 		slices.SortFunc(probing, byName)

@@ -1,16 +1,30 @@
 package mdns
 
 import (
+	"fmt"
 	"net"
+	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/budgiehq/budgie/discovery/discoverytest"
+	"github.com/budgiehq/budgie/internal/isolation"
+	"github.com/budgiehq/budgie/internal/lan"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
+	lan.Isolate(roles())
 	if childMain() {
 		return
+	}
+	if isolation.Isolated() {
+		// pion sends from whatever address the kernel finds, and of loopback's it
+		// wants none.
+		if out, err := exec.Command("ip", "addr", "add", "192.0.2.254/32", "dev", "lo").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "ip addr add: %v: %s", err, out)
+			os.Exit(1)
+		}
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -194,9 +194,34 @@ func (c *Cmd) Printed() string { return c.out.String() }
 // ends the test if that does not happen.
 func (c *Cmd) Await(text string) {
 	c.host.lab.t.Helper()
-	if !c.out.await(text) {
+	if !c.out.wait(c.ended, func(all string) bool { return strings.Contains(all, text) }) {
 		c.host.lab.t.Fatalf("host %s: %s did not print %q within %v, but:\n%s", c.host.Name, c.Cmd, text, patience, c.Printed())
 	}
+}
+
+// AwaitLine waits until the command has printed a line that is ok, at or after
+// an offset in what it printed. It returns the line and the offset behind it. It
+// ends the test if that does not happen; what says in words what is waited for.
+func (c *Cmd) AwaitLine(what string, from int, ok func(line string) bool) (string, int) {
+	c.host.lab.t.Helper()
+	var line string
+	found := c.out.wait(c.ended, func(text string) bool {
+		for from < len(text) {
+			n := strings.IndexByte(text[from:], '\n')
+			if n < 0 {
+				break
+			}
+			line = text[from : from+n]
+			if from += n + 1; ok(line) {
+				return true
+			}
+		}
+		return false
+	})
+	if !found {
+		c.host.lab.t.Fatalf("host %s: %s did not print %s within %v, but:\n%s", c.host.Name, c.Cmd, what, patience, c.Printed())
+	}
+	return line, from
 }
 
 // Run runs a command in the host and returns what it printed.
@@ -247,19 +272,22 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// await reports whether a text was written before the end of patience.
-func (o *output) await(text string) bool {
+// wait reports whether what was written was ok before the end of patience, and
+// before the command ended.
+func (o *output) wait(ended <-chan struct{}, ok func(all string) bool) bool {
 	over := newDeadline()
 	defer over.Stop()
-	for {
+	for last := false; ; {
 		o.mu.Lock()
-		found, changed := strings.Contains(o.buf.String(), text), o.changed
+		found, changed := ok(o.buf.String()), o.changed
 		o.mu.Unlock()
-		if found {
-			return true
+		if found || last {
+			return found
 		}
 		select {
 		case <-changed:
+		case <-ended:
+			last = true // after one more look
 		case <-over.C:
 			return false
 		}
