@@ -75,6 +75,20 @@ func TestImage(t *testing.T) {
 				t.Errorf("%s from %d on: %d bytes, %v", d, offset, len(got), err)
 			}
 		}
+		for _, piece := range [][2]int64{{0, 1}, {1, 2}, {size / 2, size}, {size - 1, 1}, {0, size}, {0, 0}, {size, 5}} {
+			desc := runtime.Descriptor{Digest: d.String(), Size: size}
+			rc, err := src.OpenRange(soon(t), desc, piece[0], piece[1])
+			if err != nil {
+				t.Fatalf("%s %v: %v", d, piece, err)
+			}
+			got, err := io.ReadAll(rc)
+			if cerr := rc.Close(); err != nil || cerr != nil || !bytes.Equal(got, want[piece[0]:min(size, piece[0]+piece[1])]) {
+				t.Errorf("%s %v: %d bytes, %v, %v", d, piece, len(got), err, cerr)
+			}
+		}
+	}
+	if _, err := src.OpenRange(soon(t), root, 0, -1); err == nil {
+		t.Error("a piece of a negative length can be read")
 	}
 }
 

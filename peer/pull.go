@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/budgiehq/budgie/runtime"
@@ -42,7 +41,7 @@ func (c *Client) Image(ctx context.Context, name string) (runtime.Descriptor, er
 // Blobs returns the node as a source of the parts of an image, by the image's
 // name. Reading fails where nothing arrives for 15 s, and like everything else
 // after [Client.Close].
-func (c *Client) Blobs(name string) runtime.BlobSource {
+func (c *Client) Blobs(name string) runtime.RangeSource {
 	u, err := urlOf(name)
 	return &blobs{c, u, err}
 }
@@ -65,29 +64,36 @@ func (b *blobs) Name() string {
 
 // Open implements runtime.BlobSource.
 func (b *blobs) Open(ctx context.Context, blob runtime.Descriptor, offset int64) (io.ReadCloser, error) {
+	return b.OpenRange(ctx, blob, offset, blob.Size)
+}
+
+// OpenRange implements runtime.RangeSource.
+func (b *blobs) OpenRange(ctx context.Context, blob runtime.Descriptor, offset, length int64) (io.ReadCloser, error) {
 	c := b.client
 	switch {
 	case b.err != nil:
 		return nil, c.explain(ctx, b.err)
 	case !isDigest(blob.Digest):
 		return nil, c.explain(ctx, fmt.Errorf("%w: %q is not a digest of sha256", runtime.ErrNoBlob, plain(blob.Digest, maxText)))
-	case blob.Size < 0 || offset < 0 || offset > blob.Size:
+	case blob.Size < 0 || offset < 0 || offset > blob.Size || length < 0:
 		return nil, c.explain(ctx, fmt.Errorf("read %s of %d bytes from %d on: there is nothing", blob.Digest, blob.Size, offset))
 	}
-	if offset == blob.Size && offset > 0 {
+	length = min(length, blob.Size-offset)
+	if length == 0 && blob.Size > 0 {
 		return io.NopCloser(strings.NewReader("")), nil // no range is that short
 	}
 	ctx, stop := c.within(ctx)
-	return b.open(ctx, stop, blob, offset)
+	return b.open(ctx, stop, blob, offset, length)
 }
 
-// open asks for a blob from an offset on, which is before its end. stop is
-// called when it is closed, or on failure.
-func (b *blobs) open(ctx context.Context, stop func(), blob runtime.Descriptor, offset int64) (io.ReadCloser, error) {
-	header, want := http.Header{}, http.StatusOK
-	if offset > 0 {
+// open asks for a piece of a blob. stop is called when it is closed, or on
+// failure.
+func (b *blobs) open(ctx context.Context, stop func(), blob runtime.Descriptor, offset, length int64) (io.ReadCloser, error) {
+	header, want, part := http.Header{}, http.StatusOK, ""
+	if length < blob.Size {
 		want = http.StatusPartialContent
-		header.Set("Range", "bytes="+strconv.FormatInt(offset, 10)+"-")
+		part = fmt.Sprintf("%d-%d", offset, offset+length-1)
+		header.Set("Range", "bytes="+part)
 	}
 	resp, _, err := b.client.get(ctx, &b.client.large, func(host string) *url.URL {
 		return b.url.at(host, kindBlobs, blob.Digest)
@@ -98,8 +104,8 @@ func (b *blobs) open(ctx context.Context, stop func(), blob runtime.Descriptor, 
 		return nil, err
 	}
 	r := &blobReader{ReadCloser: resp.Body, client: b.client, ctx: ctx, stop: stop}
-	if resp.ContentLength != blob.Size-offset || offset > 0 &&
-		resp.Header.Get("Content-Range") != fmt.Sprintf("bytes %d-%d/%d", offset, blob.Size-1, blob.Size) {
+	if resp.ContentLength != length || part != "" &&
+		resp.Header.Get("Content-Range") != fmt.Sprintf("bytes %s/%d", part, blob.Size) {
 		_ = r.Close() // it is not what was asked for
 		return nil, b.client.explain(context.Background(), fmt.Errorf("%w: %s has another size there", ErrInvalid, blob.Digest))
 	}
