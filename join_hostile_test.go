@@ -166,6 +166,51 @@ func TestJoinNodeDies(t *testing.T) {
 	}
 }
 
+// The node dies when a part of the image has come: the rest comes from another
+// node, or, where there is none, from the registry; and where that has nothing
+// either, the error says who was asked, and nothing is left.
+func TestJoinImageSourceDies(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		other bool
+		pull  bunfile.PullPolicy
+		want  string
+	}{
+		{"AnotherNode", true, bunfile.PullNever, ""},
+		{"Registry", false, bunfile.PullMissing, ""},
+		{"Nobody", false, bunfile.PullNever, "peer "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			network, token := discoverytest.NewNetwork(), trust.NewToken()
+			a, b := newNode(t, network, token), newNode(t, network, token)
+			if _, err := a.runtime.Pull(t.Context(), bunfile.Image{DockerImage: "example/web"}, nil); err != nil {
+				t.Fatal(err)
+			}
+			spec := web("web")
+			spec.Image.Pull = c.pull
+			if _, err := a.Run(t.Context(), spec); err != nil {
+				t.Fatal(err)
+			}
+			if c.other {
+				if _, err := newNode(t, network, token).Join(t.Context(), "web"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := b.Join(t.Context(), "web", budgie.OnPull(func(_ string, p runtime.PullProgress) {
+				if p.Step == runtime.PullFetching { // the manifest is there, and the layer is not
+					_ = a.Close()
+				}
+			}))
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v; want %q", err, c.want)
+			}
+			if recs := records(t, b); (len(recs) == 1) != (c.want == "") {
+				t.Errorf("there is %+v", recs)
+			}
+		})
+	}
+}
+
 func TestJoinAsksTheNextNode(t *testing.T) {
 	network, token := discoverytest.NewNetwork(), trust.NewToken()
 	a, b := newNode(t, network, token), newNode(t, network, token)

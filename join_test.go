@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,8 @@ import (
 	"github.com/budgiehq/budgie/discovery"
 	"github.com/budgiehq/budgie/discovery/discoverytest"
 	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/peer"
+	"github.com/budgiehq/budgie/runtime"
 	"github.com/budgiehq/budgie/runtime/runtimetest"
 	"github.com/budgiehq/budgie/store/memory"
 	"github.com/budgiehq/budgie/trust"
@@ -58,9 +61,17 @@ func TestJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	var plan budgie.JoinPlan
-	second, err := b.Join(t.Context(), "web", budgie.OnJoin(func(p budgie.JoinPlan) { plan = p }))
+	var pulled []runtime.PullStep
+	second, err := b.Join(t.Context(), "web", budgie.OnJoin(func(p budgie.JoinPlan) { plan = p }),
+		budgie.OnPull(func(_ string, p runtime.PullProgress) { pulled = append(pulled, p.Step) }))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !slices.Contains(pulled, runtime.PullFetched) || slices.Contains(pulled, runtime.PullResolving) {
+		t.Errorf("the image came by %q; want it from the node, without a registry", pulled)
+	}
+	if second.ImageDigest != first.ImageDigest || plan.ImageDigest != first.ImageDigest {
+		t.Errorf("it runs the image %q, planned %q; want %q", second.ImageDigest, plan.ImageDigest, first.ImageDigest)
 	}
 	answer(t, second)
 	if second.ID == first.ID || second.ServiceID != first.ID || second.Name != "web" || second.Spec.Environment[0] != "GREETING=hi" {
@@ -176,6 +187,25 @@ func TestJoinAmbiguous(t *testing.T) {
 	}
 	if recs := records(t, c); len(recs) != 0 {
 		t.Errorf("the plan leaves %+v", recs)
+	}
+}
+
+// Two flocks announce the same id: whichever announcement is heard, nothing is
+// joined but what a node of this flock proves to run.
+func TestJoinIDOfTwoFlocks(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a, b := newNode(t, network, token), newNode(t, network, token)
+	first, err := a.Run(t.Context(), web("web"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	newRogue(t, network, trust.NewToken(), func(c *peer.Container) { c.ID, c.ServiceID = first.ID, first.ID })
+	plan, err := b.PlanJoin(t.Context(), first.ID)
+	switch {
+	case err == nil && plan.ServiceID == first.ID && len(plan.Replicas) == 1:
+	case errors.Is(err, budgie.ErrNotTrusted) && strings.Contains(err.Error(), "another flock"):
+	default:
+		t.Errorf("got %+v, %v", plan, err)
 	}
 }
 
