@@ -77,12 +77,13 @@ func (c *Client) race(ctx context.Context) (*link, error) {
 	var winner *link
 	var failed failures
 	started, ended := 0, 0
+	until := time.Now().Add(dialTimeout)
 	start := func() {
 		if started < len(c.addrs) && winner == nil && ctx.Err() == nil {
 			addr := c.addrs[started]
 			started++
 			go func() {
-				l, err := c.attempt(ctx, addr)
+				l, err := c.attempt(ctx, addr, until)
 				outcomes <- outcome{l, err}
 			}()
 			next.Reset(stagger)
@@ -139,9 +140,9 @@ func (f failures) Unwrap() []error {
 	return append(slices.Clone(f), ErrUnreachable)
 }
 
-// attempt connects to one address.
-func (c *Client) attempt(ctx context.Context, addr netip.AddrPort) (*link, error) {
-	raw, err := patiently(ctx, dialTimeout, func(ctx context.Context) (net.Conn, error) { return c.dial(ctx, addr) })
+// attempt connects to one address, which has to accept until a time.
+func (c *Client) attempt(ctx context.Context, addr netip.AddrPort, until time.Time) (*link, error) {
+	raw, err := patiently(ctx, time.Until(until), func(ctx context.Context) (net.Conn, error) { return c.dial(ctx, addr) })
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", addr, err)
 	}
@@ -158,7 +159,7 @@ func patiently[T any](ctx context.Context, limit time.Duration, do func(context.
 	defer cancel()
 	t, err := do(within)
 	if err != nil && within.Err() != nil && ctx.Err() == nil {
-		err = fmt.Errorf("no answer within %s", limit)
+		err = fmt.Errorf("no answer within %s", limit.Round(time.Millisecond))
 	}
 	return t, err
 }
