@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -21,9 +22,13 @@ import (
 // hostile is a member of the flock that answers as it likes.
 func hostile(t *testing.T, h http.HandlerFunc) (*peer.Client, *trust.Flock) {
 	t.Helper()
+	return hostileOn(t, listenAt(t, netip.MustParseAddrPort("127.0.0.1:0")), h)
+}
+
+func hostileOn(t *testing.T, ln net.Listener, h http.HandlerFunc, opts ...peer.ClientOption) (*peer.Client, *trust.Flock) {
+	t.Helper()
 	tok := trust.NewToken()
 	f := member(t, tok)
-	ln := listenAt(t, netip.MustParseAddrPort("127.0.0.1:0"))
 	var h2 http.Protocols
 	h2.SetHTTP2(true)
 	mux := http.NewServeMux()
@@ -33,7 +38,7 @@ func hostile(t *testing.T, h http.HandlerFunc) (*peer.Client, *trust.Flock) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(f.Listener(ln, peer.ALPN)) }()
 	t.Cleanup(func() { _ = s.Close(); <-done })
-	return clientOf(t, member(t, tok), f.NodeID(), []netip.AddrPort{netip.MustParseAddrPort(ln.Addr().String())}), f
+	return clientOf(t, member(t, tok), f.NodeID(), []netip.AddrPort{netip.MustParseAddrPort(ln.Addr().String())}, opts...), f
 }
 
 // flood writes without an end.
