@@ -8,15 +8,25 @@ import (
 
 	"github.com/budgiehq/budgie"
 	"github.com/budgiehq/budgie/internal/lan"
+	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime/runtimetest"
 )
 
 // lanRoles is what this test binary does in hosts of a laboratory.
-var lanRoles = lan.Roles{"node": nodeRole, "watch": watchRole}
+var lanRoles = lan.Roles{"node": nodeRole, "join": joinRole, "watch": watchRole}
 
 // nodeRole runs a container "web", which answers with the host's name, until ctx
 // ends.
 func nodeRole(ctx context.Context, _ []string) error {
+	return withNode(ctx, func(c *budgie.Client) (lifecycle.Container, error) { return c.Run(ctx, web("web")) })
+}
+
+// joinRole joins it.
+func joinRole(ctx context.Context, _ []string) error {
+	return withNode(ctx, func(c *budgie.Client) (lifecycle.Container, error) { return c.Join(ctx, "web") })
+}
+
+func withNode(ctx context.Context, start func(*budgie.Client) (lifecycle.Container, error)) error {
 	name, err := os.Hostname()
 	if err != nil {
 		return err
@@ -30,7 +40,7 @@ func nodeRole(ctx context.Context, _ []string) error {
 		return err
 	}
 	defer c.Close()
-	rec, err := c.Run(ctx, web("web"))
+	rec, err := start(c)
 	if err != nil {
 		return err
 	}

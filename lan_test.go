@@ -24,9 +24,9 @@ type flockHosts struct {
 	token trust.Token
 }
 
-func newFlockHosts(t *testing.T) *flockHosts {
+func newFlockHosts(t *testing.T, subnets ...string) *flockHosts {
 	lab := lan.New(t)
-	return &flockHosts{t, lab, lab.Switch(), trust.NewToken()}
+	return &flockHosts{t, lab, lab.SwitchOf(subnets...), trust.NewToken()}
 }
 
 // host starts a host with a role, and returns when that has printed what it does
@@ -99,7 +99,7 @@ func (f *flockHosts) answered(by *lan.Host, want string) time.Duration {
 // announcement expires, traffic goes on at the others, and it is found again when
 // it is back.
 func TestCaseD2KilledHost(t *testing.T) {
-	f := newFlockHosts(t)
+	f := newFlockHosts(t, "192.168.1.0/24")
 	a, nodeA := f.host("a", "node", "running")
 	_, nodeB := f.host("b", "node", "running")
 	c, watch := f.host("c", "watch", "watching")
@@ -131,7 +131,7 @@ func TestCaseD2KilledHost(t *testing.T) {
 // Case D7: a host gets another address, and traffic reaches it there, by the same
 // identity.
 func TestCaseD7ChangedAddress(t *testing.T) {
-	f := newFlockHosts(t)
+	f := newFlockHosts(t, "192.168.1.0/24")
 	a, node := f.host("a", "node", "running")
 	c, watch := f.host("c", "watch", "watching")
 	watch.Await("added " + id(node))
@@ -144,4 +144,19 @@ func TestCaseD7ChangedAddress(t *testing.T) {
 	if strings.Count(node.Printed(), "running") != 1 {
 		t.Errorf("the node printed %s", node.Printed())
 	}
+}
+
+// Case D6: hosts that have nothing but link-local addresses of IPv6 find each
+// other, join, and get traffic.
+func TestCaseD6LinkLocalOnly(t *testing.T) {
+	f := newFlockHosts(t)
+	_, node := f.host("a", "node", "running")
+	f.host("b", "join", "running")
+	c, watch := f.host("c", "watch", "watching")
+	watch.Await("added " + id(node))
+	if printed := watch.Printed(); strings.Contains(printed, "192.168") || !strings.Contains(printed, "%eth0") {
+		t.Errorf("it was found as %s", printed)
+	}
+	f.answered(c, "a")
+	f.answered(c, "b")
 }
