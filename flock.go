@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/budgiehq/budgie/trust"
@@ -57,7 +58,7 @@ func (c *Client) openFlock() (*trust.Flock, error) {
 	if c.flock != nil {
 		return c.flock, nil
 	}
-	opts := []trust.Option{trust.WithLogger(c.log)}
+	opts := []trust.Option{trust.WithLogger(c.log), trust.WithPeerFunc(c.newSkewWatch())}
 	if c.cfg.tokenOrigin != "" {
 		opts = append(opts, trust.WithToken(c.cfg.token, c.cfg.tokenOrigin))
 	}
@@ -79,6 +80,26 @@ func (c *Client) openFlock() (*trust.Flock, error) {
 	c.closers = append(c.closers, f.Close)
 	c.flock = f
 	return f, nil
+}
+
+// mostSkewed bounds for how many nodes a report is remembered.
+const mostSkewed = 1024
+
+// newSkewWatch returns a function that reports nodes whose clocks are off, each
+// once: they are put up with, but not for ever.
+func (c *Client) newSkewWatch() func(trust.Peer) {
+	var mu sync.Mutex
+	told := make(map[string]bool)
+	return func(p trust.Peer) {
+		mu.Lock()
+		defer mu.Unlock()
+		if p.Skew == 0 || told[p.Node] || len(told) >= mostSkewed {
+			return
+		}
+		told[p.Node] = true
+		c.log.Warn("the clocks of this machine and of another node differ: set the one that is wrong, before nodes refuse each other",
+			"node", p.Node[:min(12, len(p.Node))], "ahead", p.Skew.Round(time.Second), "tolerated", trust.MaxSkew)
+	}
 }
 
 // whoami returns what announcements say of this node: its id, and its flock's,
