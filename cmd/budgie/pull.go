@@ -54,7 +54,7 @@ func (d *pulls) show(name string, e runtime.PullProgress) {
 	case runtime.PullResolving:
 		d.line("%s: pulling %s", name, e.Image)
 	case runtime.PullRetrying:
-		d.line("%s: the transfer broke off and goes on: %v", name, e.Err)
+		d.line("%s: the transfer broke off, and is tried again where it stopped: %v", name, e.Err)
 	case runtime.PullFetching, runtime.PullFetched:
 		p.layers[e.Blob] = e
 		if d.bars {

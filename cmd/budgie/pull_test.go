@@ -32,7 +32,7 @@ func TestPullLines(t *testing.T) {
 		d.end()
 		want := `web: pulling example/web:1
 web: 100MiB of 300MiB
-web: the transfer broke off and goes on: cut?[2J
+web: the transfer broke off, and is tried again where it stopped: cut?[2J
 web: 300MiB of 300MiB
 web: pulled example/web:1, 300MiB, in 18s
 `

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -121,7 +122,7 @@ func (r *Runtime) pull(ctx context.Context, c *client.Client, name string, from 
 	img, err := r.transfer(leases.WithLease(ctx, lease.ID), c, from, report)
 	parts := found || report.reached() > 0
 	if err != nil && parts && (ctx.Err() != nil || from.lasting(err)) {
-		return nil, from.explain(err) // what is there is kept
+		return nil, kept(from.explain(err))
 	}
 	actx, cancel := afterwards(ctx)
 	defer cancel()
@@ -207,6 +208,11 @@ func broken(err error) bool {
 	if s, ok := unexpectedStatus(err); ok {
 		return s.StatusCode >= 500 || s.StatusCode == http.StatusTooManyRequests
 	}
+	// Every failed request is a net.Error, also where what came back was refused:
+	// a certificate, or too many redirects. What counts is why it failed.
+	if request, ok := errors.AsType[*url.Error](err); ok && !request.Timeout() {
+		err = request.Err
+	}
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, stall.ErrStalled) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||
 		errors.Is(err, syscall.ECONNRESET)
@@ -232,7 +238,18 @@ func (r *Runtime) explainPull(name string, reg *registries, err error) error {
 	case errdefs.IsNotFound(err):
 		return fmt.Errorf("the registry %s does not have it; check its name and tag: %w", domain, err)
 	case errors.Is(err, stall.ErrStalled):
-		return fmt.Errorf("the transfer from %s was given up, since too little arrived; what did is kept for %s, and the next pull goes on from there: %w", domain, partsKeptFor, err)
+		return fmt.Errorf("the transfer from %s was given up, since too little arrived: %w", domain, err)
+	}
+	if unknown, ok := errors.AsType[*net.DNSError](err); ok {
+		return fmt.Errorf("the name of the registry %s cannot be looked up: check the name of the image, and this machine's DNS: %w", domain, unknown)
+	}
+	if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
+		return fmt.Errorf("the registry %s cannot be reached: see whether it runs, and whether a firewall or a proxy is in the way: %w", domain, dial)
 	}
 	return fmt.Errorf("pull it from %s: %w", domain, err)
+}
+
+// kept says that what arrived before a failure is of use.
+func kept(err error) error {
+	return fmt.Errorf("%w (what has arrived is kept for %.0f hours, and the next pull goes on from there)", err, partsKeptFor.Hours())
 }

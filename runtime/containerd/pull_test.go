@@ -264,7 +264,7 @@ func TestCaseI1StalledTransfer(t *testing.T) {
 	cut.then = func(req *http.Request) { <-req.Context().Done() }
 	var seen events
 	_, err := b.Pull(b.ctx, image, seen.report)
-	if !errors.Is(err, stall.ErrStalled) || !strings.Contains(err.Error(), "is kept for 24h0m0s") {
+	if !errors.Is(err, stall.ErrStalled) || !strings.Contains(err.Error(), "is kept for 24 hours") {
 		t.Fatalf("a stalled pull returns %v", err)
 	}
 	if !strings.Contains(seen.steps(), "retrying") {

@@ -4,10 +4,14 @@ package containerd
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -226,6 +230,41 @@ func TestRefusedPulls(t *testing.T) {
 			registry.Fault = func(w http.ResponseWriter, req *http.Request) bool { return c.fault(img, w, req) }
 			b.refused(fromRegistry(registry.Push(img, "broken", "1")), append(c.texts, registry.Host)...)
 		})
+	}
+}
+
+// A registry that is not there is named once, with what to look at.
+func TestRegistryIsAway(t *testing.T) {
+	b := newBench(t)
+	for name, want := range map[string]string{
+		"127.0.0.1:1/web:1":    "the registry 127.0.0.1:1 cannot be reached: see whether it runs",
+		"nosuch.invalid/web:1": "the name of the registry nosuch.invalid cannot be looked up",
+	} {
+		err := b.refused(fromRegistry(name), want)
+		if strings.Contains(err.Error(), "https://") {
+			t.Errorf("it speaks of what nobody asked for: %v", err)
+		}
+	}
+}
+
+// What failed on the way may well come later, and what was refused will not.
+func TestBrokenTransfers(t *testing.T) {
+	request := func(err error) error {
+		return fmt.Errorf("fetch: %w", &url.Error{Op: "Get", URL: "https://registry/v2/", Err: err})
+	}
+	reset := &net.OpError{Op: "read", Err: syscall.ECONNRESET}
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{reset, true}, {request(reset), true}, {request(io.EOF), true}, {request(context.DeadlineExceeded), true},
+		{request(&tls.CertificateVerificationError{Err: errors.New("unknown authority")}), false},
+		{request(errors.New("stopped after 10 redirects")), false},
+		{errors.New("no such manifest"), false},
+	} {
+		if got := broken(c.err); got != c.want {
+			t.Errorf("broken(%v) = %v", c.err, got)
+		}
 	}
 }
 
