@@ -39,8 +39,8 @@ func (c *Client) Image(ctx context.Context, name string) (runtime.Descriptor, er
 }
 
 // Blobs returns the node as a source of the parts of an image, by the image's
-// name. Reading fails where nothing arrives for 15 s, and like everything else
-// after [Client.Close].
+// name. Reading fails where nothing arrives for 15 s, at the latest after twice
+// that, and like everything else after [Client.Close].
 func (c *Client) Blobs(name string) runtime.RangeSource {
 	u, err := urlOf(name)
 	return &blobs{c, u, err}
