@@ -76,7 +76,7 @@ func NewClient(f *trust.Flock, node string, addrs []netip.AddrPort, opts ...Clie
 
 // Connect makes sure that there is a connection, on which both sides have
 // accepted each other, and returns who is there. The addresses are tried side by
-// side, the next one 50 ms after the one before, so that one that cannot be
+// side, the next one 40 ms after the one before, so that one that cannot be
 // reached costs no more than a moment; where none can, the error is
 // ErrUnreachable in under a second.
 func (c *Client) Connect(ctx context.Context) (trust.Peer, error) {

@@ -93,11 +93,12 @@ func defaultLimits() limits {
 const (
 	// stagger is how long an address has before the next one is tried beside it.
 	// RFC 8305 section 5 recommends 250 ms, for the Internet.
-	stagger = 50 * time.Millisecond
+	stagger = 40 * time.Millisecond
 	// dialTimeout is how long the addresses may take together until one of them
 	// accepts a connection: under a second, as a host on the same network takes a
-	// few milliseconds. The last of mostAddrs has a part of it left.
-	dialTimeout = 900 * time.Millisecond
+	// few milliseconds. It must be more than mostAddrs times stagger, or the last
+	// would not be tried.
+	dialTimeout = 800 * time.Millisecond
 	// proveTimeout is how long the handshake may take, and the first answer.
 	proveTimeout = 4 * time.Second
 	// answerTimeout is how long a small answer may take as a whole.
