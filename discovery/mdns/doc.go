@@ -34,7 +34,9 @@
 // Browsers ask after at most 120 ms, then after 1, 2, 4 … seconds up to an hour,
 // list what they know, do not ask what another has just asked, and ask again for
 // what they have not heard of for 80 % of its TTL. No record is sent more than
-// once a second. A machine that dies without a goodbye expires after the TTL; who
+// once a second. Who asks for a unicast answer gets one, unless a quarter of the
+// TTL is over since the last one to all; that a name has no records of a type is
+// said by NSEC. A machine that dies without a goodbye expires after the TTL; who
 // must know earlier has a connection to the peer.
 //
 // Queries leave from port 5353, so that answers are multicast and every browser

@@ -267,7 +267,7 @@ func (e *engine) askSoon(now time.Time) {
 // overhear notes that somebody else asks what a browser here is about to ask, if
 // it does not know more than is known here: RFC 6762 section 7.3.
 func (e *engine) overhear(now time.Time, link int, from netip.AddrPort, query packet) {
-	if e.askAt.IsZero() || e.heard[link] || from.Port() != mdnsPort ||
+	if e.askAt.IsZero() || e.heard[link] || query.unicast || from.Port() != mdnsPort ||
 		!slices.Contains(query.questions, question{serviceName, typePTR}) {
 		return
 	}
@@ -443,7 +443,7 @@ func (e *engine) take() []outgoing {
 func (e *engine) forgetSent(now time.Time) {
 	for _, at := range e.sentAt {
 		for k, t := range at {
-			if now.Sub(t) > time.Second {
+			if now.Sub(t) > max(time.Second, e.ttl/4) {
 				delete(at, k)
 			}
 		}

@@ -170,6 +170,11 @@ func TestCaseD1TwoInterfacesAndABridge(t *testing.T) {
 	a.Run("ip", "link", "add", "br-0123456789ab", "type", "bridge")
 	a.Run("ip", "addr", "add", "172.18.0.1/16", "dev", "br-0123456789ab")
 	a.Run("ip", "link", "set", "br-0123456789ab", "up")
+	// One of a name that says nothing, with a container on it.
+	a.Run("ip", "link", "add", "shop", "type", "bridge")
+	a.Run("ip", "addr", "add", "172.19.0.1/16", "dev", "shop")
+	a.Run("ip", "link", "set", "veth2", "master", "shop")
+	a.Run("ip", "link", "set", "shop", "up")
 	added := a.NIC(0).AddAddr("192.168.1.200/24")
 	atB.eventWith("updated", 1, exactly(of(a.NIC(0))...))
 	if strings.Contains(atB.Printed()+atC.Printed(), "172.1") {

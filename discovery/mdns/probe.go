@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -327,31 +326,4 @@ func compareRecords(a, b []record) int {
 		return raw
 	}
 	return slices.CompareFunc(sorted(a), sorted(b), bytes.Compare)
-}
-
-// rdata is what a record says, as it goes over the wire, without compression.
-func (r record) rdata() []byte {
-	var b []byte
-	switch r.typ {
-	case typeA, typeAAAA:
-		return r.addr.AsSlice()
-	case typeTXT:
-		for _, s := range r.txt {
-			b = append(append(b, byte(len(s))), s...)
-		}
-		return b
-	case typeSRV:
-		b = binary.BigEndian.AppendUint16(b, r.priority)
-		b = binary.BigEndian.AppendUint16(b, r.weight)
-		b = binary.BigEndian.AppendUint16(b, r.port)
-	}
-	return appendName(b, r.target)
-}
-
-// appendName appends a name as it goes over the wire, without compression.
-func appendName(b []byte, name string) []byte {
-	for label := range strings.SplitSeq(strings.TrimSuffix(name, "."), ".") {
-		b = append(append(b, byte(len(label))), label...)
-	}
-	return append(b, 0)
 }

@@ -71,6 +71,7 @@ func (e *engine) addrRecords(addrs []netip.Addr) []record {
 // whether others may answer it too.
 func (e *engine) matching(q question, link int) (records []record, shared bool) {
 	wants := func(r record) bool { return q.typ == typeANY || q.typ == r.typ }
+	var types []dnsmessage.Type
 	switch {
 	case q.name == typesName && len(e.own) > 0:
 		records = []record{{name: typesName, typ: typePTR, ttl: seconds(e.ttl), target: serviceName}}
@@ -84,12 +85,34 @@ func (e *engine) matching(q question, link int) (records []record, shared bool) 
 		shared = true
 	case q.name == e.host && len(e.own) > 0:
 		records = e.hostRecords(link)
+		types = typesOf(records)
 	default:
 		if a := e.named[q.name]; a != nil && a.on[link].established() {
 			records = e.instanceRecords(a)[1:]
+			types = typesOf(records)
 		}
 	}
-	return slices.DeleteFunc(records, func(r record) bool { return !wants(r) }), shared
+	records = slices.DeleteFunc(records, func(r record) bool { return !wants(r) })
+	if len(records) == 0 && len(types) > 0 {
+		records = []record{e.denial(q.name, types)}
+	}
+	return records, shared
+}
+
+// typesOf returns the types of records in ascending order, each once.
+func typesOf(records []record) []dnsmessage.Type {
+	var types []dnsmessage.Type
+	for _, r := range records {
+		types = append(types, r.typ)
+	}
+	slices.Sort(types)
+	return slices.Compact(types)
+}
+
+// denial says that a name of ours has no other types than these, so that whoever
+// asks for one need not wait: RFC 6762 section 6.1.
+func (e *engine) denial(name string, types []dnsmessage.Type) record {
+	return record{name: name, typ: typeNSEC, ttl: seconds(e.ttl), flush: true, types: types}
 }
 
 // answer prepares the reply to a query: RFC 6762 section 6.
@@ -113,6 +136,10 @@ func (e *engine) answer(now time.Time, link int, from netip.AddrPort, query pack
 	if len(records) == 0 {
 		return
 	}
+	if query.unicast && len(query.proposed) == 0 && e.sentLately(now, link, records) {
+		e.answerUnicast(now, link, from, records)
+		return
+	}
 	if len(e.pending) >= maxPending {
 		e.stats.Limited++
 		return
@@ -126,6 +153,29 @@ func (e *engine) answer(now time.Time, link int, from netip.AddrPort, query pack
 		due = now.Add(20*time.Millisecond + rand.N(100*time.Millisecond))
 	}
 	e.pending = append(e.pending, reply{due, link, from, records, len(query.proposed) > 0})
+}
+
+// sentLately reports whether everybody has heard the records within a quarter of
+// their life, so that one who asks for a unicast answer gets one. Otherwise the
+// occasion is used to tell all: RFC 6762 section 5.4.
+func (e *engine) sentLately(now time.Time, link int, records []record) bool {
+	return !slices.ContainsFunc(records, func(r record) bool {
+		at, ok := e.sentAt[link][r.key()]
+		return !ok || now.Sub(at) > e.ttl/4
+	})
+}
+
+// answerUnicast replies at once to whom alone it concerns.
+func (e *engine) answerUnicast(now time.Time, link int, to netip.AddrPort, records []record) {
+	packets, err := packResponses(e.groups(now, link, records), e.room(link))
+	if err != nil {
+		e.log.Warn("mDNS answer cannot be packed", "err", err)
+		return
+	}
+	for _, data := range packets {
+		e.out = append(e.out, outgoing{link: link, to: to, data: data})
+		e.stats.Sent++
+	}
 }
 
 // withoutKnown drops the records that the asker knows, with at least half of
@@ -160,6 +210,9 @@ func (e *engine) answerLegacy(link int, from netip.AddrPort, query packet) {
 	for _, r := range records {
 		more = append(more, e.additional(r, link)...)
 	}
+	// In plain DNS it means something else that a type is denied.
+	records = slices.DeleteFunc(records, func(r record) bool { return r.typ == typeNSEC })
+	more = slices.DeleteFunc(more, func(r record) bool { return r.typ == typeNSEC })
 	if len(records) == 0 {
 		return
 	}
@@ -191,6 +244,13 @@ func (e *engine) additional(r record, link int) []record {
 		}
 	case r.typ == typeSRV:
 		return e.hostRecords(link)
+	case r.name == e.host && (r.typ == typeA || r.typ == typeAAAA):
+		// RFC 6762 section 6.2: the other family, or that there is none.
+		all := e.hostRecords(link)
+		if types := typesOf(all); len(types) == 1 {
+			return []record{e.denial(e.host, types)}
+		}
+		return slices.DeleteFunc(all, func(o record) bool { return o.typ == r.typ })
 	}
 	return nil
 }
@@ -262,6 +322,6 @@ func (e *engine) stillOwn(records []record) bool {
 			name = r.target
 		}
 		a := e.named[name]
-		return a != nil && slices.ContainsFunc(e.instanceRecords(a), func(o record) bool { return o.typ == r.typ && o.key() == r.key() })
+		return a != nil && r.typ == typeNSEC || a != nil && slices.ContainsFunc(e.instanceRecords(a), func(o record) bool { return o.typ == r.typ && o.key() == r.key() })
 	})
 }

@@ -21,8 +21,8 @@ func TestMain(m *testing.M) {
 	if isolation.Isolated() {
 		// pion sends from whatever address the kernel finds, and of loopback's it
 		// wants none.
-		if out, err := exec.Command("ip", "addr", "add", "192.0.2.254/32", "dev", "lo").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "ip addr add: %v: %s", err, out)
+		if out, err := exec.Command("ip", "addr", "replace", "192.0.2.254/32", "dev", "lo").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "ip addr replace: %v: %s", err, out)
 			os.Exit(1)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -16,6 +15,8 @@ const (
 	cacheFlush = 1 << 15
 	// typeANY asks for all types: RFC 6762 section 6.5.
 	typeANY = dnsmessage.Type(255)
+	// typeNSEC says which types a name has: RFC 6762 section 6.1.
+	typeNSEC = dnsmessage.Type(47)
 	// maxPacket is the largest packet that may arrive: RFC 6762 section 17.
 	maxPacket = 9000
 	// legacyTTL bounds the TTL in answers to resolvers that know DNS but not
@@ -41,11 +42,13 @@ type record struct {
 	txt []string
 	// addr is that of an A or AAAA record, without zone.
 	addr netip.Addr
+	// types are those of an NSEC record, in order, each below 256.
+	types []dnsmessage.Type
 }
 
 // key identifies a record by what it says, apart from its TTL.
 func (r record) key() string {
-	return fmt.Sprintf("%d %s %s %d %q %s", r.typ, r.name, r.target, r.port, r.txt, r.addr)
+	return fmt.Sprintf("%d %s %s %d %q %s %d", r.typ, r.name, r.target, r.port, r.txt, r.addr, r.types)
 }
 
 // question is a question of class IN.
@@ -62,6 +65,8 @@ type packet struct {
 	// truncated: more known answers follow (RFC 6762 section 7.2).
 	truncated bool
 	questions []question
+	// unicast: all questions ask for unicast answers (RFC 6762 section 5.4).
+	unicast bool
 	// answers are the records of the answer section, in a query the known
 	// answers.
 	answers []record
@@ -109,10 +114,12 @@ func parse(data []byte) (packet, error) {
 }
 
 func (pkt *packet) readQuestions(p *dnsmessage.Parser) error {
+	multicast := 0
 	for {
 		q, err := p.Question()
 		switch {
 		case errors.Is(err, dnsmessage.ErrSectionDone):
+			pkt.unicast = len(pkt.questions) > 0 && multicast == 0
 			return nil
 		case err != nil:
 			pkt.unreadable++
@@ -121,6 +128,9 @@ func (pkt *packet) readQuestions(p *dnsmessage.Parser) error {
 			}
 		case q.Class&^cacheFlush == dnsmessage.ClassINET || q.Class&^cacheFlush == dnsmessage.ClassANY:
 			pkt.questions = append(pkt.questions, question{fold(q.Name), q.Type})
+			if q.Class&cacheFlush == 0 {
+				multicast++
+			}
 		}
 	}
 }
@@ -228,6 +238,8 @@ func (r record) resource() (dnsmessage.Resource, error) {
 		res.Body = &dnsmessage.AResource{A: r.addr.As4()}
 	case dnsmessage.TypeAAAA:
 		res.Body = &dnsmessage.AAAAResource{AAAA: r.addr.As16()}
+	case typeNSEC:
+		res.Body = &dnsmessage.UnknownResource{Type: typeNSEC, Data: r.rdata()}
 	default:
 		return dnsmessage.Resource{}, fmt.Errorf("record type %v cannot be packed", r.typ)
 	}
@@ -245,7 +257,11 @@ func (pkt packet) pack() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		msg.Questions = append(msg.Questions, dnsmessage.Question{Name: name, Type: q.typ, Class: dnsmessage.ClassINET})
+		class := dnsmessage.Class(dnsmessage.ClassINET)
+		if pkt.unicast {
+			class |= cacheFlush
+		}
+		msg.Questions = append(msg.Questions, dnsmessage.Question{Name: name, Type: q.typ, Class: class})
 	}
 	for _, s := range []struct {
 		from []record
@@ -261,103 +277,3 @@ func (pkt packet) pack() ([]byte, error) {
 	}
 	return msg.Pack()
 }
-
-// group is a set of records that belong together: answers, and what those who
-// read the answers will ask for next.
-type group struct{ answers, others []record }
-
-// packResponses packs groups into as few packets of at most size bytes as
-// simple filling gives. A group that is too large alone is spread over packets,
-// record by record; a record that is too large alone goes alone (RFC 6762
-// section 17).
-func packResponses(groups []group, size int) ([][]byte, error) {
-	var f filler
-	for _, g := range groups {
-		alone := packet{response: true, answers: g.answers, others: g.others}
-		raw, err := alone.pack()
-		if err != nil {
-			return nil, err
-		}
-		if len(raw) <= size {
-			if err := f.add(g, size); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		for _, r := range append(append([]record(nil), g.answers...), g.others...) {
-			if err := f.add(group{answers: []record{r}}, size); err != nil {
-				return nil, err
-			}
-		}
-	}
-	f.flush()
-	return f.done, nil
-}
-
-// filler fills response packets.
-type filler struct {
-	done [][]byte
-	now  packet
-	raw  []byte
-}
-
-func (f *filler) add(g group, size int) error {
-	next := packet{
-		response: true,
-		answers:  append(append([]record(nil), f.now.answers...), g.answers...),
-		others:   append(append([]record(nil), f.now.others...), g.others...),
-	}
-	raw, err := next.pack()
-	if err != nil {
-		return err
-	}
-	if len(raw) > size && f.raw != nil {
-		f.flush()
-		return f.add(g, size)
-	}
-	f.now, f.raw = next, raw
-	return nil
-}
-
-func (f *filler) flush() {
-	if f.raw != nil {
-		f.done = append(f.done, f.raw)
-	}
-	f.now, f.raw = packet{}, nil
-}
-
-// packQuery packs questions and known answers. Known answers that do not fit
-// follow in packets without questions, and all but the last are marked as
-// truncated: RFC 6762 section 7.2.
-func packQuery(questions []question, known []record, size int) ([][]byte, error) {
-	var done [][]byte
-	now := packet{questions: questions}
-	raw, err := now.pack()
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range known {
-		next := now
-		next.answers = append(append([]record(nil), now.answers...), k)
-		nextRaw, err := next.pack()
-		if err != nil {
-			return nil, err
-		}
-		if len(nextRaw) > size && (len(now.answers) > 0 || len(now.questions) > 0) {
-			now.truncated = true
-			if raw, err = now.pack(); err != nil {
-				return nil, err
-			}
-			done = append(done, raw)
-			next = packet{answers: []record{k}}
-			if nextRaw, err = next.pack(); err != nil {
-				return nil, err
-			}
-		}
-		now, raw = next, nextRaw
-	}
-	return append(done, raw), nil
-}
-
-// seconds returns a duration as a TTL.
-func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }
