@@ -8,7 +8,7 @@ TESTFLAGS ?= -timeout=20m
 
 TOOLS := bin/tools
 
-.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart bench-start ci setup clean
+.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart bench-start bench-discovery ci setup clean
 
 all: build examples lint test
 
@@ -68,6 +68,11 @@ quickstart:
 ## needs root and installs Docker
 bench-start:
 	$(GO) run ./bench/start
+
+## bench-discovery: how soon hosts learn of each other, and with how many packets,
+## into docs/benchmarks.md; needs root
+bench-discovery: setup
+	$(GO) run ./bench/discovery
 
 ## ci: what CI runs
 ci:

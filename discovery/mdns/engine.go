@@ -83,6 +83,8 @@ type engine struct {
 	// sentAt is when a record was last sent by multicast, by link.
 	sentAt  map[int]map[string]time.Time
 	pending []reply
+	// forgotAt is when that was last cleared of what is over.
+	forgotAt time.Time
 
 	// asking is the browsers' query: when the next one is due, and how long
 	// after it the one after that.
@@ -382,6 +384,9 @@ func (e *engine) due(now time.Time) {
 	var ask asks
 	if !e.cache.next.IsZero() && !now.Before(e.cache.next) {
 		ask = e.cache.sweep(now, browsing)
+	}
+	if now.Sub(e.forgotAt) > time.Minute {
+		e.forgotAt = now
 		e.forgetSent(now)
 	}
 	if browsing && !e.askAt.IsZero() && !now.Before(e.askAt) {
