@@ -24,11 +24,15 @@ func node(ctx context.Context, args []string) (err error) {
 	name := flags.String("name", "web", "name of the replicas")
 	tail := flags.String("tail", "0", "hexadecimal digit that the ids end in, over and over")
 	total := flags.Int("total", 0, "how many services to say are there when they are")
+	iface := flags.String("interface", "", "the only interface to use")
 	debug := flags.Bool("debug", false, "log")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	var opts []Option
+	if *iface != "" {
+		opts = append(opts, WithInterfaces(*iface))
+	}
 	if *debug {
 		opts = append(opts, WithLogger(slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelDebug}))))
 	}

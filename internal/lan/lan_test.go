@@ -227,6 +227,28 @@ func TestRolesEnd(t *testing.T) {
 	}
 }
 
+func TestAwaitLine(t *testing.T) {
+	lab := New(t)
+	cmd := lab.Host("a").Command("bash", "-c", "echo one; echo two; echo one; exec sleep 4713")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	one := func(line string) bool { return line == "one" }
+	line, first := cmd.AwaitLine("one", 0, one)
+	_, second := cmd.AwaitLine("one", first, one)
+	if line != "one" || first != len("one\n") || second != len("one\ntwo\none\n") {
+		t.Errorf("found %q, and the ends at %d and %d", line, first, second)
+	}
+	// Nothing comes of a command that has ended.
+	ended := make(chan struct{})
+	close(ended)
+	out := newOutput()
+	fmt.Fprint(out, "all")
+	if !out.wait(ended, func(s string) bool { return s == "all" }) || out.wait(ended, func(s string) bool { return s == "more" }) {
+		t.Error("what has ended was waited for, or not looked at once more")
+	}
+}
+
 func TestCables(t *testing.T) {
 	lab := New(t)
 	sw := lab.Switch()
