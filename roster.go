@@ -19,8 +19,8 @@ import (
 // and when it falls silent its replicas are gone, long before their
 // announcements expire. One goroutine, run, owns everything in it.
 type roster struct {
-	// open returns this machine's membership. It is asked for when there is
-	// something of a flock to be proved: who only lists makes no keys.
+	// open returns this machine's membership. It is asked for when something of a
+	// flock is announced.
 	open func() (*trust.Flock, error)
 	dial func(*trust.Flock, discovery.Service) rosterClient
 	// delay is how long an endpoint is known before it is connected to, so that
