@@ -4,7 +4,10 @@ package freeport
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/budgiehq/budgie/bunfile"
@@ -42,35 +45,63 @@ func (p *Pool) Choose(ports []bunfile.Port) ([]runtime.Address, error) {
 	return out, nil
 }
 
+// Ports are chosen from below those from which systems take the source ports of
+// outgoing connections (Linux from 32768 on, others from 49152, see RFC 6335
+// section 6): a connection of a health check must not sit on the port of a
+// program that is about to bind it.
+const (
+	lowest  = 20000
+	highest = 29999
+)
+
+// tries is how many ports are tried of those, and of any after that.
+const tries = 64
+
 // free returns a loopback address with a port that nobody has and that was not
 // given lately.
-func (p *Pool) free(listen func() (string, func() error, error)) (string, error) {
+func (p *Pool) free(listen func(port int) (string, func() error, error)) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for range tries {
+		addr, closeIt, err := listen(lowest + rand.IntN(highest-lowest+1))
+		if err != nil {
+			continue // somebody has it
+		}
+		if err := closeIt(); err != nil {
+			return "", err
+		}
+		if !slices.Contains(p.recent, addr) {
+			p.give(addr)
+			return addr, nil
+		}
+	}
+	return p.any(listen)
+}
+
+// any is free for a machine on which so many of those ports are taken that the
+// system has to choose.
+func (p *Pool) any(listen func(port int) (string, func() error, error)) (string, error) {
 	var held []func() error
 	defer func() {
 		for _, closeIt := range held {
 			closeIt()
 		}
 	}()
-	for range 64 {
-		addr, closeIt, err := listen()
+	for range tries {
+		addr, closeIt, err := listen(0)
 		if err != nil {
 			return "", err
 		}
 		// Held until one is found, so that the system gives another one.
 		held = append(held, closeIt)
-		if !p.given(addr) {
-			p.recent = append(p.recent, addr)
-			if len(p.recent) > remembered {
-				p.recent = p.recent[len(p.recent)-remembered:]
-			}
+		if !slices.Contains(p.recent, addr) {
+			p.give(addr)
 			return addr, nil
 		}
 	}
 	// Nearly all ports were given: forget, rather than refuse to start.
 	p.recent = nil
-	addr, closeIt, err := listen()
+	addr, closeIt, err := listen(0)
 	if err != nil {
 		return "", err
 	}
@@ -78,27 +109,28 @@ func (p *Pool) free(listen func() (string, func() error, error)) (string, error)
 	return addr, nil
 }
 
-func (p *Pool) given(addr string) bool {
-	for _, r := range p.recent {
-		if r == addr {
-			return true
-		}
+// give remembers what was given.
+func (p *Pool) give(addr string) {
+	p.recent = append(p.recent, addr)
+	if len(p.recent) > remembered {
+		p.recent = p.recent[len(p.recent)-remembered:]
 	}
-	return false
 }
 
-func listenTCP() (string, func() error, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+func listenTCP(port int) (string, func() error, error) {
+	l, err := net.Listen("tcp4", loopback(port))
 	if err != nil {
 		return "", nil, err
 	}
 	return l.Addr().String(), l.Close, nil
 }
 
-func listenUDP() (string, func() error, error) {
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
+func listenUDP(port int) (string, func() error, error) {
+	c, err := net.ListenPacket("udp4", loopback(port))
 	if err != nil {
 		return "", nil, err
 	}
 	return c.LocalAddr().String(), c.Close, nil
 }
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

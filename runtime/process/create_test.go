@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/budgiehq/budgie/bunfile"
-	"github.com/budgiehq/budgie/internal/freeport"
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/budgiehq/budgie/runtime/runtimetest"
 )
@@ -322,23 +321,6 @@ func TestLogLimit(t *testing.T) {
 	}
 	if size == 0 || size > 2000 {
 		t.Errorf("%d bytes of log are kept, want at most 2000", size)
-	}
-}
-
-func TestPortsAreNotGivenTwice(t *testing.T) {
-	var p freeport.Pool
-	seen := map[string]bool{}
-	for range 300 {
-		addrs, err := p.Choose([]bunfile.Port{{ContainerPort: 1}, {ContainerPort: 2, Protocol: bunfile.UDP}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, a := range addrs {
-			if seen[a.HostPort] {
-				t.Fatalf("%s was given twice", a.HostPort)
-			}
-			seen[a.HostPort] = true
-		}
 	}
 }
 
