@@ -29,7 +29,9 @@
 // record, never changes because of the network. Processes of one machine do not
 // take names from each other, nor does a process from itself over two interfaces
 // on one network: that the same replica is announced twice on one machine is
-// counted in [Stats] and logged.
+// counted in [Stats] and logged. Whoever is on the network can claim names
+// without end, and then has instances renamed, every five seconds at most: as
+// with all of multicast DNS, who they are is not a matter of their names.
 //
 // Browsers ask after at most 120 ms, then after 1, 2, 4 … seconds up to an hour,
 // list what they know, do not ask what another has just asked, and ask again for

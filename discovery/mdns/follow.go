@@ -76,7 +76,25 @@ func (e *engine) moved(now time.Time, link int, before []netip.Addr) {
 	gone := slices.DeleteFunc(before, func(a netip.Addr) bool { return slices.Contains(e.linkAddrs[link], a) })
 	records := append(e.hostRecords(link), over(e.addrRecords(gone))...)
 	e.multicast(now, link, []group{{answers: records}})
+	e.elsewhere(now, link)
 	e.addrsAgain[link] = now.Add(time.Second)
+}
+
+// elsewhere announces the addresses of the other links, too, because those of
+// one were announced. Two links may be on one network, where the cache-flush bit
+// of the addresses of one ends all others that were not announced within a
+// second: RFC 6762 section 10.2.
+func (e *engine) elsewhere(now time.Time, link int) {
+	for _, l := range e.links {
+		records := e.hostRecords(l)
+		if l == link || !e.isKnown(l) || len(records) == 0 {
+			continue
+		}
+		if at, ok := e.sentAt[l][records[0].key()]; ok && now.Sub(at) < goodbyeDelay/2 {
+			continue
+		}
+		e.multicast(now, l, []group{{answers: records}})
+	}
 }
 
 // isKnown reports whether others know anything of this process on a link.
@@ -98,6 +116,7 @@ func (e *engine) moveAgain(now time.Time) {
 		delete(e.addrsAgain, l)
 		if e.isKnown(l) {
 			e.multicast(now, l, []group{{answers: e.hostRecords(l)}})
+			e.elsewhere(now, l)
 		}
 	}
 }

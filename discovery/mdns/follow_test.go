@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/budgiehq/budgie/discovery"
 )
 
 // D7: a changed address is announced at once, and the service stays the same.
@@ -151,4 +153,55 @@ func TestQuestionsAreSharedOut(t *testing.T) {
 			t.Errorf("%d hosts asked %d times for services in a minute", hosts, asked)
 		}
 	})
+}
+
+// D4: two interfaces may be on one network, where the addresses of one must not
+// end those of the other.
+func TestAddressesOfAllInterfacesAreAnnouncedTogether(t *testing.T) {
+	e, now := testEngine(), time.Unix(1e9, 0)
+	defer e.hub.Close()
+	addrs := map[int]string{1: "192.0.2.1", 2: "192.0.2.2"}
+	e.addrs = func(link int) []netip.Addr { return []netip.Addr{netip.MustParseAddr(addrs[link])} }
+	svc := replica(1, "web")
+	txt, err := discovery.EncodeTXT(svc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := make(map[int]time.Time) // when the addresses of a link were announced
+	seen := 0
+	// announced lets time pass, and checks that whenever one link's addresses are
+	// announced the other's are, too.
+	announced := func(seconds int) {
+		t.Helper()
+		before := seen
+		for end := now.Add(time.Duration(seconds) * time.Second); now.Before(end); now = now.Add(10 * time.Millisecond) {
+			e.due(now)
+			for _, o := range e.take() {
+				pkt, err := parse(o.data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if slices.ContainsFunc(pkt.answers, func(r record) bool { return pkt.response && r.typ == typeA && r.flush && r.ttl > 0 }) {
+					last[o.link] = now
+					seen++
+				}
+			}
+			if len(e.links) == 2 && last[1].Sub(last[2]).Abs() >= goodbyeDelay && now.Sub(last[1]) < goodbyeDelay != (now.Sub(last[2]) < goodbyeDelay) {
+				t.Fatalf("the addresses of the links were announced %v apart", last[1].Sub(last[2]))
+			}
+		}
+		if seen == before {
+			t.Fatal("nothing was announced")
+		}
+	}
+	e.follow(now, []int{1, 2})
+	e.announce(now, svc, txt)
+	announced(10)
+	addrs[2] = "192.0.2.77"
+	e.follow(now, []int{1, 2})
+	announced(10)
+	e.follow(now, []int{1})
+	now = now.Add(10 * time.Second)
+	e.follow(now, []int{1, 2})
+	announced(60)
 }

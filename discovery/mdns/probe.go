@@ -83,6 +83,7 @@ func (s *stage) again(now time.Time) {
 // link in as few packets as hold them.
 func (e *engine) advance(now time.Time) {
 	e.moveAgain(now)
+	var done []int
 	for _, l := range e.links {
 		var probing, announcing []*announcement
 		for _, a := range e.own {
@@ -107,7 +108,11 @@ func (e *engine) advance(now time.Time) {
 		}
 		if len(groups) > 0 {
 			e.multicast(now, l, append(groups, group{answers: e.hostRecords(l)}))
+			done = append(done, l)
 		}
+	}
+	for _, l := range done {
+		e.elsewhere(now, l)
 	}
 }
 
