@@ -50,6 +50,9 @@ func TestCaseD3BesideAvahi(t *testing.T) {
 		if f[7] != a.NIC(0).Addr().String() || f[8] != "7946" || !strings.Contains(line, ours.ID) {
 			t.Errorf("avahi on %s resolved %s", h.Name, line)
 		}
+		if all := h.Run("avahi-browse", "-rpt", "_budgie._tcp"); !strings.Contains(all, line+"\n") {
+			t.Errorf("avahi-browse -rpt on %s prints %s", h.Name, all)
+		}
 	}
 
 	// What avahi publishes for us, the other way.
