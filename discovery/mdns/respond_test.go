@@ -83,6 +83,8 @@ func TestUnicastAnswers(t *testing.T) {
 			if multicast != c.multicast {
 				t.Errorf("%+v is answered by multicast: %t", c.query, multicast)
 			}
+			// The bus hands a packet to one port after the other.
+			synctest.Wait()
 			if <-other.in; (len(other.in) > 0) != c.multicast {
 				t.Errorf("the others got %d packets besides %+v", len(other.in), c.query)
 			}
