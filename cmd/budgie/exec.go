@@ -34,12 +34,7 @@ func execCommand() *command {
 		var f execFlags
 		fs.BoolVar(&f.interactive, "i", false, "interactive: the command reads what comes on standard input")
 		fs.BoolVar(&f.tty, "t", false, "give the command a terminal, which the standard input must be, too")
-		for _, name := range []string{"it", "ti"} {
-			fs.BoolFunc(name, "both -i and -t", func(string) error {
-				f.interactive, f.tty = true, true
-				return nil
-			})
-		}
+		bundle(fs, "i", "t")
 		fs.Func("e", "set a `variable`, KEY=VALUE, in the command's environment; KEY alone passes it on from here", func(text string) error {
 			kv, err := variable(text)
 			f.env = append(f.env, kv...)

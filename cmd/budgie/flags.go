@@ -61,6 +61,16 @@ func (c *command) parse(a *app, fs *flag.FlagSet, args []string) ([]string, erro
 	return append(rest, literal...), nil
 }
 
+// bundle lets two flags that take no value be given as one, in either order, as
+// in -it.
+func bundle(fs *flag.FlagSet, one, two string) {
+	for _, name := range []string{one + two, two + one} {
+		fs.BoolFunc(name, "both -"+one+" and -"+two, func(text string) error {
+			return errors.Join(fs.Set(one, text), fs.Set(two, text))
+		})
+	}
+}
+
 // cutDashes splits a command line at its first "--", after which there are
 // only arguments.
 func cutDashes(args []string) (before, after []string) {

@@ -25,6 +25,7 @@ func psCommand() *command {
 		fs := c.flags()
 		all := fs.Bool("a", false, "list stopped containers too")
 		quiet := fs.Bool("q", false, "print only ids")
+		bundle(fs, "a", "q")
 		format := fs.String("format", "table", "`format` of the list: table, json")
 		rest, err := c.parse(a, fs, args)
 		if err != nil {

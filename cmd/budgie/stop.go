@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/budgiehq/budgie"
@@ -78,9 +79,11 @@ func (c *command) parseStop(a *app, fs *flag.FlagSet, args []string, grace *seco
 	return refs, opts, nil
 }
 
-// forEach calls f for all containers side by side, prints those that went well
+// forEach calls f for all containers side by side, once for each that is named
+// several times, prints those that went well
 // as the user named them, in that order, and returns the errors of the others.
 func (a *app) forEach(refs []string, f func(client *budgie.Client, ref string) error) error {
+	refs = distinct(refs)
 	return a.withClient(slog.LevelWarn, func(client *budgie.Client) error {
 		errs := make([]error, len(refs))
 		var wg sync.WaitGroup
@@ -95,4 +98,15 @@ func (a *app) forEach(refs []string, f func(client *budgie.Client, ref string) e
 		}
 		return errors.Join(errs...)
 	})
+}
+
+// distinct leaves out what was there before.
+func distinct(refs []string) []string {
+	var kept []string
+	for _, ref := range refs {
+		if !slices.Contains(kept, ref) {
+			kept = append(kept, ref)
+		}
+	}
+	return kept
 }
