@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/budgiehq/budgie/internal/benchreport"
 	"github.com/budgiehq/budgie/internal/containerdtest"
 	"github.com/budgiehq/budgie/internal/isolation"
 )
@@ -36,7 +37,7 @@ func main() {
 	if err == nil {
 		fmt.Print(text)
 		if *out != "" {
-			err = writeSection(*out, text)
+			err = benchreport.WriteSection(*out, "bench/start", text)
 		}
 	}
 	if err != nil {

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
+
+	"github.com/budgiehq/budgie/internal/benchreport"
 )
 
 // result is all that was measured. What is measured against comes first in
@@ -30,7 +29,7 @@ type settings struct {
 // and to the command's end.
 type starts struct {
 	name         string
-	answer, done sample
+	answer, done benchreport.Sample
 }
 
 // footprint is the memory of the processes behind one container.
@@ -60,7 +59,7 @@ const (
 func (r result) start(name string) time.Duration {
 	for _, s := range r.starts {
 		if s.name == name {
-			return s.answer.median()
+			return s.answer.Median()
 		}
 	}
 	return 0
@@ -84,8 +83,8 @@ func (r result) markdown() string {
 	fmt.Fprintf(&b, "\n### From the command to the first answer\n\n%d rounds, in milliseconds.\n\n", r.settings.rounds)
 	b.WriteString("| | median | p90 | of Docker | command ends (median) |\n| --- | ---: | ---: | ---: | ---: |\n")
 	for _, s := range r.starts {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", s.name, ms(s.answer.median()), ms(s.answer.p90()),
-			times(ratio(s.answer.median(), r.start(nameDocker))), ms(s.done.median()))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", s.name, ms(s.answer.Median()), ms(s.answer.P90()),
+			benchreport.Times(benchreport.Ratio(s.answer.Median(), r.start(nameDocker))), ms(s.done.Median()))
 	}
 	fmt.Fprintf(&b, "\n### Memory behind one running container\n\nIn MiB. PSS shares out evenly what several processes have in common.\n\n")
 	b.WriteString("| | process | RSS | PSS |\n| --- | --- | ---: | ---: |\n")
@@ -99,21 +98,8 @@ func (r result) markdown() string {
 	for _, c := range r.crowds {
 		fmt.Fprintf(&b, "| `%s` | %.1f s | %s ms |\n", c.name, c.took.Seconds(), ms(c.took/time.Duration(r.settings.many)))
 	}
-	b.WriteString("\n### Aims\n\n| aim | measured | |\n| --- | --- | --- |\n")
-	for _, a := range r.aims() {
-		verdict := "**missed**"
-		if a.met {
-			verdict = "met"
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", a.what, a.measured, verdict)
-	}
+	b.WriteString(r.aims().Markdown())
 	return b.String()
-}
-
-// aim is what the project wants of itself.
-type aim struct {
-	what, measured string
-	met            bool
 }
 
 // The aims, as shares of what Docker needs and as time above ctr.
@@ -123,17 +109,17 @@ const (
 	mostAboveCtr       = 30 * time.Millisecond
 )
 
-func (r result) aims() []aim {
-	var all []aim
+func (r result) aims() benchreport.Aims {
+	var all benchreport.Aims
 	if r.settings.docker {
 		for _, name := range []string{nameWarm, nameCold} {
-			got := ratio(r.start(name), r.start(nameDocker))
-			all = append(all, aim{fmt.Sprintf("`%s`: at most %.1f of Docker's time", name, mostOfDockerTime), times(got), got <= mostOfDockerTime})
+			got := benchreport.Ratio(r.start(name), r.start(nameDocker))
+			all.Add(fmt.Sprintf("`%s`: at most %.1f of Docker's time", name, mostOfDockerTime), benchreport.Times(got), got <= mostOfDockerTime)
 		}
 	}
 	for _, pair := range [][2]string{{nameHost, nameCtr}, {nameHost, nameCtrSeccomp}, {nameWarm, nameCtrCNI}} {
 		got := r.start(pair[0]) - r.start(pair[1])
-		all = append(all, aim{fmt.Sprintf("`%s`: at most %d ms more than `%s`", pair[0], mostAboveCtr.Milliseconds(), pair[1]), fmt.Sprintf("%+.0f ms", float64(got)/1e6), got <= mostAboveCtr})
+		all.Add(fmt.Sprintf("`%s`: at most %d ms more than `%s`", pair[0], mostAboveCtr.Milliseconds(), pair[1]), fmt.Sprintf("%+.0f ms", float64(got)/1e6), got <= mostAboveCtr)
 	}
 	if r.settings.docker {
 		docker, own := r.footprint(nameDocker), r.footprint(nameCold)
@@ -146,8 +132,8 @@ func (r result) aims() []aim {
 			{"memory (PSS) of all processes but a containerd that is there anyway", own.without("containerd"), memory.pss},
 			{"memory (PSS) of Budgie's own process", own.only("budgie"), memory.pss},
 		} {
-			got := ratio(a.measure(a.own), a.measure(docker))
-			all = append(all, aim{fmt.Sprintf("%s: at most %.2f of Docker's", a.what, mostOfDockerMemory), times(got), got <= mostOfDockerMemory})
+			got := benchreport.Ratio(a.measure(a.own), a.measure(docker))
+			all.Add(fmt.Sprintf("%s: at most %.2f of Docker's", a.what, mostOfDockerMemory), benchreport.Times(got), got <= mostOfDockerMemory)
 		}
 	}
 	return all
@@ -156,38 +142,3 @@ func (r result) aims() []aim {
 func ms(d time.Duration) string { return fmt.Sprintf("%.0f", float64(d)/float64(time.Millisecond)) }
 
 func mib(n int64) string { return fmt.Sprintf("%.1f", float64(n)/(1<<20)) }
-
-func times(f float64) string {
-	if f == 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%.2f", f)
-}
-
-// The lines between which the section stands.
-const (
-	beginMark = "<!-- begin bench/start -->\n"
-	endMark   = "<!-- end bench/start -->\n"
-)
-
-// writeSection puts a section in place of the one that a file has.
-func writeSection(file, text string) error {
-	old, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	now, err := replaceSection(old, text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	return os.WriteFile(file, now, 0o644)
-}
-
-func replaceSection(file []byte, text string) ([]byte, error) {
-	head, rest, found := bytes.Cut(file, []byte(beginMark))
-	_, tail, closed := bytes.Cut(rest, []byte(endMark))
-	if !found || !closed {
-		return nil, errors.New("there is no place for the result: write the lines " + beginMark + " and " + endMark + " into it")
-	}
-	return fmt.Appendf(nil, "%s%s\n%s\n%s%s", head, beginMark, strings.TrimSpace(text), endMark, tail), nil
-}

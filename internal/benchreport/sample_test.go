@@ -1,4 +1,4 @@
-package main
+package benchreport
 
 import (
 	"testing"
@@ -6,20 +6,20 @@ import (
 )
 
 func TestQuantiles(t *testing.T) {
-	var ten sample
+	var ten Sample
 	for i := 10; i >= 1; i-- {
 		ten = append(ten, time.Duration(i))
 	}
 	for _, c := range []struct {
-		s           sample
+		s           Sample
 		median, p90 time.Duration
 	}{
 		{nil, 0, 0},
-		{sample{7}, 7, 7},
-		{sample{3, 1, 2}, 2, 3},
+		{Sample{7}, 7, 7},
+		{Sample{3, 1, 2}, 2, 3},
 		{ten, 5, 9},
 	} {
-		if m, p := c.s.median(), c.s.p90(); m != c.median || p != c.p90 {
+		if m, p := c.s.Median(), c.s.P90(); m != c.median || p != c.p90 {
 			t.Errorf("%v: median %d, p90 %d; want %d, %d", c.s, m, p, c.median, c.p90)
 		}
 	}
@@ -29,10 +29,10 @@ func TestQuantiles(t *testing.T) {
 }
 
 func TestRatio(t *testing.T) {
-	if got := ratio(int64(3), 2); got != 1.5 {
-		t.Errorf("3/2 is %v", got)
+	if got := Ratio(int64(3), 2); got != 1.5 || Times(got) != "1.50" {
+		t.Errorf("3/2 is %v, written %s", got, Times(got))
 	}
-	if got := ratio(time.Second, 0); got != 0 {
-		t.Errorf("a ratio to nothing is %v", got)
+	if got := Ratio(time.Second, 0); got != 0 || Times(got) != "-" {
+		t.Errorf("a ratio to nothing is %v, written %s", got, Times(got))
 	}
 }
