@@ -4,11 +4,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // budgieCommand is the command with a data directory of its own.
@@ -17,6 +19,8 @@ type budgieCommand struct {
 	program string
 	dir     string
 	network string
+	// level is that of the supervisor's log; empty for the usual one.
+	level string
 }
 
 // spec is a container as people write one down.
@@ -34,7 +38,7 @@ ports:
 // budgies returns Budgie without a supervisor, with one, and with one in the
 // host's network.
 func (w *world) budgies(ctx context.Context) ([]*contender, error) {
-	program := w.path("budgie")
+	program := w.budgie()
 	if err := command(ctx, nil, "go", "build", "-o", program, "github.com/budgiehq/budgie/cmd/budgie"); err != nil {
 		return nil, err
 	}
@@ -79,7 +83,7 @@ func (b *budgieCommand) removeLast(ctx context.Context, name string) error {
 
 func (b *budgieCommand) run(ctx context.Context, args ...string) error {
 	return command(ctx, []string{
-		"BUDGIE_DATA_DIR=" + b.dir, "BUDGIE_BIND=127.0.0.1", "BUDGIE_INTERFACES=lo",
+		"BUDGIE_DATA_DIR=" + b.dir, "BUDGIE_LOG=" + b.level, "BUDGIE_BIND=127.0.0.1", "BUDGIE_INTERFACES=lo",
 		"CONTAINERD_ADDRESS=" + b.w.containerd.Address, "CONTAINERD_NAMESPACE=" + b.w.containerd.Namespace,
 	}, b.program, args...)
 }
@@ -120,4 +124,48 @@ func (b *budgieCommand) supervisors() (memory, error) {
 	}
 	shared, err := b.w.containerdProcesses()
 	return append(own, shared...), err
+}
+
+// measureSteps finds out where the time goes, for containers on the bridge and in
+// the host's network, from the logs of supervisors that begin with them.
+func (w *world) measureSteps(ctx context.Context, rounds int) ([]journey, error) {
+	var all []journey
+	for _, network := range []string{"bridge", "host"} {
+		b := &budgieCommand{w: w, program: w.budgie(), dir: w.path("steps-" + network), network: network, level: "debug"}
+		if err := os.Mkdir(b.dir, 0o700); err != nil {
+			return nil, err
+		}
+		c := b.contender(nameCold + ", network: " + network)
+		c.remove = b.removeLast
+		j := journey{name: c.name}
+		for round := range rounds {
+			began := time.Now()
+			answer, _, err := w.startOne(ctx, c, fmt.Sprintf("steps-%d", round))
+			if err != nil {
+				return nil, err
+			}
+			marks, err := b.takeSteps()
+			if err != nil {
+				return nil, err
+			}
+			j.add(began, marks, began.Add(answer))
+		}
+		all = append(all, j)
+	}
+	return all, nil
+}
+
+// takeSteps returns what the supervisor's log has, which is empty then.
+func (b *budgieCommand) takeSteps() ([]mark, error) {
+	name := filepath.Join(b.dir, "supervisor.log")
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	marks, err := readSteps(f)
+	if err == nil && len(marks) == 0 {
+		err = fmt.Errorf("%s has no steps", name)
+	}
+	return marks, errors.Join(err, os.Remove(name))
 }

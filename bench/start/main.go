@@ -79,6 +79,9 @@ func measure(ctx context.Context, s settings) (text string, err error) {
 	if r.starts, err = w.measureStarts(ctx, s.rounds); err != nil {
 		return "", err
 	}
+	if r.journeys, err = w.measureSteps(ctx, s.rounds); err != nil {
+		return "", err
+	}
 	if r.memories, err = w.measureMemory(ctx); err != nil {
 		return "", err
 	}

@@ -26,7 +26,7 @@ func TestMeasure(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Log(text)
-	for _, want := range []string{nameCold, nameWarm, nameHost, nameCtr, nameCtrCNI, "containerd-shim-runc-v2", "2 commands", "one command"} {
+	for _, want := range []string{nameCold, nameWarm, nameHost, nameCtr, nameCtrCNI, "containerd-shim-runc-v2", "2 commands", "one command", "make the task", firstStep, lastStep} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the result lacks %q", want)
 		}

@@ -14,6 +14,7 @@ type result struct {
 	settings settings
 	machine  []string
 	starts   []starts
+	journeys []journey
 	memories []footprint
 	crowds   []crowd
 }
@@ -85,6 +86,10 @@ func (r result) markdown() string {
 	for _, s := range r.starts {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", s.name, ms(s.answer.Median()), ms(s.answer.P90()),
 			benchreport.Times(benchreport.Ratio(s.answer.Median(), r.start(nameDocker))), ms(s.done.Median()))
+	}
+	fmt.Fprintf(&b, "\n### Where the time goes\n\nIn milliseconds, from the times in the log of a supervisor (`BUDGIE_LOG=debug`).\n")
+	for _, j := range r.journeys {
+		fmt.Fprintf(&b, "\n%s", j.markdown())
 	}
 	fmt.Fprintf(&b, "\n### Memory behind one running container\n\nIn MiB. PSS shares out evenly what several processes have in common.\n\n")
 	b.WriteString("| | process | RSS | PSS |\n| --- | --- | ---: | ---: |\n")

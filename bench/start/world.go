@@ -94,6 +94,9 @@ func newWorld(ctx context.Context, s settings) (_ *world, err error) {
 	return w, err
 }
 
+// budgie is the command.
+func (w *world) budgie() string { return w.path("budgie") }
+
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
 
 // startContainerd starts the private containerd, with the image unpacked as a
