@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/leases"
+	"golang.org/x/sync/errgroup"
 )
 
 // undoPatience bounds how long the undoing of what failed may take, also when
@@ -115,19 +116,10 @@ func (r *Runtime) build(ctx context.Context, c *client.Client, cfg runtime.Confi
 	}
 	r.step(ctx, "write the files")
 	dir := r.path(making + cfg.ID)
-	for _, d := range []string{"", "io", "log", "etc"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			return err
-		}
-	}
-	if err := errors.Join(
-		writeEtc(filepath.Join(dir, "etc"), cfg, ""),
-		hostdir.WriteJSON(filepath.Join(dir, "config.json"), cfg),
-		hostdir.WriteJSON(filepath.Join(dir, "status.json"), record{}),
-	); err != nil {
-		return err
-	}
-	if _, err := c.NewContainer(ctx, cfg.ID,
+	// The disk and containerd work at the same time.
+	var written errgroup.Group
+	written.Go(func() error { return writeFiles(dir, cfg) })
+	_, err = c.NewContainer(ctx, cfg.ID,
 		client.WithContainerLabels(map[string]string{"budgie.name": cfg.Spec.Name}),
 		client.WithImage(img),
 		client.WithAdditionalContainerLabels(map[string]string{digestLabel: img.Target().Digest.String()}),
@@ -137,7 +129,8 @@ func (r *Runtime) build(ctx context.Context, c *client.Client, cfg runtime.Confi
 		r.stepOption("make the specification"),
 		client.WithNewSpec(r.specOptions(img, cfg)...),
 		r.stepOption("make the container"),
-	); err != nil {
+	)
+	if err = errors.Join(written.Wait(), err); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
@@ -148,6 +141,20 @@ func (r *Runtime) build(ctx context.Context, c *client.Client, cfg runtime.Confi
 		return err
 	}
 	return hostdir.Sync(r.dir)
+}
+
+// writeFiles writes what the directory of a new container holds.
+func writeFiles(dir string, cfg runtime.Config) error {
+	for _, d := range []string{"", "io", "log", "etc"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		writeEtc(filepath.Join(dir, "etc"), cfg, ""),
+		hostdir.WriteJSON(filepath.Join(dir, "config.json"), cfg),
+		hostdir.WriteJSON(filepath.Join(dir, "status.json"), record{}),
+	)
 }
 
 // stepOption reports a step between others of containerd's client.

@@ -78,13 +78,17 @@ func (r *Runtime) attach(ctx context.Context, cfg runtime.Config) ([]runtime.Add
 	if err != nil {
 		return nil, err
 	}
-	if err := guard(ctx); err != nil {
-		return nil, err
-	}
+	// Nothing listens in the container yet, so that it may be connected while the
+	// firewall is looked at.
+	guarded := make(chan error, 1)
+	go func() { guarded <- guard(ctx) }()
 	r.step(ctx, "connect to the bridge")
 	result, err := cni.AddNetworkList(ctx, cni.list, attachment(cfg.ID))
 	if err != nil {
-		return nil, fmt.Errorf("connect to the bridge %s: %w", bridge, err)
+		err = fmt.Errorf("connect to the bridge %s: %w", bridge, err)
+	}
+	if err = errors.Join(<-guarded, err); err != nil {
+		return nil, err
 	}
 	r.step(ctx, "open the firewall")
 	wall, err := firewall(result)
