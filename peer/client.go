@@ -62,7 +62,7 @@ type slot struct {
 // Nothing is sent yet.
 func NewClient(f *trust.Flock, node string, addrs []netip.AddrPort, opts ...ClientOption) *Client {
 	c := &Client{flock: f, node: node, addrs: distinct(addrs)}
-	var d net.Dialer
+	d := net.Dialer{KeepAliveConfig: keepAlive}
 	c.dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 		return d.DialContext(ctx, "tcp", addr.String())
 	}

@@ -15,7 +15,8 @@
 // Every connection is TLS 1.3 with both sides verified (package trust): members
 // of the flock alone are served, and a client talks to the node that it was told
 // to. There is nothing before the handshake and nothing in clear. Both sides
-// speak HTTP/2 (RFC 9113) and nothing else. A token that was changed ends the
+// speak HTTP/2 (RFC 9113), or on connections of their own what carries a volume,
+// and nothing else. A token that was changed ends the
 // connections that were made with the one before.
 //
 // # What is served
@@ -30,6 +31,14 @@
 //
 // HEAD is answered where GET is, but for events. Errors are JSON in the form of
 // the OCI distribution specification.
+//
+// # Volumes
+//
+// A connection whose protocol is budgie-sync/1 (ALPN, RFC 7301) carries one
+// volume of a container, by its target, from the node to the client; see
+// volumewire.go for what is said before the two sides' Syncers talk. A Node that
+// is a [VolumeSender] has them. Nothing else can be had that way: the directory
+// is the one that the node's own record of the container names.
 //
 // # Names of images
 //

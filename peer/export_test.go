@@ -14,6 +14,8 @@ var (
 
 const (
 	ALPN        = alpn
+	ALPNVolume  = alpnVolume
+	Quiet       = quiet
 	MaxList     = maxList
 	MaxSpec     = maxSpec
 	MaxManifest = maxManifest
@@ -27,6 +29,7 @@ const (
 func (l *limits) SetPending(all, each int)  { l.pending, l.pendingPerAddr = all, each }
 func (l *limits) SetConns(all, each int)    { l.conns, l.connsPerAddr = all, each }
 func (l *limits) SetRequests(all, each int) { l.requests, l.requestsPerNode = all, each }
+func (l *limits) SetVolumes(all, each int)  { l.volumes, l.volumesPerNode = all, each }
 func (l limits) Pending() (int, int)        { return l.pending, l.pendingPerAddr }
 
 // Counts returns what a Server has under way.
@@ -44,6 +47,9 @@ func (q *quota[K]) count() int {
 	defer q.mu.Unlock()
 	return q.n
 }
+
+// Volumes returns how many volumes a Server sends.
+func (s *Server) Volumes() int { return s.volumes.count() }
 
 // AddrsOf returns what a Client would try.
 func AddrsOf(c *Client) []netip.AddrPort { return c.addrs }

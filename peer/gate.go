@@ -15,7 +15,8 @@ import (
 	"github.com/budgiehq/budgie/trust"
 )
 
-// alpn is the one protocol that is spoken (RFC 9113 section 3.2).
+// alpn is the protocol of all connections but those that carry a volume (RFC
+// 9113 section 3.2).
 const alpn = "h2"
 
 // A gate is a listener whose connections have proved that they are members of
@@ -30,6 +31,9 @@ type gate struct {
 	log      *slog.Logger
 	// conns are those that were handed over and have not ended.
 	conns *quota[netip.Addr]
+	// volume takes over the connections that speak alpnVolume, and counts their
+	// end.
+	volume func(*tls.Conn)
 
 	ready chan net.Conn
 	done  chan struct{}
@@ -51,9 +55,10 @@ type handshake struct {
 	giveUp context.CancelFunc
 }
 
-func newGate(ln net.Listener, f *trust.Flock, l limits, conns *quota[netip.Addr], log *slog.Logger) *gate {
+func newGate(ln net.Listener, s *Server) *gate {
+	l := s.limits
 	g := &gate{
-		raw: ln, tls: f.Listener(ln, alpn), limits: l, log: log, conns: conns,
+		raw: ln, tls: s.flock.Listener(ln, alpn, alpnVolume), limits: l, log: s.log, conns: s.conns, volume: s.takeVolume,
 		ready: make(chan net.Conn), done: make(chan struct{}), slots: make(chan struct{}, l.pending),
 	}
 	g.wg.Go(g.run)
@@ -123,6 +128,10 @@ func (g *gate) finish(ctx context.Context, h *handshake, c *tls.Conn) {
 	if !g.conns.enter(h.addr) {
 		g.log.Warn("a peer has too many connections", "address", c.RemoteAddr())
 		_ = c.Close() // it is not wanted
+		return
+	}
+	if c.ConnectionState().NegotiatedProtocol == alpnVolume {
+		g.volume(c)
 		return
 	}
 	select {

@@ -26,13 +26,7 @@ func specPath(id string) string { return pathContainers + "/" + id + "/spec" }
 
 // serve answers a request.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	closed := s.closed
-	if !closed {
-		s.busy++
-	}
-	s.mu.Unlock()
-	if closed {
+	if !s.begin() {
 		panic(http.ErrAbortHandler)
 	}
 	defer s.leave()

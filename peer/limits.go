@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"net"
 	"time"
 
 	"github.com/budgiehq/budgie/bunfile"
@@ -60,6 +61,12 @@ type limits struct {
 	// requests is how many requests are served at a time, in all and per node;
 	// those beyond are refused.
 	requests, requestsPerNode int
+	// volumes is how many volumes are sent at a time, in all and per node; more
+	// are refused. Each may make the node read all files of a volume.
+	volumes, volumesPerNode int
+	// quiet is how long nothing of a volume may come, or be taken. The other
+	// side may have a whole volume to read meanwhile.
+	quiet time.Duration
 	// streams is how many requests a connection may have open.
 	streams int
 	// write is how long the other side may take for the next piece of an
@@ -74,6 +81,15 @@ type limits struct {
 	ping time.Duration
 }
 
+// quiet is how long one side of a volume's transfer may hear nothing of the
+// other: while a side reads through its files, it is silent. That the other
+// machine is gone shows earlier, by keepAlive.
+const quiet = 15 * time.Minute
+
+// keepAlive lets the operating system notice within 20 s that the other machine
+// is gone, on connections where nothing is under way.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3}
+
 // writeSize is the buffer of each blob that is read by a peer, in bytes.
 const writeSize = 64 << 10
 
@@ -83,6 +99,7 @@ func defaultLimits() limits {
 		pending: 128, pendingPerAddr: 32,
 		conns: 512, connsPerAddr: 64,
 		requests: 1024, requestsPerNode: 128,
+		volumes: 32, volumesPerNode: 4, quiet: quiet,
 		streams: 64,
 		write:   10 * time.Second, answer: 5 * time.Second,
 		idle: 2 * time.Minute, ping: 15 * time.Second,
@@ -108,6 +125,8 @@ const (
 	// pingAfter and pingTimeout are as limits.ping, for the client.
 	pingAfter   = 4 * time.Second
 	pingTimeout = 4 * time.Second
+	// goodbye is how long the last word on a connection may take.
+	goodbye = 500 * time.Millisecond
 	// mostAddrs is how many addresses of a node are tried.
 	mostAddrs = 16
 )

@@ -19,7 +19,7 @@ const portTries = 32
 // address of this machine or empty for all of them, or the next port that is
 // free, within reason, or any.
 func Listen(ctx context.Context, host string) (net.Listener, error) {
-	var lc net.ListenConfig
+	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
 	for i := range portTries {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("listen for peers: %w", ctx.Err())

@@ -58,6 +58,7 @@ type Server struct {
 	http     *http.Server
 	conns    *quota[netip.Addr]
 	requests *quota[string]
+	volumes  *quota[string]
 	// ctx ends with Close.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -84,6 +85,7 @@ func NewServer(f *trust.Flock, n Node, opts ...Option) *Server {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.conns = newQuota[netip.Addr](s.limits.conns, s.limits.connsPerAddr)
 	s.requests = newQuota[string](s.limits.requests, s.limits.requestsPerNode)
+	s.volumes = newQuota[string](s.limits.volumes, s.limits.volumesPerNode)
 	s.http = s.newHTTP()
 	return s
 }
@@ -120,7 +122,7 @@ func (s *Server) newHTTP() *http.Server {
 // flock is closed. It closes the listener. It can be called for several. After
 // Close the error is ErrClosed.
 func (s *Server) Serve(ln net.Listener) error {
-	g := newGate(ln, s.flock, s.limits, s.conns, s.log)
+	g := newGate(ln, s)
 	defer g.wg.Wait()
 	s.mu.Lock()
 	if s.closed {
