@@ -2,7 +2,13 @@ package budgie
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/lifecycle"
@@ -93,6 +99,59 @@ func (n *node) Spec(ctx context.Context, id string) ([]byte, error) {
 	spec := rec.Spec
 	spec.EnvFile, spec.DependsOn = "", nil
 	return bunfile.Marshal(spec)
+}
+
+// OpenVolume returns what sends a volume of a container: the directory that the
+// container's own record has for the target, whatever its mode. It implements
+// [peer.VolumeSender].
+func (n *node) OpenVolume(ctx context.Context, id, target string) (func(context.Context, io.ReadWriteCloser) error, error) {
+	rec, err := n.c.store.Get(ctx, id)
+	if err == nil && n.c.keeperOf(rec.ID) == nil {
+		err = store.ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", peer.ErrNotFound, err)
+	}
+	i := slices.IndexFunc(rec.Spec.Volumes, func(v bunfile.Volume) bool { return v.Target == target })
+	if i < 0 {
+		return nil, fmt.Errorf("%w: container %s has no volume %s", peer.ErrNotFound, rec.ShortID(), target)
+	}
+	dir := rec.Spec.Volumes[i].Source
+	if err := n.mayLeave(dir); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, conn io.ReadWriteCloser) error {
+		_, err := n.c.cfg.syncer.Send(ctx, conn, dir)
+		return err
+	}, nil
+}
+
+// mayLeave says why a volume cannot be sent, without its path: the other node is
+// told.
+func (n *node) mayLeave(dir string) error {
+	switch info, err := os.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: the volume's directory on this node is gone: it may be unmounted, or was removed", peer.ErrRefused)
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%w: the volume on this node is a single file, and only directories can follow: make the directory that it is in the volume", peer.ErrRefused)
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return err
+	}
+	data, err := filepath.EvalSymlinks(n.c.cfg.dataDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing of this client is in files
+	}
+	if err != nil {
+		return err
+	}
+	if rel, err := filepath.Rel(real, data); err == nil && filepath.IsLocal(rel) {
+		return fmt.Errorf("%w: the volume on this node has its data directory in it, with its private key", peer.ErrRefused)
+	}
+	return nil
 }
 
 // Images returns the runtimes that have images to hand out.

@@ -1,6 +1,7 @@
 package budgie
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,10 @@ type JoinPlan struct {
 	// Replicas are the service's replicas that proved to be in the flock, the
 	// one whose specification this is first.
 	Replicas []JoinReplica
+	// Volumes are the service's volumes and where this machine's copies of them
+	// are; Spec has the same directories. Each copy is made once, before the
+	// replica is created, and later changes elsewhere do not follow.
+	Volumes []JoinVolume
 	// ImageDigest is the image that the first of Replicas runs; empty for a
 	// command of the machine.
 	ImageDigest string
@@ -50,13 +55,21 @@ type JoinReplica struct {
 // that have it, and from its registry where none can give it. Afterwards the new
 // replica needs none of them. It has an id of its own and carries the service's.
 //
+// Volumes come from the replica that the service began with, else from the first
+// other one that gives them, into directories of this machine's own below the
+// data directory, and are verified before anything of the replica is created. A
+// copy is made once: what is written to a volume later, here or there, does not
+// follow in this version. See [OnSeed] and [JoinPlan]. A join that fails leaves
+// what has come of them, and the next one goes on from there; what a replica of
+// an earlier join has changed in its copy is put aside, and not overwritten.
+//
 // The errors are [ErrNotFound] where no node of the flock runs what ref means,
 // [ErrAmbiguous] where it means several services, [ErrNotTrusted] where nodes
 // that announce it do not prove to be in the flock, [ErrJoined] where this
 // machine runs a replica of it, [ErrReplicas] where the service has as many as
 // its replicas.max allows, and [ErrNotAllowed] where what would run is a command
-// of this machine and [AllowProcess] was not given, or where it has volumes: they
-// cannot follow in this version.
+// of this machine and [AllowProcess] was not given, or where it has volumes, this
+// program is root's, and the data directory another user's.
 func (c *Client) Join(ctx context.Context, ref string, opts ...RunOption) (lifecycle.Container, error) {
 	rec, err := c.join(ctx, ref, opts)
 	if err != nil {
@@ -96,9 +109,15 @@ type joining struct {
 	// members are the nodes of the flock that were found, those that run the
 	// service first.
 	members []*member
+	// release gives back the service, whose volumes this join copies; nil while
+	// it does not.
+	release func() error
 }
 
 func (j *joining) close() {
+	if j.release != nil {
+		_ = j.release() // the end of the process does it, too
+	}
 	for _, m := range j.members {
 		m.close()
 	}
@@ -148,10 +167,10 @@ func (c *Client) checkJoin(ctx context.Context, j *joining, first peer.Container
 	if most := spec.Replicas.Max; most > 0 && len(j.plan.Replicas) >= most {
 		return fmt.Errorf("%w: %d run, and replicas.max is %d", ErrReplicas, len(j.plan.Replicas), most)
 	}
-	if len(spec.Volumes) > 0 {
-		return fmt.Errorf("%w: it has volumes (%s and %d more), whose content cannot follow in this version: run the .bun file on this machine instead",
-			ErrNotAllowed, spec.Volumes[0].Target, len(spec.Volumes)-1)
+	if err := c.nameFree(ctx, cmp.Or(rc.name, spec.Name)); err != nil {
+		return err
 	}
+	j.useOwnVolumes(c.cfg.dataDir)
 	if spec.Image.DockerImage == "" && !rc.allowProcess {
 		return fmt.Errorf("%w: it is not an image but a command of the machine, %q, that another node names: allow that explicitly (budgie chirp -allow-process, or AllowProcess)",
 			ErrNotAllowed, strings.Join(spec.Image.Command, " "))
@@ -187,6 +206,21 @@ func (c *Client) notJoined(ctx context.Context, service string) error {
 	for _, rec := range recs {
 		if !rec.Finished() && rec.ServiceID == service {
 			return fmt.Errorf("%w: %s (%s) is its replica on this machine", ErrJoined, rec.Name, rec.ShortID())
+		}
+	}
+	return nil
+}
+
+// nameFree refuses a name that is taken, before anything is fetched for nothing.
+// What decides is the store, when the container is inserted.
+func (c *Client) nameFree(ctx context.Context, name string) error {
+	recs, err := c.store.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, rec := range recs {
+		if !rec.Finished() && rec.Name == name {
+			return fmt.Errorf("%w: %s (%s): stop it, or choose another name (budgie chirp -name, or Named)", ErrExists, rec.Name, rec.ShortID())
 		}
 	}
 	return nil
@@ -265,6 +299,16 @@ func (j *joining) fetchSpec(ctx context.Context) (peer.Container, error) {
 		}
 	}
 	return peer.Container{}, errors.Join(errs...)
+}
+
+// fetch makes ready what the replica needs: its image, and its volumes as late
+// as can be.
+func (j *joining) fetch(ctx context.Context, c *Client, rt Runtime, spec bunfile.Spec, rc runConfig) (digest string, err error) {
+	digest, err = j.fetchImage(ctx, rt, spec, rc)
+	if err == nil {
+		err = j.seed(ctx, c, spec.Name, rc)
+	}
+	return digest, err
 }
 
 // fetchImage makes the image of the replica ready: from the members that have

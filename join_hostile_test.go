@@ -95,7 +95,7 @@ func TestJoinHostileSpec(t *testing.T) {
 		{"UnknownKey", head + "privileged: true\n", "privileged"},
 		{"Anchors", head + "labels: &a {x: y}\n", "anchor"},
 		{"Two", head + "---\n" + strings.Replace(head, "web", "other", 1), "2 containers"},
-		{"HostVolume", head + "volumes: [{source: /etc, target: /host}]\n", "volumes (/host"},
+		{"HostVolume", head + "volumes: [{source: /etc, target: /host}]\n", "hands out no volumes"},
 		{"BadName", strings.Replace(head, "name: web", "name: ../../etc", 1), "name"},
 		{"Command", "version: \"1.0\"\nname: web\nimage: {command: [rm, -rf, /]}\n", "-allow-process"},
 	} {

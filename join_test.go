@@ -116,9 +116,6 @@ func TestJoinRefuses(t *testing.T) {
 	run(a, func(s *bunfile.Spec) { s.Name = "one"; s.Replicas = bunfile.Replicas{Min: 1, Max: 1} })
 	run(a, func(s *bunfile.Spec) { s.Name = "two" })
 	run(a, func(s *bunfile.Spec) {
-		s.Name, s.Volumes = "etc", []bunfile.Volume{{Source: "/etc", Target: "/data"}}
-	})
-	run(a, func(s *bunfile.Spec) {
 		s.Name, s.Image = "command", bunfile.Image{Command: runtimetest.FakeCommand("serve")}
 	})
 	run(a, func(s *bunfile.Spec) { s.Name = "twice" })
@@ -136,7 +133,6 @@ func TestJoinRefuses(t *testing.T) {
 		{"Unknown", "nosuch", budgie.ErrNotFound, "budgie chirp"},
 		{"Empty", "", nil, "empty"},
 		{"Full", "one", budgie.ErrReplicas, "replicas.max is 1"},
-		{"Volumes", "etc", budgie.ErrNotAllowed, "volumes (/data"},
 		{"Process", "command", budgie.ErrNotAllowed, "-allow-process"},
 		{"Twice", "twice", budgie.ErrJoined, "its replica on this machine"},
 		{"OtherFlock", "foreign", budgie.ErrNotTrusted, "budgie token set"},

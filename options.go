@@ -92,8 +92,9 @@ func WithLoopback() Option {
 // WithoutDiscovery neither announces nor finds anything.
 func WithoutDiscovery() Option { return func(c *config) { c.noDiscovery = true } }
 
-// WithSyncer replaces the built-in volume sync. The client does not use it
-// before joining across machines exists.
+// WithSyncer replaces the built-in volume sync, by which [Client.Join] gets the
+// volumes of a service, and other nodes get those of this client's containers.
+// Both sides need the same.
 func WithSyncer(s Syncer) Option { return func(c *config) { c.syncer = s } }
 
 // WithBalancer replaces the built-in balancer.
@@ -187,6 +188,7 @@ type runConfig struct {
 	name         string
 	allowProcess bool
 	onJoin       func(JoinPlan)
+	onSeed       func(name string, p SeedProgress)
 	// join is what the container is a replica of; nil for the first of a
 	// service.
 	join *joining
@@ -209,6 +211,13 @@ func AllowProcess() RunOption { return func(c *runConfig) { c.allowProcess = tru
 // OnJoin calls f with what a [Client.Join] is about to do, once the specification
 // is there and before anything else is fetched. The join waits for f.
 func OnJoin(f func(JoinPlan)) RunOption { return func(c *runConfig) { c.onJoin = f } }
+
+// OnSeed calls f with what happens while a [Client.Join] copies the volumes of
+// the service for the container with that name. Calls follow each other, and the
+// copy waits for f.
+func OnSeed(f func(name string, p SeedProgress)) RunOption {
+	return func(c *runConfig) { c.onSeed = f }
+}
 
 // OnRuntime chooses the runtime by its name instead of by what the
 // specification needs. An empty name or "auto" means the latter.

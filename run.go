@@ -146,7 +146,7 @@ func (c *Client) prepare(ctx context.Context, spec bunfile.Spec, rc runConfig) (
 	service, digest := id, ""
 	if rc.join != nil {
 		service = rc.join.plan.ServiceID
-		digest, err = rc.join.fetchImage(ctx, rt, spec, rc)
+		digest, err = rc.join.fetch(ctx, c, rt, spec, rc)
 	} else {
 		digest, err = pullImage(ctx, rt, spec, rc)
 	}

@@ -239,8 +239,8 @@ func (h *Host) Do(do func() error) error { return h.first.in(everything, do) }
 // Write makes a file in the host's directory and returns its name.
 func (h *Host) Write(name, text string) string {
 	h.lab.t.Helper()
-	h.lab.must(os.MkdirAll(h.Dir, 0o700))
 	file := filepath.Join(h.Dir, name)
+	h.lab.must(os.MkdirAll(filepath.Dir(file), 0o700))
 	h.lab.must(os.WriteFile(file, []byte(text), 0o644))
 	return file
 }

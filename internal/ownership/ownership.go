@@ -115,6 +115,13 @@ func GiveTree(dir string) error {
 	})
 }
 
+// Foreign reports whether this process is root's and a directory belongs to
+// another user, who can change what is in it at any time.
+func Foreign(dir string) (bool, error) {
+	_, foreign, err := ownerOf(dir)
+	return foreign, err
+}
+
 // owner is a user and a group.
 type owner struct{ uid, gid int }
 

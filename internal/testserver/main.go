@@ -21,6 +21,7 @@ func main() {
 	stubborn := flag.Bool("stubborn", false, "ignore the stop signal")
 	host := flag.String("host", "127.0.0.1", "listen on this address, at the port that PORT says")
 	delay := flag.Duration("delay", 0, "begin to listen after so long")
+	page := flag.String("page", "", "also answer with what is in this file")
 	udp := flag.String("udp", "", "also answer datagrams, at the port that BUDGIE_PORT_N_UDP says for this N")
 	flag.Parse()
 
@@ -49,7 +50,7 @@ func main() {
 	if *udp != "" {
 		go answer(net.JoinHostPort(*host, os.Getenv("BUDGIE_PORT_"+*udp+"_UDP")))
 	}
-	serve(ctx, *host)
+	serve(ctx, *host, *page)
 }
 
 // answer sends datagrams back, with the container's name in front, as long as
@@ -68,7 +69,7 @@ func answer(addr string) {
 }
 
 // serve answers until ctx ends.
-func serve(ctx context.Context, host string) {
+func serve(ctx context.Context, host, page string) {
 	ln, err := net.Listen("tcp", net.JoinHostPort(host, os.Getenv("PORT")))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -78,6 +79,10 @@ func serve(ctx context.Context, host string) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Println(r.Method, r.URL.Path)
 		fmt.Fprintf(w, "%s %s %d\n", os.Getenv("BUDGIE_NAME"), os.Getenv("GREETING"), os.Getpid())
+		if page != "" {
+			data, err := os.ReadFile(page)
+			fmt.Fprintln(w, string(data), err)
+		}
 	})
 	mux.HandleFunc("/header", func(w http.ResponseWriter, r *http.Request) { _ = r.Header.Write(w) })
 	fmt.Println("listening")

@@ -1,0 +1,235 @@
+package budgie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/internal/ownership"
+	"github.com/budgiehq/budgie/replica"
+	"github.com/budgiehq/budgie/store"
+)
+
+// JoinVolume is a volume of a service that is joined.
+type JoinVolume struct {
+	// Target is where the container sees it.
+	Target string
+	// Mode says whether the container may write to it.
+	Mode bunfile.VolumeMode
+	// Dir is the directory of this machine that holds the copy, below the data
+	// directory. It stays when the container is removed.
+	Dir string
+}
+
+// SeedStep is what a [SeedProgress] tells of.
+type SeedStep string
+
+// The steps of a volume's copy. SeedDone is the last one, where the join goes
+// on.
+const (
+	// SeedKept: what was changed in the copy of an earlier replica was put aside.
+	SeedKept SeedStep = "kept"
+	// SeedStarted: a node is asked for the volume.
+	SeedStarted SeedStep = "started"
+	// SeedReceiving: some of it has come.
+	SeedReceiving SeedStep = "receiving"
+	// SeedFailed: the node did not give it. The next one, if any, is asked, and
+	// what has come need not come again.
+	SeedFailed SeedStep = "failed"
+	// SeedDone: the copy is there, and verified.
+	SeedDone SeedStep = "done"
+)
+
+// SeedProgress says how the copy of a volume comes to a joining machine.
+type SeedProgress struct {
+	// Step is what happened.
+	Step SeedStep
+	// Volume is what is copied, and to where.
+	Volume JoinVolume
+	// Node is the id of the node that it comes from, and Addr the host:port where
+	// that answers. Both are empty at SeedKept.
+	Node, Addr string
+	// Received is how many bytes this node has sent so far, those of the protocol
+	// included.
+	Received int64
+	// Kept is where the earlier content was put, at SeedKept.
+	Kept string
+	// Report says what the copy consists of, at SeedDone.
+	Report replica.Report
+	// Err is why it failed, at SeedFailed.
+	Err error
+}
+
+// seedReportEvery is how often SeedReceiving is reported.
+const seedReportEvery = 200 * time.Millisecond
+
+// useOwnVolumes gives every volume a directory of this machine's own. Where the
+// other node has it is of no concern here, and never used.
+func (j *joining) useOwnVolumes(dataDir string) {
+	j.plan.Volumes = nil
+	for i := range j.plan.Spec.Volumes {
+		v := &j.plan.Spec.Volumes[i]
+		v.Source = seedDir(dataDir, j.plan.ServiceID, v.Target)
+		j.plan.Volumes = append(j.plan.Volumes, JoinVolume{v.Target, v.Mode, v.Source})
+	}
+}
+
+// seed copies the service's volumes, before anything of the container exists. It
+// holds the service for this join until close.
+func (j *joining) seed(ctx context.Context, c *Client, name string, rc runConfig) error {
+	if len(j.plan.Volumes) == 0 {
+		return nil
+	}
+	foreign, err := ownership.Foreign(c.cfg.dataDir)
+	if err != nil {
+		return err
+	}
+	if foreign {
+		return fmt.Errorf("%w: it has volumes, and the data directory %s belongs to another user, who could lead what root writes there elsewhere: join as that user", ErrNotAllowed, c.cfg.dataDir)
+	}
+	j.release, err = c.store.Acquire(ctx, "seed-"+j.plan.ServiceID[:32])
+	if errors.Is(err, store.ErrOwned) {
+		return fmt.Errorf("%w: another join of the service is under way on this machine", ErrJoined)
+	}
+	if err == nil {
+		err = c.notJoined(ctx, j.plan.ServiceID) // by a join that ended just now
+	}
+	if err == nil {
+		err = c.nameFree(ctx, name)
+	}
+	if err != nil {
+		return err
+	}
+	for _, v := range j.plan.Volumes {
+		if err := j.seedVolume(ctx, c, name, v, rc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seedSource is a replica whose node may give the volumes.
+type seedSource struct {
+	*member
+	id string
+}
+
+// seedSources are the replicas, the one that the service began with first: the
+// others have copies of its volumes, of the day when they joined.
+func (j *joining) seedSources() []seedSource {
+	var first, others []seedSource
+	for _, m := range j.members {
+		for _, c := range m.containers {
+			switch {
+			case c.ServiceID != j.plan.ServiceID:
+			case c.ID == c.ServiceID:
+				first = append(first, seedSource{m, c.ID})
+			default:
+				others = append(others, seedSource{m, c.ID})
+			}
+		}
+	}
+	return append(first, others...)
+}
+
+// seedVolume copies one volume from the first node that gives it.
+func (j *joining) seedVolume(ctx context.Context, c *Client, name string, v JoinVolume, rc runConfig) error {
+	tell := func(p SeedProgress) {
+		if rc.onSeed != nil {
+			p.Volume = v
+			rc.onSeed(name, p)
+		}
+	}
+	kept, err := prepareSeed(v.Dir)
+	if err != nil {
+		return cannotKeep(v, err)
+	}
+	if kept != "" {
+		c.log.Warn("what an earlier replica changed in its copy of a volume is put aside", "volume", v.Target, "kept", kept)
+		tell(SeedProgress{Step: SeedKept, Kept: kept})
+	}
+	var errs []error
+	for _, s := range j.seedSources() {
+		p := SeedProgress{Step: SeedStarted, Node: s.node, Addr: s.client.Addr().String()}
+		tell(p)
+		p, err := receiveVolume(ctx, c.cfg.syncer, s, v.Dir, p, v.Target, tell)
+		if err == nil {
+			err = finishSeed(v.Dir, seedRecord{Target: v.Target, Node: s.node, Digest: p.Report.Digest, At: time.Now().UTC()})
+		}
+		switch {
+		case err == nil:
+			p.Step = SeedDone
+			tell(p)
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("volume %s: %w", v.Target, context.Cause(ctx))
+		}
+		p.Step, p.Err = SeedFailed, err
+		tell(p)
+		if ofThisMachine(err) {
+			return cannotKeep(v, err)
+		}
+		errs = append(errs, fmt.Errorf("node %.12s (%s): %w", p.Node, p.Addr, err))
+	}
+	return fmt.Errorf("volume %s: no node that runs the service gave it: see to what is said of each, and join again; what has come stays in %s, and need not come again: %w",
+		v.Target, v.Dir, errors.Join(errs...))
+}
+
+// receiveVolume makes or completes a copy from one node.
+func receiveVolume(ctx context.Context, syncer Syncer, s seedSource, dir string, p SeedProgress, target string, tell func(SeedProgress)) (SeedProgress, error) {
+	meter := &meteredConn{last: time.Now(), tell: func(received int64) {
+		p.Step, p.Received = SeedReceiving, received
+		tell(p)
+	}}
+	var report replica.Report
+	err := s.client.ReceiveVolume(ctx, s.id, target, func(conn io.ReadWriteCloser) (err error) {
+		meter.ReadWriteCloser = conn
+		report, err = syncer.Receive(ctx, meter, dir)
+		return err
+	})
+	meter.mu.Lock()
+	defer meter.mu.Unlock()
+	p.Received, p.Report = meter.received, report
+	return p, err
+}
+
+// meteredConn tells now and then how much was read.
+type meteredConn struct {
+	io.ReadWriteCloser
+	tell func(received int64)
+
+	mu       sync.Mutex
+	received int64
+	last     time.Time
+}
+
+// Read implements io.Reader.
+func (m *meteredConn) Read(b []byte) (int, error) {
+	n, err := m.ReadWriteCloser.Read(b)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.received += int64(n)
+	if now := time.Now(); now.Sub(m.last) >= seedReportEvery {
+		m.last = now
+		m.tell(m.received)
+	}
+	return n, err
+}
+
+// ofThisMachine reports whether an error is one of this machine's files, which
+// no other node can mend.
+func ofThisMachine(err error) bool {
+	_, path := errors.AsType[*fs.PathError](err)
+	_, link := errors.AsType[*os.LinkError](err)
+	return path || link || errors.Is(err, errors.ErrUnsupported)
+}
+
+func cannotKeep(v JoinVolume, err error) error {
+	return fmt.Errorf("volume %s: this machine cannot keep its copy in %s: see that there is room and that it can be written, and join again; what has come need not come again: %w", v.Target, v.Dir, err)
+}

@@ -1,0 +1,337 @@
+package budgie_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/discovery/discoverytest"
+	"github.com/budgiehq/budgie/internal/testenv"
+	"github.com/budgiehq/budgie/replica"
+	"github.com/budgiehq/budgie/replica/replicatest"
+	"github.com/budgiehq/budgie/runtime"
+	"github.com/budgiehq/budgie/runtime/runtimetest"
+	"github.com/budgiehq/budgie/trust"
+)
+
+// files is what a volume holds in these tests.
+func files() replicatest.Tree {
+	return replicatest.Tree{
+		"index.html": replicatest.F("<h1>hi</h1>"),
+		"sub":        {},
+		"sub/large":  replicatest.F(strings.Repeat("0123456789abcdef", 1<<16)),
+	}
+}
+
+// withVolume is web with a volume at /data.
+func withVolume(name, source string) bunfile.Spec {
+	spec := web(name)
+	spec.Volumes = []bunfile.Volume{{Source: source, Target: "/data", Mode: bunfile.ReadWrite}}
+	return spec
+}
+
+// seedLog remembers what OnSeed told.
+type seedLog []budgie.SeedProgress
+
+func (l *seedLog) option() budgie.RunOption {
+	return budgie.OnSeed(func(_ string, p budgie.SeedProgress) { *l = append(*l, p) })
+}
+
+// last returns the last event of a step.
+func (l seedLog) last(step budgie.SeedStep) (budgie.SeedProgress, bool) {
+	for i := len(l) - 1; i >= 0; i-- {
+		if l[i].Step == step {
+			return l[i], true
+		}
+	}
+	return budgie.SeedProgress{}, false
+}
+
+// startSpy sees what a runtime starts.
+type startSpy struct {
+	*runtimetest.Fake
+	created func(runtime.Config)
+}
+
+// Name implements budgie.Runtime.
+func (*startSpy) Name() string { return "spy" }
+
+// Create implements budgie.Runtime.
+func (s *startSpy) Create(ctx context.Context, cfg runtime.Config) error {
+	s.created(cfg)
+	return s.Fake.Create(ctx, cfg)
+}
+
+// runWithVolume runs a service whose volume has files, and returns the directory.
+func runWithVolume(t *testing.T, on *fakes) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "source")
+	replicatest.Build(t, dir, files())
+	if _, err := on.Run(t.Context(), withVolume("web", dir)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// V10: a replica's volumes are there, whole and verified, before anything of it
+// is created: their digest is that of the owner's. The next one gets them from
+// the replica, when the owner is gone.
+func TestCaseV10SeedBeforeStart(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a := newNode(t, network, token)
+	source := runWithVolume(t, a)
+	_, owners, err := replicatest.Copy(t.Context(), replica.New(), source, filepath.Join(t.TempDir(), "reference"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var created int
+	var log seedLog
+	spy := &startSpy{Fake: runtimetest.NewFake(), created: func(cfg runtime.Config) {
+		created++
+		done, ok := log.last(budgie.SeedDone)
+		if !ok || done.Report.Digest != owners.Digest || cfg.Spec.Volumes[0].Source != done.Volume.Dir {
+			t.Errorf("created with the volume %+v after %+v; want digest %s", cfg.Spec.Volumes, done, owners.Digest)
+		}
+		if diff := replicatest.Diff(source, cfg.Spec.Volumes[0].Source); diff != "" {
+			t.Error(diff)
+		}
+	}}
+	b := newNode(t, network, token, budgie.WithRuntime(spy))
+	data := t.TempDir()
+	c := newNode(t, network, token, budgie.WithDataDir(data))
+
+	plan, err := b.PlanJoin(t.Context(), "web")
+	if err != nil || len(plan.Volumes) != 1 || plan.Volumes[0].Target != "/data" || plan.Spec.Volumes[0].Source != plan.Volumes[0].Dir {
+		t.Fatalf("planned %+v, %v", plan, err)
+	}
+	second, err := b.Join(t.Context(), "web", log.option(), budgie.OnRuntime("spy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if created != 1 || second.Spec.Volumes[0].Source != plan.Volumes[0].Dir {
+		t.Errorf("created %d times, with %+v", created, second.Spec.Volumes)
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	third, err := c.Join(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := third.Spec.Volumes[0].Source
+	if diff := replicatest.Diff(source, dir); diff != "" {
+		t.Error(diff)
+	}
+	if rel, err := filepath.Rel(data, dir); err != nil || !filepath.IsLocal(rel) {
+		t.Errorf("the copy is in %s, which is not below the data directory %s", dir, data)
+	}
+}
+
+// cutSyncer cuts the connection of its first Receive after so many bytes.
+type cutSyncer struct {
+	budgie.Syncer
+	after int64
+	done  atomic.Bool
+}
+
+var errCut = errors.New("the cable is out")
+
+// Receive implements budgie.Syncer.
+func (s *cutSyncer) Receive(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error) {
+	if !s.done.CompareAndSwap(false, true) {
+		return s.Syncer.Receive(ctx, conn, dir)
+	}
+	return s.Syncer.Receive(ctx, struct {
+		io.Reader
+		io.Writer
+	}{io.MultiReader(io.LimitReader(conn, s.after), failing{}), conn}, dir)
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, errCut }
+
+// A copy that is cut off fails the join, which leaves no container, and the next
+// one goes on from there.
+func TestSeedCut(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a := newNode(t, network, token)
+	source := filepath.Join(t.TempDir(), "source")
+	tree := replicatest.Tree{}
+	for _, name := range []string{"a", "b", "c", "d"} {
+		tree[name] = replicatest.F(strings.Repeat(name, 1<<20))
+	}
+	replicatest.Build(t, source, tree)
+	if _, err := a.Run(t.Context(), withVolume("web", source)); err != nil {
+		t.Fatal(err)
+	}
+	b := newNode(t, network, token, budgie.WithSyncer(&cutSyncer{Syncer: replica.New(), after: 5 << 19}))
+	_, err := b.Join(t.Context(), "web")
+	if !errors.Is(err, errCut) || !strings.Contains(err.Error(), "volume /data") || !strings.Contains(err.Error(), "need not come again") {
+		t.Fatalf("got %v", err)
+	}
+	if recs := records(t, b); len(recs) != 0 {
+		t.Errorf("it leaves %+v", recs)
+	}
+	var log seedLog
+	rec, err := b.Join(t.Context(), "web", log.option())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := replicatest.Diff(source, rec.Spec.Volumes[0].Source); diff != "" {
+		t.Error(diff)
+	}
+	if done, _ := log.last(budgie.SeedDone); done.Report.Transferred > 3<<20 || done.Report.Transferred == 0 {
+		t.Errorf("%d bytes came again", done.Report.Transferred)
+	}
+}
+
+// What a replica changed in its copy is not overwritten by the next join but put
+// aside; a copy that nobody touched is taken as it is.
+func TestSeedKeepsChanges(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a, b := newNode(t, network, token), newNode(t, network, token)
+	source := runWithVolume(t, a)
+	join := func() (dir string, log seedLog) {
+		t.Helper()
+		rec, err := b.Join(t.Context(), "web", log.option())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := replicatest.Diff(source, rec.Spec.Volumes[0].Source); diff != "" {
+			t.Error(diff)
+		}
+		if err := b.Remove(t.Context(), rec.ID, budgie.Force()); err != nil {
+			t.Fatal(err)
+		}
+		return rec.Spec.Volumes[0].Source, log
+	}
+	dir, _ := join()
+	_, log := join()
+	if _, kept := log.last(budgie.SeedKept); kept {
+		t.Error("an untouched copy was put aside")
+	}
+	if done, _ := log.last(budgie.SeedDone); done.Report.Transferred != 0 {
+		t.Errorf("of an untouched copy %d bytes came again", done.Report.Transferred)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "mine"), []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, log = join()
+	kept, ok := log.last(budgie.SeedKept)
+	if got, err := os.ReadFile(filepath.Join(kept.Kept, "mine")); !ok || err != nil || string(got) != "precious" {
+		t.Errorf("the replica's own file: %q, %v, after %+v", got, err, log)
+	}
+}
+
+// What a node does not hand out, why, and that the next one is asked.
+func TestSeedRefused(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		// spoil makes the volume one that cannot be had; data is the data
+		// directory of its node.
+		spoil func(t *testing.T, source, data string)
+		want  string
+	}{
+		{"Gone", func(t *testing.T, source, _ string) { noError(t, os.RemoveAll(source)) }, "gone"},
+		{"File", func(t *testing.T, source, _ string) {
+			noError(t, os.RemoveAll(source))
+			noError(t, os.WriteFile(source, nil, 0o600))
+		}, "single file"},
+		{"DataDir", func(t *testing.T, source, data string) {
+			noError(t, os.RemoveAll(source))
+			noError(t, os.Symlink(filepath.Dir(data), source))
+		}, "private key"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			network, token := discoverytest.NewNetwork(), trust.NewToken()
+			data := t.TempDir()
+			a, b, d := newNode(t, network, token, budgie.WithDataDir(data)), newNode(t, network, token), newNode(t, network, token)
+			source := runWithVolume(t, a)
+			if _, err := b.Join(t.Context(), "web"); err != nil {
+				t.Fatal(err)
+			}
+			c.spoil(t, source, data)
+			var log seedLog
+			rec, err := d.Join(t.Context(), "web", log.option())
+			if err != nil {
+				t.Fatal(err)
+			}
+			failed, ok := log.last(budgie.SeedFailed)
+			if !ok || failed.Err == nil || !strings.Contains(failed.Err.Error(), c.want) || strings.Contains(failed.Err.Error(), source) {
+				t.Errorf("the owner said %v; want %q, without its path", failed.Err, c.want)
+			}
+			if got, err := os.ReadFile(filepath.Join(rec.Spec.Volumes[0].Source, "index.html")); err != nil || string(got) != "<h1>hi</h1>" {
+				t.Errorf("from the replica came %q, %v", got, err)
+			}
+		})
+	}
+}
+
+// Two joins of a service at once on one machine do not write into one copy.
+func TestSeedOnce(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a := newNode(t, network, token)
+	runWithVolume(t, a)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	b := newNode(t, network, token, budgie.WithSyncer(&slowSyncer{replica.New(), entered, leave}))
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.Join(t.Context(), "web")
+		done <- err
+	}()
+	<-entered
+	if _, err := b.Join(t.Context(), "web", budgie.Named("other")); !errors.Is(err, budgie.ErrJoined) || !strings.Contains(err.Error(), "under way") {
+		t.Errorf("got %v", err)
+	}
+	close(leave)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// slowSyncer says when a Receive begins, and lets it go on when leave is closed.
+type slowSyncer struct {
+	budgie.Syncer
+	entered chan<- struct{}
+	leave   <-chan struct{}
+}
+
+// Receive implements budgie.Syncer.
+func (s *slowSyncer) Receive(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error) {
+	select {
+	case s.entered <- struct{}{}:
+	case <-time.After(10 * time.Second):
+		return replica.Report{}, errors.New("nobody looked")
+	}
+	<-s.leave
+	return s.Syncer.Receive(ctx, conn, dir)
+}
+
+// Root does not write volumes where another user could lead it elsewhere.
+func TestSeedForeignDataDir(t *testing.T) {
+	testenv.NeedRoot(t)
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	data := t.TempDir()
+	noError(t, os.Chown(data, 65534, 65534))
+	a, b := newNode(t, network, token), newNode(t, network, token, budgie.WithDataDir(data))
+	runWithVolume(t, a)
+	if _, err := b.Join(t.Context(), "web"); !errors.Is(err, budgie.ErrNotAllowed) || !strings.Contains(err.Error(), "another user") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func noError(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
