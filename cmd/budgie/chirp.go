@@ -17,7 +17,7 @@ func chirpCommand() *command {
 	c := &command{
 		name:    "chirp",
 		args:    "[-peer host:port]… [-timeout 2s] [-format table|json] | [-d] [-name N] [-runtime auto|process|containerd] [-rm] [-allow-process] [-dry-run] [-ready-timeout 1m] ID|NAME",
-		summary: "List the containers that are announced on the network, or join one of them.\nJoining runs another replica here: its specification and image come from the\nnodes that run it, if they prove to be in this machine's flock (budgie token -h).",
+		summary: "List the containers that are announced on the network, or join one of them.\nJoining runs another replica here: its specification and image come from the\nnodes that run it, if they prove to be in this machine's flock (budgie token -h).\nIts volumes are copied once, before it starts: later changes do not follow.",
 		example: "budgie chirp -timeout 5s   # who is there?\nbudgie chirp -d web        # run a replica of web, and print its id",
 	}
 	c.run = func(ctx context.Context, a *app, args []string) error {

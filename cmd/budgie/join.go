@@ -79,7 +79,8 @@ func (c *command) join(ctx context.Context, a *app, fs *flag.FlagSet, f *joinFla
 		}
 		pulls := a.newPulls()
 		defer pulls.end()
-		opts = append(opts, budgie.OnPull(pulls.show), budgie.OnJoin(func(plan budgie.JoinPlan) {
+		volumes := &seeds{out: a.stderr}
+		opts = append(opts, budgie.OnPull(pulls.show), budgie.OnSeed(volumes.show), budgie.OnJoin(func(plan budgie.JoinPlan) {
 			printPlan(a.stderr, plan, "joining")
 		}))
 		start := func(opts ...budgie.RunOption) ([]lifecycle.Container, error) {
@@ -105,5 +106,8 @@ func printPlan(w io.Writer, p budgie.JoinPlan, verb string) {
 	fmt.Fprintln(w, printable(fmt.Sprintf("%s %s: %s on runtime %s", verb, p.Spec.Name, what, p.Runtime)))
 	for _, r := range p.Replicas {
 		fmt.Fprintln(w, printable(fmt.Sprintf("  replica %.12s on node %.12s at %s", r.ID, r.Node, r.Addr)))
+	}
+	for _, v := range p.Volumes {
+		fmt.Fprintln(w, printable(fmt.Sprintf("  volume %s (%s) copied once to %s; later changes do not follow", v.Target, v.Mode, v.Dir)))
 	}
 }

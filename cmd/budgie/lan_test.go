@@ -98,7 +98,7 @@ func (m *machine) list() []containerJSON {
 }
 
 // The main job: what runs on one machine is joined on a second one, which gets
-// the specification and the image from it, there being no registry; the first one
+// the specification, the image and the volumes from it, there being no registry; the first one
 // loses its power, and a third one joins from the second.
 func TestJoinFromMachineToMachine(t *testing.T) {
 	containerdtest.Need(t)
@@ -114,11 +114,13 @@ func TestJoinFromMachineToMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := a.Write("web.bun", `version: "1.0"
-image: {docker_image: "web:1", command: ["-host", "0.0.0.0"]}
+image: {docker_image: "web:1", command: ["-host", "0.0.0.0", "-page", "/pages/index.html"]}
 ports: [{container_port: 80}]
 environment: [GREETING=from a]
+volumes: [{source: pages, target: /pages, mode: ro}]
 healthcheck: {path: /, interval: 200ms}
 `)
+	a.Write("pages/index.html", "a page of a volume")
 	a.budgie("run", "-d", file)
 
 	// Without the token there is nothing but the announcement.
@@ -138,7 +140,7 @@ healthcheck: {path: /, interval: 200ms}
 	if !strings.Contains(out, "joining web: web:1 (sha256:") {
 		t.Errorf("joining prints %s", out)
 	}
-	if got := b.get("web"); got != a.get("web") || !strings.Contains(got, "from a") {
+	if got := b.get("web"); got != a.get("web") || !strings.Contains(got, "from a") || !strings.Contains(got, "a page of a volume") {
 		t.Errorf("the replica answers %q", got)
 	}
 	if out := b.refuses("chirp", "-d", "web"); !strings.Contains(out, "runs it already") {
@@ -148,7 +150,7 @@ healthcheck: {path: /, interval: 200ms}
 	a.PowerOff()
 	a.daemon.Kill()
 	c.budgie("chirp", "-d", "-name", "third", "web")
-	if got := c.get("third"); !strings.Contains(got, "from a") {
+	if got := c.get("third"); !strings.Contains(got, "from a") || !strings.Contains(got, "a page of a volume") {
 		t.Errorf("the third answers %q", got)
 	}
 	for _, m := range []*machine{b, c} {

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/budgiehq/budgie"
+)
+
+// seeds shows how the volumes of a joining replica come, as lines. Its methods
+// may be called concurrently.
+type seeds struct {
+	out io.Writer
+
+	mu          sync.Mutex
+	began, said time.Time
+}
+
+// show takes an event: see [budgie.OnSeed].
+func (d *seeds) show(name string, e budgie.SeedProgress) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now, volume := time.Now(), e.Volume.Target
+	switch e.Step {
+	case budgie.SeedKept:
+		d.line("%s: what an earlier replica changed in its copy of volume %s is now in %s: take what you need of it, and remove it", name, volume, e.Kept)
+	case budgie.SeedStarted:
+		d.began, d.said = now, now
+		d.line("%s: copying volume %s from node %.12s at %s", name, volume, e.Node, e.Addr)
+	case budgie.SeedReceiving:
+		if now.Sub(d.said) >= saidEvery {
+			d.said = now
+			d.line("%s: volume %s: %s received", name, volume, size(uint64(e.Received)))
+		}
+	case budgie.SeedFailed:
+		d.line("%s: volume %s did not come from node %.12s: %v", name, volume, e.Node, e.Err)
+	case budgie.SeedDone:
+		r := e.Report
+		d.line("%s: volume %s is here and verified: %d files and directories, %s, of which %s had to be sent, in %s", name, volume,
+			r.Files, size(uint64(r.Bytes)), size(uint64(r.Transferred)), now.Sub(d.began).Round(10*time.Millisecond))
+		for i, path := range r.Skipped {
+			if i == mostSkipped {
+				d.line("%s: volume %s: … and %d more", name, volume, len(r.Skipped)-i)
+				break
+			}
+			d.line("%s: volume %s: %s is not copied: it is no file, directory or link", name, volume, path)
+		}
+	}
+}
+
+// mostSkipped is how many files are named that were not copied.
+const mostSkipped = 5
+
+// line prints a line. What is in it may come from another node.
+func (d *seeds) line(format string, args ...any) {
+	fmt.Fprintln(d.out, printable(fmt.Sprintf(format, args...)))
+}
