@@ -17,9 +17,11 @@ import (
 )
 
 // Registry is an image registry on loopback: the part of the OCI distribution
-// specification by which images are pulled, and faults for tests to inject.
+// specification by which images are pulled, and faults for tests to inject. The
+// zero value has no images, and is served by whoever made it.
 type Registry struct {
-	// Host is its address, to be put before the names of images.
+	// Host is its address, to be put before the names of images. Set it before
+	// the first Push, where NewRegistry does not.
 	Host string
 	// Fault is asked before every request: if it returns true, it has
 	// answered. Set it before the first request.
@@ -33,7 +35,7 @@ type Registry struct {
 
 // NewRegistry starts a registry that lives as long as the test.
 func NewRegistry(t testing.TB) *Registry {
-	r := &Registry{tags: map[string]ocispec.Descriptor{}, blobs: map[digest.Digest][]byte{}, served: map[digest.Digest]int{}}
+	r := &Registry{}
 	server := httptest.NewServer(r)
 	t.Cleanup(server.Close)
 	r.Host = strings.TrimPrefix(server.URL, "http://")
@@ -44,6 +46,9 @@ func NewRegistry(t testing.TB) *Registry {
 func (r *Registry) Push(img ociimage.Image, name, tag string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.tags == nil {
+		r.tags, r.blobs, r.served = map[string]ocispec.Descriptor{}, map[digest.Digest][]byte{}, map[digest.Digest]int{}
+	}
 	r.tags[name+":"+tag] = img.Manifest
 	for d, data := range img.Blobs {
 		r.blobs[d] = data

@@ -1,5 +1,6 @@
 // Package lan is a laboratory of hosts on local networks, for tests, on one
-// machine.
+// machine. Programs that are no tests, such as benchmarks, use it with a [TB] of
+// their own.
 //
 //	func TestMain(m *testing.M) {
 //		lan.Isolate(lan.Roles{"announce": announce})

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"testing"
 
 	"github.com/budgiehq/budgie/internal/isolation"
 	"github.com/budgiehq/budgie/internal/testenv"
@@ -19,11 +18,20 @@ import (
 // programs are what a laboratory needs of the machine.
 var programs = []string{"bash", "ip", "nft", "tc", "avahi-daemon", "avahi-browse", "dbus-daemon", "ping"}
 
+// TB is whoever uses a laboratory: a [testing.TB], or what stands for one in a
+// program that is no test. Skip, Fatal and Fatalf do not return.
+type TB interface {
+	testenv.T
+	Fatal(args ...any)
+	Cleanup(f func())
+	TempDir() string
+}
+
 // Lab is a number of hosts on a number of switches. Its methods, and those of
 // what it makes, end the test where they fail, and are called from the test's
 // goroutine, one at a time.
 type Lab struct {
-	t testing.TB
+	t TB
 	// cabinet is where the switches are.
 	cabinet *first
 	self    string
@@ -34,7 +42,7 @@ type Lab struct {
 
 // New returns an empty laboratory, which ends with the test. It skips the test,
 // or fails it where everything must run, if there can be none.
-func New(t testing.TB) *Lab {
+func New(t TB) *Lab {
 	t.Helper()
 	testenv.NeedRoot(t)
 	var missing []string

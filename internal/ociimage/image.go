@@ -18,7 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Image is an image of one layer.
+// Image is an image.
 type Image struct {
 	// Manifest describes the manifest, which is one of Blobs.
 	Manifest ocispec.Descriptor
@@ -36,34 +36,50 @@ type File struct {
 // New makes an image of files, by their absolute paths, for this machine's
 // kind of processor, or another where arch is not empty.
 func New(files map[string]File, config ocispec.ImageConfig, arch string) (Image, error) {
+	return Layered([]map[string]File{files}, config, arch)
+}
+
+// Layered is [New] for an image of several layers, the lowest one first. The
+// same files make the same layer in every image.
+func Layered(layers []map[string]File, config ocispec.ImageConfig, arch string) (Image, error) {
 	if arch == "" {
 		arch = runtime.GOARCH
-	}
-	layer, err := layerOf(files)
-	if err != nil {
-		return Image{}, err
-	}
-	var packed bytes.Buffer
-	gz, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed) // the level is a valid one
-	if _, err := gz.Write(layer); err != nil {
-		return Image{}, err
-	}
-	if err := gz.Close(); err != nil {
-		return Image{}, err
 	}
 	img := Image{Blobs: map[digest.Digest][]byte{}}
 	conf := ocispec.Image{
 		Platform: ocispec.Platform{Architecture: arch, OS: "linux"},
 		Config:   config,
-		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(layer)}},
+		RootFS:   ocispec.RootFS{Type: "layers"},
 	}
 	manifest := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
-	manifest.Layers = []ocispec.Descriptor{img.add(ocispec.MediaTypeImageLayerGzip, packed.Bytes())}
+	for _, files := range layers {
+		layer, err := layerOf(files)
+		if err != nil {
+			return Image{}, err
+		}
+		packed, err := pack(layer)
+		if err != nil {
+			return Image{}, err
+		}
+		conf.RootFS.DiffIDs = append(conf.RootFS.DiffIDs, digest.FromBytes(layer))
+		manifest.Layers = append(manifest.Layers, img.add(ocispec.MediaTypeImageLayerGzip, packed))
+	}
+	var err error
 	if manifest.Config, err = img.addJSON(ocispec.MediaTypeImageConfig, conf); err != nil {
 		return Image{}, err
 	}
 	img.Manifest, err = img.addJSON(ocispec.MediaTypeImageManifest, manifest)
 	return img, err
+}
+
+func pack(layer []byte) ([]byte, error) {
+	var packed bytes.Buffer
+	gz, _ := gzip.NewWriterLevel(&packed, gzip.BestSpeed) // the level is a valid one
+	if _, err := gz.Write(layer); err != nil {
+		return nil, err
+	}
+	err := gz.Close()
+	return packed.Bytes(), err
 }
 
 func (i Image) add(mediaType string, data []byte) ocispec.Descriptor {

@@ -97,3 +97,30 @@ func TestArchive(t *testing.T) {
 		t.Errorf("the layer has %q", in)
 	}
 }
+
+// Images that have a layer in common have its blob in common.
+func TestLayered(t *testing.T) {
+	base := map[string]File{"/a": {Data: []byte("a")}}
+	var layers [2][]ocispec.Descriptor
+	for i, top := range []string{"one", "two"} {
+		img, err := Layered([]map[string]File{base, {"/b": {Data: []byte(top)}}}, ocispec.ImageConfig{}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		manifest := decode[ocispec.Manifest](t, img.Blobs[img.Manifest.Digest])
+		config := decode[ocispec.Image](t, img.Blobs[manifest.Config.Digest])
+		if layers[i] = manifest.Layers; len(layers[i]) != 2 || len(config.RootFS.DiffIDs) != 2 {
+			t.Fatalf("image %d has the layers %+v and the configuration %+v", i, layers[i], config)
+		}
+		gz, err := gzip.NewReader(bytes.NewReader(img.Blobs[layers[i][1].Digest]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if files := untar(t, gz); len(files) != 1 || string(files["b"]) != top {
+			t.Errorf("the upper layer of image %d has %q", i, files)
+		}
+	}
+	if layers[0][0].Digest != layers[1][0].Digest || layers[0][1].Digest == layers[1][1].Digest {
+		t.Errorf("the layers of the images are %+v", layers)
+	}
+}
