@@ -184,7 +184,7 @@ func (c *Client) prove(ctx context.Context, raw net.Conn, addr netip.AddrPort) (
 		Protocols:              &h2,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxHeader,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: pingTimeout},
+		HTTP2:                  &http.HTTP2Config{MaxReadFrameSize: writeSize, SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: pingTimeout},
 	}
 	if l.http, err = t.NewClientConn(ctx, "https", l.host+":443"); err != nil {
 		_ = conn.Close() // nothing was said on it

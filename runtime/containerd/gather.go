@@ -29,8 +29,8 @@ type gathering struct {
 	guard   stall.Guard
 	report  *reporter
 	sources []*supply
-	// layers are free places for layers that are fetched at the same time.
-	layers chan struct{}
+	// layers lets layers begin.
+	layers *turns
 	// registry says whether the registry may be asked, and explain what to do
 	// about its errors.
 	registry bool
@@ -38,7 +38,7 @@ type gathering struct {
 }
 
 func newGathering(store content.Store, guard stall.Guard, report *reporter, from []runtime.BlobSource) *gathering {
-	return &gathering{store: store, guard: guard, report: report, sources: newSupplies(from), layers: make(chan struct{}, parallelLayers)}
+	return &gathering{store: store, guard: guard, report: report, sources: newSupplies(from), layers: newTurns(gatheredLayers)}
 }
 
 // pardon has the sources tried again, and reports whether there is a point in it.
@@ -54,12 +54,11 @@ func (g *gathering) pardon() bool {
 func (g *gathering) handler(next images.Handler) images.Handler {
 	return images.HandlerFunc(func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 		if images.IsLayerType(desc.MediaType) {
-			select {
-			case g.layers <- struct{}{}:
-				defer func() { <-g.layers }()
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
+			done, err := g.layers.begin(ctx, desc.Digest)
+			if err != nil {
+				return nil, err
 			}
+			defer done()
 		}
 		got, err := g.ensure(ctx, desc)
 		if err != nil {
@@ -69,6 +68,9 @@ func (g *gathering) handler(next images.Handler) images.Handler {
 			return nil, g.nowhere(desc, errors.New("no registry is asked, since image.pull is never"))
 		}
 		children, err := next.Handle(ctx, desc)
+		if err == nil && images.IsManifestType(desc.MediaType) {
+			g.layers.expect(children)
+		}
 		if err == nil || got || ctx.Err() != nil {
 			return children, err
 		}

@@ -1,0 +1,92 @@
+//go:build linux
+
+package containerd
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// manifestOf returns a manifest's children with such layers.
+func manifestOf(contents ...string) []ocispec.Descriptor {
+	children := []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromString("config")}}
+	for _, c := range contents {
+		children = append(children, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromString(c)})
+	}
+	return children
+}
+
+// Whoever comes first, layers begin from the lowest one on, two at a time.
+func TestTurnsAreInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns(2)
+		turns.expect(manifestOf("a", "b", "a", "c", "d"))
+		var mu sync.Mutex // two may begin at the same time
+		dones := map[string]func(){}
+		var order string
+		for _, c := range []string{"d", "c", "b", "a"} {
+			go func() {
+				done, err := turns.begin(t.Context(), digest.FromString(c))
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				dones[c], order = done, order+c
+			}()
+			synctest.Wait()
+		}
+		for i, want := range []string{"ab", "abc", "abcd"} {
+			if synctest.Wait(); order != want {
+				t.Fatalf("after %d layers are fetched, %q have begun, want %q", i, order, want)
+			}
+			if c := string("bca"[i]); i < 2 {
+				dones[c]()
+			}
+		}
+		// The second one of the same, and one that is in no manifest.
+		dones["a"]()
+		dones["d"]()
+		for _, c := range []string{"a", "x"} {
+			if _, err := turns.begin(t.Context(), digest.FromString(c)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// Waiting for a turn, and for a place, ends with the context.
+func TestTurnsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns(1)
+		turns.expect(manifestOf("a", "b", "c"))
+		if _, err := turns.begin(t.Context(), digest.FromString("a")); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		enough := errors.New("enough")
+		for _, c := range []string{"b", "c"} {
+			go func() {
+				if _, err := turns.begin(ctx, digest.FromString(c)); !errors.Is(err, enough) {
+					t.Errorf("%s: %v", c, err)
+				}
+			}()
+		}
+		synctest.Wait()
+		cancel(enough)
+		synctest.Wait()
+		// A new attempt begins anew.
+		turns.expect(manifestOf("a", "b"))
+		ctx, cancel = context.WithCancelCause(t.Context())
+		cancel(enough)
+		if _, err := turns.begin(ctx, digest.FromString("b")); !errors.Is(err, enough) {
+			t.Errorf("before the lowest one of the new attempt: %v", err)
+		}
+	})
+}
