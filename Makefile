@@ -8,7 +8,7 @@ TESTFLAGS ?= -timeout=20m
 
 TOOLS := bin/tools
 
-.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart bench-start bench-discovery ci setup clean
+.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart bench-start bench-discovery bench-join ci setup clean
 
 all: build examples lint test
 
@@ -73,6 +73,11 @@ bench-start:
 ## into docs/benchmarks.md; needs root
 bench-discovery: setup
 	$(GO) run ./bench/discovery
+
+## bench-join: an image from peers beside one from a registry, into
+## docs/benchmarks.md; needs root
+bench-join:
+	$(GO) run ./bench/join
 
 ## ci: what CI runs
 ci:

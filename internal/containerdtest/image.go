@@ -70,14 +70,21 @@ func Program(dir string) (ociimage.Image, error) {
 // GoProgram builds a program into file, without cgo, and makes an image of it,
 // as ProgramPath, and nothing else.
 func GoProgram(file, pkg string, config ocispec.ImageConfig) (ociimage.Image, error) {
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return ociimage.Image{}, fmt.Errorf("build %s: %w\n%s", pkg, err, out)
-	}
-	data, err := os.ReadFile(file)
+	program, err := BuildProgram(file, pkg)
 	if err != nil {
 		return ociimage.Image{}, err
 	}
-	return ociimage.New(map[string]ociimage.File{ProgramPath: {Data: data, Mode: 0o755}, "/tmp/.keep": {Mode: 0o644}}, config, "")
+	return ociimage.New(map[string]ociimage.File{ProgramPath: program, "/tmp/.keep": {Mode: 0o644}}, config, "")
+}
+
+// BuildProgram builds a program into file, without cgo, and returns it as a file
+// of an image.
+func BuildProgram(file, pkg string) (ociimage.File, error) {
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return ociimage.File{}, fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	}
+	data, err := os.ReadFile(file)
+	return ociimage.File{Data: data, Mode: 0o755}, err
 }

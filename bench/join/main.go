@@ -1,0 +1,94 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+
+	"github.com/budgiehq/budgie/internal/benchreport"
+	"github.com/budgiehq/budgie/internal/containerdtest"
+	"github.com/budgiehq/budgie/internal/isolation"
+	"github.com/budgiehq/budgie/internal/lan"
+)
+
+func main() {
+	var s settings
+	flag.IntVar(&s.rounds, "rounds", 7, "how often each way is measured")
+	flag.IntVar(&s.limited, "limited", 3, "how often each way is measured over links with a limited rate")
+	flag.IntVar(&s.size, "size", 300, "size of the image in `MB`")
+	flag.IntVar(&s.rate, "rate", 25, "rate of the limited links in `MB` per second")
+	out := flag.String("out", "docs/benchmarks.md", "`file` to write the result into, empty for none")
+	flag.Parse()
+	if flag.NArg() > 0 || s.rounds < 1 || s.limited < 1 || s.size < layers || s.rate < 1 {
+		fmt.Fprintln(os.Stderr, "usage: join [-rounds 7] [-limited 3] [-size 300] [-rate 25] [-out docs/benchmarks.md]")
+		os.Exit(2)
+	}
+	if err := prepare(); err != nil {
+		fail(err)
+	}
+	lan.Isolate(nil) // from here on in namespaces of its own
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	text, err := measure(ctx, s)
+	if err == nil {
+		fmt.Print(text)
+		if *out != "" {
+			err = benchreport.WriteSection(*out, "bench/join", text)
+		}
+	}
+	if err != nil {
+		fail(err)
+	}
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "join:", err)
+	os.Exit(1)
+}
+
+// prepare installs what is missing, before the namespaces are entered.
+func prepare() error {
+	if isolation.Begun() {
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("hosts and containers need root: run it with sudo")
+	}
+	cmd := exec.Command("bash", "tools/setup.sh")
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("tools/setup.sh, from the root of the repository: %w", err)
+	}
+	// Every host has the containerd that setup.sh builds.
+	return os.Setenv(containerdtest.VersionVariable, string(containerdtest.Latest))
+}
+
+// measure does everything and returns the result as Markdown.
+func measure(ctx context.Context, s settings) (text string, err error) {
+	u := &user{}
+	defer func() { err = errors.Join(err, u.end()) }()
+	// The laboratory ends its user where it fails.
+	defer u.recover(&err)
+	w, err := newWorld(ctx, u, s)
+	if err != nil {
+		return "", err
+	}
+	r := result{settings: s}
+	if r.machine, err = w.machine(ctx); err != nil {
+		return "", err
+	}
+	if r.whole, r.changed, err = w.measureWhole(ctx); err != nil {
+		return "", err
+	}
+	if r.slow, err = w.measureSlow(ctx); err != nil {
+		return "", err
+	}
+	return r.markdown(), nil
+}
