@@ -95,7 +95,7 @@ func (f *flockHosts) answered(by *lan.Host, want string) time.Duration {
 	}
 }
 
-// Cases D2 and S2: a host loses its power. The others have it gone long before its
+// Case D2: a host loses its power. The others have it gone long before its
 // announcement expires, traffic goes on at the others, and it is found again when
 // it is back.
 func TestCaseD2KilledHost(t *testing.T) {

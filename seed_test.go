@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -229,6 +231,43 @@ func TestSeedKeepsChanges(t *testing.T) {
 	kept, ok := log.last(budgie.SeedKept)
 	if got, err := os.ReadFile(filepath.Join(kept.Kept, "mine")); !ok || err != nil || string(got) != "precious" {
 		t.Errorf("the replica's own file: %q, %v, after %+v", got, err, log)
+	}
+}
+
+// A disk that is full in the midst of a copy is said to be, with where; nothing
+// of a container is left, and the join works when there is room.
+func TestSeedFullDisk(t *testing.T) {
+	testenv.NeedRoot(t)
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	data := t.TempDir()
+	mount := func(size string) {
+		t.Helper()
+		if out, err := exec.Command("mount", "-t", "tmpfs", "-o", size, "tmpfs", data).CombinedOutput(); err != nil {
+			t.Fatalf("mount: %v: %s", err, out)
+		}
+	}
+	mount("size=640k")
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", "-l", data).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v: %s", err, out)
+		}
+	})
+	a, b := newNode(t, network, token), newNode(t, network, token, budgie.WithDataDir(data))
+	source := runWithVolume(t, a)
+	_, err := b.Join(t.Context(), "web")
+	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), data) || !strings.Contains(err.Error(), "see that there is room") {
+		t.Fatalf("got %v", err)
+	}
+	if recs := records(t, b); len(recs) != 0 {
+		t.Errorf("it leaves %+v", recs)
+	}
+	mount("remount,size=16m")
+	rec, err := b.Join(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := replicatest.Diff(source, rec.Spec.Volumes[0].Source); diff != "" {
+		t.Error(diff)
 	}
 }
 

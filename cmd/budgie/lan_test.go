@@ -14,8 +14,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// machine is a host of a laboratory with a containerd of its own and the real
-// command.
+// machine is a host of a laboratory with the real command, and a containerd of its
+// own where daemon is not nil.
 type machine struct {
 	*testing.T
 	*lan.Host
@@ -42,7 +42,9 @@ func newMachine(t *testing.T, lab *lan.Lab, name string, sw *lan.Switch) *machin
 func (m *machine) command(args ...string) *lan.Cmd {
 	m.Helper()
 	cmd := m.Command("budgie", args...)
-	cmd.Env = append(cmd.Env, "CONTAINERD_ADDRESS="+m.daemon.Address, "CONTAINERD_NAMESPACE="+m.daemon.Namespace)
+	if m.daemon != nil {
+		cmd.Env = append(cmd.Env, "CONTAINERD_ADDRESS="+m.daemon.Address, "CONTAINERD_NAMESPACE="+m.daemon.Namespace)
+	}
 	return cmd
 }
 

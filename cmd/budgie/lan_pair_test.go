@@ -1,0 +1,77 @@
+//go:build linux
+
+package main
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/budgiehq/budgie/internal/lan"
+)
+
+// Case S2: of two machines either one loses its power. The other one serves,
+// restarts what ends, and is joined by a third one: there is no majority to lose.
+func TestCaseS2EitherOfTwoDies(t *testing.T) {
+	for _, victim := range []string{"a", "b"} {
+		t.Run(victim, func(t *testing.T) {
+			lab := lan.New(t)
+			sw := lab.Switch()
+			hosts := map[string]*machine{}
+			for _, name := range []string{"a", "b", "c"} {
+				hosts[name] = &machine{T: t, Host: lab.Host(name, sw)}
+			}
+			a, b, c := hosts["a"], hosts["b"], hosts["c"]
+			a.Write("pages/index.html", "served by one of two")
+			a.budgie("run", "-d", a.Write("web.bun", `version: "1.0"
+image: {command: [sh, -c, 'exec busybox httpd -f -p "$PORT" -h data']}
+ports: [{container_port: 80}]
+volumes: [{source: pages, target: /data}]
+restart_policy: {name: always}
+healthcheck: {path: /index.html, interval: 200ms}
+`))
+			token := a.budgie("token")
+			b.joins(token)
+			c.joins(token)
+			b.budgie("chirp", "-d", "-allow-process", "web")
+
+			hosts[victim].PowerOff()
+			survivor := a
+			if victim == "a" {
+				survivor = b
+			}
+			serves := func(m *machine) {
+				t.Helper()
+				if got := m.get("web"); !strings.Contains(got, "served by one of two") {
+					t.Errorf("%s answers %q", m.Name, got)
+				}
+			}
+			serves(survivor)
+			survivor.Host.Run("kill", "-9", strconv.Itoa(survivor.list()[0].PID))
+			survivor.until("the container is restarted", func(c containerJSON) bool { return c.Restarts == 1 && c.Ready })
+			serves(survivor)
+			c.budgie("chirp", "-d", "-allow-process", "web")
+			serves(c)
+			for _, m := range []*machine{survivor, c} {
+				m.budgie("rm", "-f", "web")
+			}
+		})
+	}
+}
+
+// until waits for a state of the machine's one container.
+func (m *machine) until(what string, is func(containerJSON) bool) {
+	m.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for begin := time.Now(); ; <-tick.C {
+		list := m.list()
+		if len(list) == 1 && is(list[0]) {
+			return
+		}
+		if time.Since(begin) > 30*time.Second {
+			m.Fatalf("%s: %+v", what, list)
+		}
+	}
+}
