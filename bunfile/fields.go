@@ -49,6 +49,14 @@ func balanceFields(b *Balance) []field {
 	return []field{
 		{"algorithm", text(&b.Algorithm)},
 		{"mode", text(&b.Mode)},
+		{"hash", mapping(hashFields(&b.Hash))},
+	}
+}
+
+func hashFields(h *Hash) []field {
+	return []field{
+		{"header", text(&h.Header)},
+		{"cookie", text(&h.Cookie)},
 	}
 }
 
@@ -118,6 +126,7 @@ func sections() []section {
 		{"", names(specFields(&Spec{}))},
 		{"image", names(imageFields(&Image{}))},
 		{"balance", names(balanceFields(&Balance{}))},
+		{"balance.hash", names(hashFields(&Hash{}))},
 		{"ports", names(portFields(&Port{}))},
 		{"volumes", names(volumeFields(&Volume{}))},
 		{"healthcheck", names(healthFields(&Healthcheck{}))},

@@ -162,8 +162,12 @@ func specs() *rapid.Generator[bunfile.Spec] {
 			EnvFile:     maybe(t, "env_file", texts().Filter(func(s string) bool { return s != "" && s[0] != '~' })),
 			Resources:   resources().Draw(t, "resources"),
 		}
-		s.Balance.Algorithm = maybe(t, "algorithm", rapid.SampledFrom([]bunfile.Algorithm{bunfile.RoundRobin, bunfile.LeastConnections}))
+		s.Balance.Algorithm = maybe(t, "algorithm", rapid.SampledFrom(bunfile.Algorithms()))
 		s.Balance.Mode = maybe(t, "balance mode", rapid.SampledFrom([]bunfile.BalanceMode{bunfile.ModeAuto, bunfile.ModeHTTP, bunfile.ModeTCP}))
+		if s.Balance.Algorithm == bunfile.ConsistentHash && s.Balance.Mode == bunfile.ModeHTTP {
+			name := maybe(t, "hash name", rapid.StringMatching(`[A-Za-z0-9!#$%&'*+.^_|~-]{1,9}`))
+			s.Balance.Hash = rapid.SampledFrom([]bunfile.Hash{{Header: name}, {Cookie: name}}).Draw(t, "hash")
+		}
 		labels := rapid.MapOfN(texts().Filter(func(s string) bool { return s != "" }), texts(), 0, 4).Draw(t, "labels")
 		if len(labels) > 0 {
 			s.Labels = labels

@@ -65,6 +65,10 @@ func (w *writer) spec(s *Spec) {
 	w.section("balance", func() {
 		w.string("algorithm", string(s.Balance.Algorithm))
 		w.string("mode", string(s.Balance.Mode))
+		w.section("hash", func() {
+			w.string("header", s.Balance.Hash.Header)
+			w.string("cookie", s.Balance.Hash.Cookie)
+		})
 	})
 	items(w, "ports", s.Ports, func(p Port) {
 		w.number("container_port", int64(p.ContainerPort))

@@ -27,27 +27,30 @@ func beyondSchema() map[string]string {
 		syntax    = "is not visible in the value that a YAML reader makes of it"
 	)
 	return map[string]string{
-		"Bad_File-Name":        fileName,
-		"name-missing-twice":   documents,
-		"name-twice":           documents,
-		"depends-cycle":        documents,
-		"version-padded":       rawText,
-		"version-number":       rawText,
-		"image-upper":          reference,
-		"image-scheme":         reference,
-		"image-digest":         reference,
-		"ports-twice":          between,
-		"volumes-twice":        between,
-		"environment-twice":    between,
-		"healthcheck-no-port":  between,
-		"healthcheck-tcp":      between,
-		"healthcheck-short":    "compares times in different units",
-		"stop-timeout-huge":    "JSON numbers have no bounds that a time has",
-		"replicas-order":       between,
-		"resources-swap-alone": between,
-		"resources-swap-less":  between,
-		"resources-size-huge":  "a pattern does not count",
-		"duplicate-keys":       syntax,
+		"Bad_File-Name":          fileName,
+		"name-missing-twice":     documents,
+		"name-twice":             documents,
+		"depends-cycle":          documents,
+		"version-padded":         rawText,
+		"version-number":         rawText,
+		"image-upper":            reference,
+		"image-scheme":           reference,
+		"image-digest":           reference,
+		"ports-twice":            between,
+		"volumes-twice":          between,
+		"environment-twice":      between,
+		"healthcheck-no-port":    between,
+		"healthcheck-tcp":        between,
+		"healthcheck-short":      "compares times in different units",
+		"stop-timeout-huge":      "JSON numbers have no bounds that a time has",
+		"replicas-order":         between,
+		"balance-hash-algorithm": between,
+		"balance-hash-mode":      between,
+		"balance-hash-tcp":       between,
+		"resources-swap-alone":   between,
+		"resources-swap-less":    between,
+		"resources-size-huge":    "a pattern does not count",
+		"duplicate-keys":         syntax,
 	}
 }
 
@@ -210,6 +213,12 @@ func TestKeysAgree(t *testing.T) {
 		}
 		return s.Properties
 	}
+	var hash struct {
+		Properties map[string]json.RawMessage `json:"properties"`
+	}
+	if err := json.Unmarshal(inline("balance")["hash"], &hash); err != nil {
+		t.Fatal(err)
+	}
 	types := map[string]struct {
 		goType any
 		schema map[string]json.RawMessage
@@ -217,6 +226,7 @@ func TestKeysAgree(t *testing.T) {
 		"":               {Spec{}, schema.Properties},
 		"image":          {Image{}, schema.Defs["image"].Properties},
 		"balance":        {Balance{}, inline("balance")},
+		"balance.hash":   {Hash{}, hash.Properties},
 		"ports":          {Port{}, schema.Defs["port"].Properties},
 		"volumes":        {Volume{}, schema.Defs["volume"].Properties},
 		"healthcheck":    {Healthcheck{}, schema.Defs["healthcheck"].Properties},

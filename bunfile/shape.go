@@ -25,6 +25,8 @@ func shapeHint(path string, n *node) string {
 		return fmt.Sprintf("write restart_policy: {name: %s}", n.text)
 	case "balance":
 		return fmt.Sprintf("write balance: {algorithm: %s}", n.text)
+	case "balance.hash":
+		return fmt.Sprintf("write hash: {header: %s}, or hash: {cookie: %s}", n.text, n.text)
 	case "replicas":
 		return fmt.Sprintf("write replicas: {min: %s}", n.text)
 	case "ports":

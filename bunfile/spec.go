@@ -112,7 +112,19 @@ type Algorithm string
 const (
 	RoundRobin       Algorithm = "round-robin"
 	LeastConnections Algorithm = "least-connections"
+	// PowerOfTwo takes, of two backends drawn at random, the one that is likely
+	// to answer sooner.
+	PowerOfTwo Algorithm = "power-of-two"
+	// Weighted takes turns in proportion to the backends' weights.
+	Weighted Algorithm = "weighted"
+	// ConsistentHash gives requests that belong together to one backend.
+	ConsistentHash Algorithm = "consistent-hash"
 )
+
+// Algorithms returns all algorithms; the first is the default.
+func Algorithms() []Algorithm {
+	return []Algorithm{RoundRobin, LeastConnections, PowerOfTwo, Weighted, ConsistentHash}
+}
 
 // BalanceMode says which protocol the proxy in front of a published port
 // speaks.
@@ -133,6 +145,19 @@ type Balance struct {
 	Algorithm Algorithm `json:"algorithm,omitempty"`
 	// Mode is the protocol of the proxy; empty means ModeAuto.
 	Mode BalanceMode `json:"mode,omitempty"`
+	// Hash says which requests belong together, for ConsistentHash only.
+	Hash Hash `json:"hash,omitzero"`
+}
+
+// Hash says which requests belong together: those with the same value of a
+// header or a cookie, at most one of which is set, and those that lack it, or
+// all in the zero Hash, where they come from the same client address. TCP and
+// UDP have addresses alone.
+type Hash struct {
+	// Header is the name of a field of the request's header.
+	Header string `json:"header,omitempty"`
+	// Cookie is the name of a cookie.
+	Cookie string `json:"cookie,omitempty"`
 }
 
 // Protocol is a transport protocol.
