@@ -7,12 +7,14 @@ import (
 	"github.com/budgiehq/budgie/bunfile"
 )
 
-// algorithm chooses among the members of a pool. Implementations hold no state:
-// the pool keeps the place in the ring, counts, and calls under its lock, which
-// makes the choice exact under concurrency.
+// algorithm chooses among the members of a pool. Implementations hold no state
+// of their own: the pool keeps the place in the ring, each member what is known
+// of it, and the pool's lock is held, which makes the choice exact under
+// concurrency.
 type algorithm interface {
 	// choose returns the index of an eligible member, -1 where there is none.
-	// start, which may be len(members), is the place after the last choice.
+	// start, which may be len(members), is the place after the last choice. The
+	// caller counts the request as under way at the member that was chosen.
 	choose(members []*member, start int, f filter) int
 }
 
@@ -23,16 +25,23 @@ func algorithmNamed(name bunfile.Algorithm) (algorithm, bool) {
 		return roundRobin{}, true
 	case bunfile.LeastConnections:
 		return leastConnections{}, true
+	case bunfile.PowerOfTwo:
+		return powerOfTwo{}, true
+	case bunfile.Weighted:
+		return weighted{}, true
+	case bunfile.ConsistentHash:
+		return consistentHash{}, true
 	}
 	return nil, false
 }
 
-// filter says which members may be chosen. It is a plain value, not a function,
-// to keep the hot path free of allocations.
+// filter says which members may be chosen, and for what. It is a plain value,
+// not a function, to keep the hot path free of allocations.
 type filter struct {
 	tried     []*member
 	now       time.Time
-	unhealthy bool // unhealthy ones too
+	key       uint64 // equal for requests that belong together
+	unhealthy bool   // unhealthy ones too
 }
 
 func (f filter) eligible(m *member) bool {

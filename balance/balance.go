@@ -23,6 +23,10 @@ type Backend struct {
 	ID string
 	// Addr is a host:port to dial. In ModeUDP the host has to be an IP address.
 	Addr string
+	// Weight is its share of the traffic in proportion to those of the others,
+	// for the algorithm Weighted. 0 and below count as 1, and no more than
+	// 1048576 counts. It is no part of what identifies the backend.
+	Weight int
 }
 
 // ModeUDP is the mode of a frontend that forwards datagrams. It is no word of a
@@ -45,6 +49,11 @@ type Config struct {
 	Mode bunfile.BalanceMode
 	// Algorithm is RoundRobin where empty.
 	Algorithm bunfile.Algorithm
+	// Hash says what ConsistentHash goes by. The zero value is the client's
+	// address, without the port; it is also what counts where a request lacks
+	// the header or the cookie, and for everything in ModeTCP and ModeUDP. With
+	// other algorithms it has to be zero.
+	Hash bunfile.Hash
 	// Check says how backends are probed; nil means that they are not, and
 	// only traffic tells. It is nil in ModeUDP: a port that does not answer a
 	// probe may well serve.
@@ -94,9 +103,9 @@ type Frontend interface {
 	// Addr is the address it accepts on.
 	Addr() net.Addr
 	// Update replaces the set of backends. Backends that stay, by ID and Addr,
-	// keep their state and connections; requests under way at ones that leave
-	// end undisturbed, UDP sessions there end, so that what their clients send
-	// next goes to another.
+	// whatever their weights, keep their state and connections; requests under
+	// way at ones that leave end undisturbed, UDP sessions there end, so that
+	// what their clients send next goes to another.
 	Update(backends []Backend)
 	// Status lists the backends, sorted by ID.
 	Status() []BackendStatus

@@ -15,9 +15,31 @@
 // each gets exactly k, however many goroutines pick. Least-connections takes a
 // backend than which no other has fewer requests under way at that moment; ties
 // go round. The choice and the counting are one step, so that a burst of
-// requests cannot all see the same idle backend. Joining and leaving does not
-// disturb the order of those that stay; a newcomer joins at the end of the ring
-// and is not flooded to catch up.
+// requests cannot all see the same idle backend.
+//
+// Power of two draws two backends and takes the one where the expected wait is
+// shorter: the moving average of the time to an answer times the requests under
+// way. The average follows a peak at once, comes down within some ten seconds,
+// and sinks while nothing is asked of a backend, so that one that was slow is
+// tried again. Failures and answers of 500 and above double it, however quick
+// they are, and a backend that lets requests wait does not seem faster for that.
+// What counts is the time from the end of the request to the header of the
+// response, in TCP mode that of connecting, in UDP mode that of the first answer.
+//
+// Weighted gives every backend its weight of as many picks as the weights add up
+// to, exactly and spread out: it is never a whole pick ahead of its share.
+//
+// Consistent hashing gives what has the same key (the client's address, or a
+// header or a cookie, see [Config].Hash) to the same backend, by the backends'
+// IDs, so that every node decides alike. Who joins or leaves moves only the keys
+// that it gets or had, about one of n. No backend gets more than 1.25 times the
+// average of the requests under way, rounded up, or 16 if that is more; beyond
+// that a key goes to its next backend, always the same. Clients choose headers and
+// cookies, and by them their backend: the bound is what keeps them from
+// flooding one.
+//
+// Joining and leaving does not disturb the order of those that stay; a newcomer
+// joins at the end of the ring and is not flooded to catch up.
 //
 // # HTTP mode
 //

@@ -19,13 +19,15 @@ type exchange struct {
 	writer responseWriter
 	replay *replayBody // nil for a request without a body
 	began  time.Time
+	key    uint64 // of keySource
 
 	member   *member // whose response is being passed on
 	body     responseBody
 	tried    []*member
 	attempts int
-	resent   int // attempts after one that may have been received
-	stale    int // attempts that met a closed kept-alive connection
+	asked    time.Time // when the attempt under way began
+	resent   int       // attempts after one that may have been received
+	stale    int       // attempts that met a closed kept-alive connection
 	// delivered: a backend may have received the request.
 	delivered bool
 
@@ -45,6 +47,7 @@ func newExchange(f *frontend, w http.ResponseWriter, r *http.Request) *exchange 
 	ex := &exchange{
 		front:      f,
 		began:      time.Now(),
+		key:        f.keys.ofRequest(r),
 		idempotent: idempotent(r.Method),
 	}
 	ex.client, _ = r.Context().Value(clientConnKey{}).(*clientConn)
@@ -83,6 +86,25 @@ func (ex *exchange) gotConn(info httptrace.GotConnInfo) {
 			c.seal()
 		}
 	}
+}
+
+// answer is what the response that has just begun says of the member. The time
+// that the client took to send the request is not the member's; of an answer to
+// a part of a request nothing can be told.
+func (ex *exchange) answer(status int) answer {
+	a := answer{failed: status >= 500}
+	from := ex.asked
+	if ex.replay != nil {
+		ended := ex.replay.endedAt()
+		if ended.IsZero() {
+			return a
+		}
+		if ended.After(from) {
+			from = ended
+		}
+	}
+	a.took = time.Since(from)
+	return a
 }
 
 // lastOnConn reports, when the response begins, whether the client's connection

@@ -3,6 +3,7 @@ package balance
 import (
 	"net"
 	"net/netip"
+	"testing"
 	"time"
 )
 
@@ -21,4 +22,31 @@ func WithIdleQuiet(d time.Duration) Option { return func(p *Proxy) { p.limits.id
 // WithUDPDial replaces the opening of sockets to backends.
 func WithUDPDial(dial func(netip.AddrPort) (net.Conn, error)) Option {
 	return func(p *Proxy) { p.dialUDP = dial }
+}
+
+// Latencies returns what the pool of a frontend takes its backends' latencies
+// for, in seconds, -1 where it does not know; and checks that nothing is awaited.
+func Latencies(t testing.TB, f Frontend) []float64 {
+	t.Helper()
+	var p *pool
+	switch f := f.(type) {
+	case *frontend:
+		p = f.pool
+	case *udpFrontend:
+		p = f.pool
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []float64
+	for _, m := range p.members {
+		if m.latency.waiting != 0 {
+			t.Errorf("%s is awaited %d times", m.backend.ID, m.latency.waiting)
+		}
+		l := -1.0
+		if m.latency.known {
+			l = m.latency.seconds
+		}
+		all = append(all, l)
+	}
+	return all
 }

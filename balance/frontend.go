@@ -24,6 +24,7 @@ type frontend struct {
 	log     *slog.Logger
 	limits  limits
 	pool    *pool
+	keys    keySource
 	check   *Check
 	probe   func(ctx context.Context, addr string) error
 	door    *door
@@ -48,6 +49,7 @@ func newFrontend(p *Proxy, cfg Config, alg algorithm, check *Check) *frontend {
 		log:    log,
 		limits: p.limits,
 		pool:   newPool(alg, check, log),
+		keys:   newKeySource(cfg),
 		check:  check,
 		door:   newDoor(cfg.Listener, p.limits),
 		ctx:    ctx,

@@ -244,16 +244,16 @@ func TestProbesFollowTheClock(t *testing.T) {
 func TestEjectedMemberComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := testPool(roundRobin{}, 2)
-		p.release(p.pick(nil), result{err: errTest, fatal: true})
+		p.release(p.pick(nil, 0), result{err: errTest, fatal: true})
 		for range 4 {
-			if m := p.pick(nil); m.backend.ID != "b1" {
+			if m := p.pick(nil, 0); m.backend.ID != "b1" {
 				t.Fatalf("%s was taken during its ejection", m.backend.ID)
 			}
 		}
 		time.Sleep(minEjection)
 		got := map[string]int{}
 		for range 4 {
-			got[p.pick(nil).backend.ID]++
+			got[p.pick(nil, 0).backend.ID]++
 		}
 		if got["b0"] != 2 || got["b1"] != 2 {
 			t.Errorf("after the ejection the shares are %v", got)

@@ -8,9 +8,14 @@ import (
 	"time"
 )
 
-// member is a backend in a pool. All but backend is guarded by the pool's lock.
+// member is a backend in a pool. All but backend's ID and Addr, and idHash, is
+// guarded by the pool's lock.
 type member struct {
 	backend  Backend
+	idHash   uint64  // of its ID, for consistentHash
+	weight   int     // for weighted, and
+	credit   int     // what it is owed there
+	latency  latency // for powerOfTwo
 	active   int
 	requests uint64
 	failures uint64
@@ -32,6 +37,8 @@ type result struct {
 	unreachable bool
 	// blameless failures say nothing of the member's health.
 	blameless bool
+	// silent: it ended without an answer, though answered is set.
+	silent bool
 	// shed: it ended to make room for others.
 	shed bool
 }
@@ -51,11 +58,11 @@ func newPool(alg algorithm, check *Check, log *slog.Logger) *pool {
 	return &pool{alg: alg, check: check, log: log}
 }
 
-// pick chooses a member that is not among tried and counts the request as under
-// way there. Healthy ones come first, then, rather than nobody, the others. It
-// returns nil where all were tried.
-func (p *pool) pick(tried []*member) *member {
-	f := filter{tried: tried, now: time.Now()}
+// pick chooses a member that is not among tried for what has a key, and counts
+// the request as under way there. Healthy ones come first, then, rather than
+// nobody, the others. It returns nil where all were tried.
+func (p *pool) pick(tried []*member, key uint64) *member {
+	f := filter{tried: tried, now: time.Now(), key: key}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := p.alg.choose(p.members, p.next, f)
@@ -69,11 +76,40 @@ func (p *pool) pick(tried []*member) *member {
 	m := p.members[i]
 	m.active++
 	m.requests++
+	m.latency.asked(f.now)
 	return m
 }
 
+// answer is what is known when a member begins to answer.
+type answer struct {
+	took   time.Duration // 0 where it says nothing of the member
+	failed bool          // it says that the member could not do it
+}
+
 // answered notes that a member has begun to answer.
-func (p *pool) answered(m *member) {
+func (p *pool) answered(m *member, a answer) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m.health.served()
+	if a.failed {
+		m.latency.failed(now, a.took)
+	} else {
+		m.latency.answered(now, a.took)
+	}
+}
+
+// connected notes how long it took to connect to a member, where that is all
+// that can be known of its answers.
+func (p *pool) connected(m *member, took time.Duration) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m.latency.answered(now, took)
+}
+
+// served notes that a member did what it is there for.
+func (p *pool) served(m *member) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m.health.served()
@@ -87,6 +123,13 @@ func (p *pool) release(m *member, r result) {
 	m.active--
 	if !r.answered {
 		m.requests--
+	}
+	switch {
+	case r.answered && !r.silent:
+	case r.err != nil && !r.blameless:
+		m.latency.failed(now, 0)
+	default:
+		m.latency.ended(now)
 	}
 	if r.shed {
 		m.shed++
@@ -132,15 +175,20 @@ func (p *pool) probed(m *member, err error) {
 	}
 }
 
+// identity is what makes a backend the same across updates.
+type identity struct{ id, addr string }
+
+func identify(b Backend) identity { return identity{b.ID, b.Addr} }
+
 // update makes backends the members, and returns those that came and went.
 // Members that stay keep their order, newcomers follow; the turn stays with the
 // member that has it or passes to the next that stays.
 func (p *pool) update(backends []Backend) (added, removed []*member) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	wanted := make(map[Backend]bool, len(backends))
-	for _, b := range backends {
-		wanted[b] = true
+	wanted := make(map[identity]Backend, len(backends))
+	for _, b := range slices.Backward(backends) { // of equal ones the first counts
+		wanted[identify(b)] = b
 	}
 	var ring []*member
 	next := 0
@@ -148,8 +196,9 @@ func (p *pool) update(backends []Backend) (added, removed []*member) {
 		if i == p.next {
 			next = len(ring)
 		}
-		if wanted[m.backend] {
-			delete(wanted, m.backend)
+		if b, ok := wanted[identify(m.backend)]; ok {
+			delete(wanted, identify(b))
+			m.backend.Weight, m.weight = b.Weight, weightOf(b)
 			ring = append(ring, m)
 		} else {
 			removed = append(removed, m)
@@ -159,9 +208,9 @@ func (p *pool) update(backends []Backend) (added, removed []*member) {
 		next = len(ring)
 	}
 	for _, b := range backends {
-		if wanted[b] {
-			delete(wanted, b)
-			m := &member{backend: b, health: newHealth(p.check)}
+		if _, ok := wanted[identify(b)]; ok {
+			delete(wanted, identify(b))
+			m := &member{backend: b, idHash: hashText(b.ID), weight: weightOf(b), health: newHealth(p.check)}
 			added = append(added, m)
 			ring = append(ring, m)
 		}

@@ -28,16 +28,26 @@ func backendsNamed(n int) []Backend {
 	return b
 }
 
+func everyAlgorithm() []algorithm {
+	return []algorithm{roundRobin{}, leastConnections{}, powerOfTwo{}, weighted{}, consistentHash{}}
+}
+
 func algorithms(t *rapid.T) algorithm {
-	return rapid.SampledFrom([]algorithm{roundRobin{}, leastConnections{}}).Draw(t, "algorithm")
+	return rapid.SampledFrom(everyAlgorithm()).Draw(t, "algorithm")
 }
 
 func TestAlgorithmNamed(t *testing.T) {
 	for name, want := range map[bunfile.Algorithm]algorithm{
 		"": roundRobin{}, bunfile.RoundRobin: roundRobin{}, bunfile.LeastConnections: leastConnections{},
+		bunfile.PowerOfTwo: powerOfTwo{}, bunfile.Weighted: weighted{}, bunfile.ConsistentHash: consistentHash{},
 	} {
 		if got, ok := algorithmNamed(name); !ok || got != want {
 			t.Errorf("algorithmNamed(%q) = %T, %v; want %T", name, got, ok, want)
+		}
+	}
+	for _, name := range bunfile.Algorithms() {
+		if _, ok := algorithmNamed(name); !ok {
+			t.Errorf("%s is an algorithm of .bun files, and not of this package", name)
 		}
 	}
 	if _, ok := algorithmNamed("fastest"); ok {
@@ -53,7 +63,7 @@ func TestRoundRobinExactInEveryWindow(t *testing.T) {
 		p := testPool(roundRobin{}, n)
 		picked := make([]*member, rapid.IntRange(n, 8*n).Draw(t, "picks"))
 		for i := range picked {
-			picked[i] = p.pick(nil)
+			picked[i] = p.pick(nil, 0)
 			if rapid.Bool().Draw(t, "release") {
 				p.release(picked[i], result{answered: true})
 			}
@@ -82,7 +92,7 @@ func TestExactUnderConcurrency(t *testing.T) {
 			for range goroutines {
 				wg.Go(func() {
 					for range each {
-						p.pick(nil)
+						p.pick(nil, 0)
 					}
 				})
 			}
@@ -106,7 +116,7 @@ func TestExactUnderConcurrentRelease(t *testing.T) {
 		for range goroutines {
 			wg.Go(func() {
 				for range each {
-					p.release(p.pick(nil), result{answered: true})
+					p.release(p.pick(nil, 0), result{answered: true})
 				}
 			})
 		}
@@ -130,7 +140,7 @@ func TestLeastConnectionsNeverBusier(t *testing.T) {
 		var under []*member
 		t.Repeat(map[string]func(*rapid.T){
 			"pick": func(t *rapid.T) {
-				m := p.pick(nil)
+				m := p.pick(nil, 0)
 				under = append(under, m)
 				for _, o := range p.members {
 					if o.active < m.active-1 {
@@ -169,7 +179,7 @@ func TestLeastConnectionsTiesRotate(t *testing.T) {
 	p := testPool(leastConnections{}, 3)
 	var order []string
 	for range 6 {
-		m := p.pick(nil)
+		m := p.pick(nil, 0)
 		order = append(order, m.backend.ID)
 		p.release(m, result{answered: true})
 	}
@@ -186,7 +196,7 @@ func TestRoundRobinFairAcrossChanges(t *testing.T) {
 		since := map[*member]int{} // picks since the last change
 		t.Repeat(map[string]func(*rapid.T){
 			"pick": func(t *rapid.T) {
-				if m := p.pick(nil); m != nil {
+				if m := p.pick(nil, 0); m != nil {
 					since[m]++
 				}
 			},
@@ -282,7 +292,7 @@ func TestPickSkipsTried(t *testing.T) {
 		}
 		var tried []*member
 		for i := range n {
-			m := p.pick(tried)
+			m := p.pick(tried, 0)
 			if m == nil || slices.Contains(tried, m) {
 				t.Fatalf("pick %d of %d gave %v after %v", i, n, m, tried)
 			}
@@ -291,7 +301,7 @@ func TestPickSkipsTried(t *testing.T) {
 			}
 			tried = append(tried, m)
 		}
-		if m := p.pick(tried); m != nil {
+		if m := p.pick(tried, 0); m != nil {
 			t.Fatalf("got %s after all were tried", m.backend.ID)
 		}
 	})
@@ -314,7 +324,7 @@ func TestReleaseCounts(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			p := testPool(roundRobin{}, 1)
-			p.release(p.pick(nil), tc.r)
+			p.release(p.pick(nil, 0), tc.r)
 			s := p.status()[0]
 			if s.Active != 0 || s.Requests != tc.requests || s.Failures != tc.failures || s.Healthy != tc.healthy {
 				t.Errorf("status = %+v", s)

@@ -169,7 +169,10 @@ func validate(cfg Config) (algorithm, *Check, error) {
 	}
 	alg, ok := algorithmNamed(cfg.Algorithm)
 	if !ok {
-		return nil, nil, invalid("algorithm is %q; use %q or %q", cfg.Algorithm, bunfile.RoundRobin, bunfile.LeastConnections)
+		return nil, nil, invalid("algorithm is %q; use one of %q", cfg.Algorithm, bunfile.Algorithms())
+	}
+	if problem := hashProblem(cfg); problem != "" {
+		return nil, nil, invalid("%s", problem)
 	}
 	if cfg.Check == nil {
 		return alg, nil, nil

@@ -30,6 +30,7 @@ type replayBody struct {
 	settled bool  // no further attempt will be made, nothing needs keeping
 	over    bool  // the client's connection serves another request by now
 	err     error // with which src ended
+	ended   time.Time
 	reader  *attemptBody
 }
 
@@ -85,6 +86,13 @@ func (b *replayBody) complete() bool {
 	return b.err == io.EOF
 }
 
+// endedAt returns when the client's body was read to its end, zero before.
+func (b *replayBody) endedAt() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ended
+}
+
 // limit sets the deadline of the next read from the client.
 func (b *replayBody) limit(t time.Time) {
 	b.mu.Lock()
@@ -134,7 +142,7 @@ func (a *attemptBody) Read(p []byte) (int, error) {
 	b.keep(a, p[:n])
 	a.pos += n
 	if err != nil {
-		b.err = err
+		b.err, b.ended = err, time.Now()
 	}
 	return n, err
 }

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // The bounds of one request's attempts.
@@ -54,7 +55,7 @@ func (h *httpTraffic) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	last := &failure{status: http.StatusServiceUnavailable, reason: destinationUnavailable, err: ErrNoBackend}
 	for {
-		m := h.f.pool.pick(ex.tried)
+		m := h.f.pool.pick(ex.tried, ex.key)
 		if m == nil {
 			return nil, ex.verdict(last)
 		}
@@ -73,6 +74,7 @@ func (h *httpTraffic) RoundTrip(req *http.Request) (*http.Response, error) {
 // busy until the response has been passed on.
 func (h *httpTraffic) attempt(ex *exchange, m *member, req *http.Request) (*http.Response, *failure) {
 	ex.attempts++
+	ex.asked = time.Now()
 	resp, err := h.upstream.RoundTrip(ex.outgoing(req, m))
 	if err != nil {
 		return nil, ex.diagnose(req.Context(), err)
@@ -85,7 +87,7 @@ func (h *httpTraffic) attempt(ex *exchange, m *member, req *http.Request) (*http
 	if ex.replay != nil {
 		ex.replay.settle()
 	}
-	h.f.pool.answered(m)
+	h.f.pool.answered(m, ex.answer(resp.StatusCode))
 	ex.member = m
 	hideProxyStatus(resp.Header)
 	if resp.StatusCode != http.StatusSwitchingProtocols {

@@ -70,7 +70,7 @@ func (t *tcpTraffic) forward(client *clientConn) {
 		t.f.log.Info("backend broke a connection off before it sent anything",
 			"backend", m.backend.ID, "addr", m.backend.Addr, "err", err)
 	default:
-		t.f.pool.answered(m)
+		t.f.pool.served(m)
 	}
 	t.f.pool.release(m, res)
 	t.f.log.Debug("connection", "client", client.RemoteAddr().String(), "backend", m.backend.ID,
@@ -81,14 +81,16 @@ func (t *tcpTraffic) forward(client *clientConn) {
 // of them by then, so all of them may be tried.
 func (t *tcpTraffic) connect(client *clientConn) (*member, net.Conn) {
 	var tried []*member
-	last := ErrNoBackend
+	last, key := ErrNoBackend, t.f.keys.ofConn(client)
 	for len(tried) < maxAttempts {
-		m := t.f.pool.pick(tried)
+		m := t.f.pool.pick(tried, key)
 		if m == nil {
 			break
 		}
+		began := time.Now()
 		c, err := t.f.dial(context.Background(), m.backend.Addr)
 		if err == nil {
+			t.f.pool.connected(m, time.Since(began))
 			return m, c
 		}
 		if t.f.ctx.Err() != nil {

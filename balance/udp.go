@@ -21,6 +21,7 @@ type udpFrontend struct {
 	log     *slog.Logger
 	limits  limits
 	pool    *pool
+	keys    keySource
 	socket  datagrams
 	dial    func(netip.AddrPort) (net.Conn, error)
 	buffers *sync.Pool // of *[maxDatagram]byte
@@ -55,6 +56,7 @@ func (p *Proxy) listenUDP(cfg Config, alg algorithm) Frontend {
 		log:      log,
 		limits:   p.limits,
 		pool:     newPool(alg, nil, log),
+		keys:     newKeySource(cfg),
 		socket:   newDatagrams(cfg.PacketConn, log),
 		dial:     p.dialUDP,
 		buffers:  &sync.Pool{New: func() any { return new([maxDatagram]byte) }},
@@ -205,9 +207,9 @@ func (f *udpFrontend) forward(from flow, b []byte, tried []*member) {
 	if len(f.sessions) >= f.limits.udpSessions {
 		f.shedOne()
 	}
-	last := ErrNoBackend
+	last, key := ErrNoBackend, f.keys.ofClient(from.client.Addr())
 	for len(tried) < maxAttempts {
-		m := f.pool.pick(tried)
+		m := f.pool.pick(tried, key)
 		if m == nil {
 			break
 		}

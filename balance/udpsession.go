@@ -26,6 +26,7 @@ type session struct {
 	member *member
 	conn   udpConn
 	reply  replyPath
+	began  time.Time
 
 	last     atomic.Int64 // the last datagram of either side, since the frontend's epoch
 	answered atomic.Bool  // the backend has said something
@@ -46,7 +47,7 @@ const keptMax = 2048
 
 // begin makes a session. The frontend's lock is held.
 func (f *udpFrontend) begin(from flow, m *member, conn udpConn, tried []*member) *session {
-	s := &session{f: f, flow: from, member: m, conn: conn, reply: f.socket.path(from), tried: tried, in: &f.fresh}
+	s := &session{f: f, flow: from, member: m, conn: conn, reply: f.socket.path(from), tried: tried, in: &f.fresh, began: time.Now()}
 	s.last.Store(int64(time.Since(f.epoch)))
 	s.place = s.in.PushFront(s)
 	f.sessions[from] = s
@@ -87,6 +88,10 @@ func (f *udpFrontend) remove(s *session, r result) {
 	s.gone = true
 	delete(f.sessions, s.flow)
 	s.in.Remove(s.place)
+	// An answer may come at this moment: who marks the session first accounts for
+	// what was awaited.
+	r.silent = s.answered.CompareAndSwap(false, true)
+	r.answered = r.answered || !r.silent
 	f.pool.release(s.member, r)
 }
 
@@ -101,7 +106,7 @@ func (f *udpFrontend) fail(s *session, err error) {
 	// The pool tells, once, that it is taken out of rotation.
 	f.log.Debug("backend does not take datagrams", "backend", s.member.backend.ID, "addr", s.member.backend.Addr,
 		"client", s.flow.client.String(), "err", err)
-	f.end(s, result{answered: s.answered.Load(), err: err, fatal: true, unreachable: true})
+	f.end(s, result{err: err, fatal: true, unreachable: true})
 }
 
 // detach ends a session whose backend has left: what the client sends from now
@@ -180,9 +185,8 @@ func (s *session) run() {
 func (s *session) answer(b []byte) {
 	s.last.Store(int64(time.Since(s.f.epoch)))
 	s.awaiting.Store(false)
-	if !s.answered.Load() {
-		s.answered.Store(true)
-		s.f.pool.answered(s.member)
+	if s.answered.CompareAndSwap(false, true) {
+		s.f.pool.answered(s.member, answer{took: time.Since(s.began)})
 	}
 	if err := s.f.socket.send(b, &s.reply); err != nil && !errors.Is(err, net.ErrClosed) {
 		s.f.log.Debug("answer not sent", "client", s.flow.client.String(), "bytes", len(b), "err", err)

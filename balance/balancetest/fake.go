@@ -65,8 +65,10 @@ func valid(cfg balance.Config) error {
 		problem = "packet connection"
 	case cfg.Mode == balance.ModeUDP && c != nil:
 		problem = "check of a UDP port"
-	case cfg.Algorithm != "" && cfg.Algorithm != bunfile.RoundRobin && cfg.Algorithm != bunfile.LeastConnections:
+	case cfg.Algorithm != "" && !slices.Contains(bunfile.Algorithms(), cfg.Algorithm):
 		problem = "algorithm"
+	case cfg.Hash != bunfile.Hash{} && (cfg.Algorithm != bunfile.ConsistentHash || cfg.Hash.Header != "" && cfg.Hash.Cookie != ""):
+		problem = "hash"
 	case c != nil && (c.Interval < 0 || c.Timeout < 0 || c.Rise < 0 || c.Fall < 0):
 		problem = "check below zero"
 	case c != nil && c.Path != "" && !strings.HasPrefix(c.Path, "/"):
@@ -130,7 +132,9 @@ func (f *FakeFrontend) Update(backends []balance.Backend) {
 	f.setBackends(backends)
 	f.mu.Unlock()
 	if f.udp != nil {
-		f.udp.endWhere(func(b balance.Backend) bool { return !slices.Contains(backends, b) })
+		f.udp.endWhere(func(b balance.Backend) bool {
+			return !slices.ContainsFunc(backends, func(stays balance.Backend) bool { return same(stays, b) })
+		})
 	}
 }
 
@@ -142,8 +146,9 @@ func (f *FakeFrontend) setBackends(backends []balance.Backend) {
 		s := balance.BackendStatus{Backend: b, Healthy: true}
 		if i := f.index(b); i >= 0 {
 			s = f.backends[i]
+			s.Weight = b.Weight
 		}
-		if !slices.ContainsFunc(next, func(n balance.BackendStatus) bool { return n.Backend == b }) {
+		if !slices.ContainsFunc(next, func(n balance.BackendStatus) bool { return same(n.Backend, b) }) {
 			next = append(next, s)
 		}
 	}
@@ -213,9 +218,12 @@ func (f *FakeFrontend) track(c net.Conn) {
 	}
 }
 
+// same reports whether two are one backend, whatever its weight.
+func same(a, b balance.Backend) bool { return a.ID == b.ID && a.Addr == b.Addr }
+
 // index finds a backend; the lock is held.
 func (f *FakeFrontend) index(b balance.Backend) int {
-	return slices.IndexFunc(f.backends, func(s balance.BackendStatus) bool { return s.Backend == b })
+	return slices.IndexFunc(f.backends, func(s balance.BackendStatus) bool { return same(s.Backend, b) })
 }
 
 // begin takes the next backend.

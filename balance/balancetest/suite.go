@@ -71,6 +71,10 @@ func testInvalid(t *testing.T, b Balancer) {
 		"no mode":           func(c *balance.Config) { c.Mode = "" },
 		"unknown mode":      func(c *balance.Config) { c.Mode = "quic" },
 		"unknown algorithm": func(c *balance.Config) { c.Algorithm = "fastest" },
+		"hash of another":   func(c *balance.Config) { c.Hash.Header = "X-User" },
+		"hash of two": func(c *balance.Config) {
+			c.Algorithm, c.Hash = bunfile.ConsistentHash, bunfile.Hash{Header: "X-User", Cookie: "user"}
+		},
 		"negative interval": func(c *balance.Config) { c.Check = &balance.Check{Interval: -1} },
 		"negative timeout":  func(c *balance.Config) { c.Check = &balance.Check{Timeout: -1} },
 		"negative rise":     func(c *balance.Config) { c.Check = &balance.Check{Rise: -1} },
@@ -244,9 +248,11 @@ func testUpdateKeepsState(t *testing.T, b Balancer) {
 	settled(t, f)
 	before := stays.requests.Load()
 	moved := newHTTP(t, "m2")
-	f.Update([]balance.Backend{moved.backend("moves"), stays.backend("stays")})
+	heavier := stays.backend("stays")
+	heavier.Weight = 3
+	f.Update([]balance.Backend{moved.backend("moves"), heavier})
 	s := f.Status()
-	if len(s) != 2 || s[0].Backend != moved.backend("moves") || s[1].Backend != stays.backend("stays") {
+	if len(s) != 2 || s[0].Backend != moved.backend("moves") || s[1].Backend != heavier {
 		t.Fatalf("status = %+v; want moves and stays", s)
 	}
 	if s[0].Requests != 0 {
