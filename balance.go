@@ -27,6 +27,11 @@ func WithAlgorithm(a bunfile.Algorithm) BalanceOption {
 	return func(c *balance.Config) { c.Algorithm = a }
 }
 
+// WithHash sets which requests belong together, for the algorithm
+// consistent-hash; the default is those of one client address. With another
+// algorithm [Client.Balance] fails with [balance.ErrInvalid].
+func WithHash(h bunfile.Hash) BalanceOption { return func(c *balance.Config) { c.Hash = h } }
+
 // WithMode sets which protocol the proxy speaks, HTTP or TCP; the default is
 // HTTP.
 func WithMode(m bunfile.BalanceMode) BalanceOption { return func(c *balance.Config) { c.Mode = m } }

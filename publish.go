@@ -52,7 +52,10 @@ func (k *keeper) publish(ctx context.Context, rec lifecycle.Container) error {
 
 // open opens one published port.
 func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile.Port) (publishedPort, error) {
-	cfg := balance.Config{Name: rec.Name, Mode: balanceMode(rec.Spec, port), Algorithm: rec.Spec.Balance.Algorithm}
+	cfg := balance.Config{
+		Name: rec.Name, Mode: balanceMode(rec.Spec, port),
+		Algorithm: rec.Spec.Balance.Algorithm, Hash: rec.Spec.Balance.Hash,
+	}
 	var socket io.Closer
 	var err error
 	if cfg.Mode == balance.ModeUDP {

@@ -1,0 +1,101 @@
+package budgie_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/balance"
+	"github.com/budgiehq/budgie/bunfile"
+)
+
+// fetchAs asks as a user, by a header.
+func fetchAs(t *testing.T, url, user string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-User", user)
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("got %d %q, %v", resp.StatusCode, body, err)
+	}
+	return string(body)
+}
+
+// Sticky sessions go to replicas of several nodes, and stay there.
+func TestBalanceByHeader(t *testing.T) {
+	_, client := replicas(t, 3)
+	hash := bunfile.Hash{Header: "X-User"}
+	f, err := client.Balance(t.Context(), "web", "127.0.0.1:0", budgie.WithAlgorithm(bunfile.ConsistentHash), budgie.WithHash(hash))
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitBackends(t, f, 3)
+	seen := make(map[string]bool)
+	for i := range 40 {
+		user := fmt.Sprint("user ", i)
+		home := fetchAs(t, "http://"+f.Addr().String(), user)
+		seen[home] = true
+		if again := fetchAs(t, "http://"+f.Addr().String(), user); again != home {
+			t.Errorf("%s was served by %s, then by %s", user, home, again)
+		}
+	}
+	if len(seen) < 2 {
+		t.Errorf("40 users were all served by %v", seen)
+	}
+	if _, err := client.Balance(t.Context(), "web", "127.0.0.1:0", budgie.WithHash(hash)); !errors.Is(err, balance.ErrInvalid) {
+		t.Errorf("a hash without its algorithm: %v", err)
+	}
+}
+
+// recorder keeps what the frontends were asked to be.
+type recorder struct {
+	budgie.Balancer
+	mu  sync.Mutex
+	all []balance.Config
+}
+
+func (r *recorder) Listen(ctx context.Context, cfg balance.Config) (balance.Frontend, error) {
+	r.mu.Lock()
+	r.all = append(r.all, cfg)
+	r.mu.Unlock()
+	return r.Balancer.Listen(ctx, cfg)
+}
+
+// What a .bun file says of balancing reaches the published port.
+func TestPublishedPortsBalanceAsTheFileSays(t *testing.T) {
+	for _, algorithm := range append(bunfile.Algorithms(), "") {
+		t.Run("algorithm="+string(algorithm), func(t *testing.T) {
+			spec := web("web")
+			spec.Balance.Algorithm = algorithm
+			if algorithm == bunfile.ConsistentHash {
+				spec.Balance.Hash.Cookie = "session"
+			}
+			r := &recorder{Balancer: balance.New()}
+			c := newFakes(t).client(t, budgie.WithBalancer(r))
+			if _, err := c.Run(t.Context(), spec); err != nil {
+				t.Fatal(err)
+			}
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			want := cmp.Or(algorithm, bunfile.RoundRobin)
+			if len(r.all) != 1 || r.all[0].Algorithm != want || r.all[0].Hash != spec.Balance.Hash || r.all[0].Mode != bunfile.ModeHTTP {
+				t.Errorf("the frontends are %+v", r.all)
+			}
+		})
+	}
+}
