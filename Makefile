@@ -8,7 +8,7 @@ TESTFLAGS ?= -timeout=20m
 
 TOOLS := bin/tools
 
-.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart bench-start bench-discovery bench-join ci setup clean
+.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart bench-start bench-discovery bench-join cgroup2 ci setup clean
 
 all: build examples lint test
 
