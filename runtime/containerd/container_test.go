@@ -106,6 +106,20 @@ func TestBlockIOWeight(t *testing.T) {
 	if exit, out := b.end(s); exit.Code != 0 || out != "ran\n" {
 		t.Errorf("it ended with %d, %q", exit.Code, out)
 	}
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil {
+		return // on version 1 the file's name is the scheduler's
+	}
+	s = shell("sleep 1000")
+	s.Resources.BlkioWeight = 500
+	_, st := b.run(s)
+	// 10 to 1000 become 1 to 10000, but for BFQ, which has a file of its own.
+	file, value := filepath.Join("/sys/fs/cgroup", daemon(t).Namespace, st.ID, "io.bfq.weight"), "default 500"
+	if _, err := os.Stat(file); err != nil {
+		file, value = strings.Replace(file, ".bfq", "", 1), "default 4950"
+	}
+	if data, err := os.ReadFile(file); err != nil || strings.TrimSpace(string(data)) != value {
+		t.Errorf("%s is %q (%v), want %s", file, data, err, value)
+	}
 }
 
 // After a reboot there is the data, and nothing of containerd's state: the
