@@ -89,7 +89,14 @@ func (c *Client) join(ctx context.Context, ref string, opts []RunOption) (lifecy
 		rc.onJoin(j.plan)
 	}
 	rc.join = j
-	return c.run(ctx, j.plan.Spec, rc)
+	rec, err := c.run(ctx, j.plan.Spec, rc)
+	if err == nil {
+		err = c.stayOrWithdraw(ctx, j, rec)
+	}
+	if err != nil {
+		return lifecycle.Container{}, err
+	}
+	return rec, nil
 }
 
 // PlanJoin returns what [Client.Join] would do with the same arguments, or the
@@ -346,8 +353,9 @@ func (j *joining) fetchImage(ctx context.Context, rt Runtime, spec bunfile.Spec,
 	return digest, nil
 }
 
-// joinSettle is how long a join waits for further answers after the first.
+// joinFind is how long a join waits for the first answer, and joinSettle for
+// further ones after that.
 const (
-	joinSettle = 300 * time.Millisecond
 	joinFind   = 4 * time.Second
+	joinSettle = 300 * time.Millisecond
 )

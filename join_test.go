@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -158,6 +159,41 @@ func records(t *testing.T, f *fakes) []lifecycle.Container {
 		t.Fatal(err)
 	}
 	return recs
+}
+
+// Replicas that join at the same time do not together exceed replicas.max: who
+// comes last withdraws, and leaves nothing.
+func TestJoinAtOnce(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a := newNode(t, network, token)
+	spec := web("web")
+	spec.Replicas = bunfile.Replicas{Min: 1, Max: 3}
+	if _, err := a.Run(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	nodes := make([]*fakes, 4)
+	errs := make([]error, len(nodes))
+	for i := range nodes {
+		nodes[i] = newNode(t, network, token)
+	}
+	var wg sync.WaitGroup
+	for i, n := range nodes {
+		wg.Go(func() { _, errs[i] = n.Join(t.Context(), "web") })
+	}
+	wg.Wait()
+	joined := 0
+	for i, n := range nodes {
+		recs := records(t, n)
+		switch {
+		case errs[i] == nil && len(recs) == 1:
+			joined++
+		case !errors.Is(errs[i], budgie.ErrReplicas) || len(recs) != 0:
+			t.Errorf("node %d: %v, with %+v", i, errs[i], recs)
+		}
+	}
+	if joined != 2 {
+		t.Errorf("%d of %d joined; want 2: %v", joined, len(nodes), errs)
+	}
 }
 
 // A name that two services of the flock have needs an id, and a plan changes

@@ -75,7 +75,7 @@ func (c *Client) findMembers(ctx context.Context, ref string) (members []*member
 	if err != nil {
 		return nil, nil, err
 	}
-	all, err := c.hear(ctx, func(s discovery.Service) bool { return mayMean(s, ref) })
+	all, err := c.hear(ctx, joinFind, func(s discovery.Service) bool { return mayMean(s, ref) })
 	if err != nil {
 		return nil, nil, err
 	}
@@ -110,17 +110,17 @@ func mayMean(s discovery.Service, ref string) bool {
 	return strings.ToLower(s.Name) == ref || strings.HasPrefix(s.ID, ref) || strings.HasPrefix(s.ServiceID, ref)
 }
 
-// hear listens until something is announced that is wanted, and a little longer,
-// so that others who announce it are heard too, and returns all that is
-// announced.
-func (c *Client) hear(ctx context.Context, wanted func(discovery.Service) bool) ([]discovery.Service, error) {
+// hear listens for so long, or until something is announced that is wanted and a
+// little longer, so that others who announce it are heard too. It returns all that
+// is announced.
+func (c *Client) hear(ctx context.Context, long time.Duration, wanted func(discovery.Service) bool) ([]discovery.Service, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	events, err := c.Discover(ctx)
 	if err != nil {
 		return nil, err
 	}
-	timer := time.NewTimer(joinFind)
+	timer := time.NewTimer(long)
 	defer timer.Stop()
 	heard := make(map[string]discovery.Service)
 	settling := false

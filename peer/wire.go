@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/distribution/reference"
@@ -32,6 +33,9 @@ type Container struct {
 	Ready bool `json:"ready,omitempty"`
 	// Health is what the health check said last.
 	Health lifecycle.Health `json:"health,omitempty"`
+	// CreatedAt is when it was created, by the node's clock; zero where an older
+	// version does not say.
+	CreatedAt time.Time `json:"created_at,omitzero"`
 	// Image is the image reference; empty for a custom command.
 	Image string `json:"image,omitempty"`
 	// ImageDigest is the digest of the image; empty where its runtime has no
