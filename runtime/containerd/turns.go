@@ -31,10 +31,13 @@ type turns struct {
 func newTurns(places int) *turns { return &turns{places: make(chan struct{}, places)} }
 
 // expect takes note of the layers of a manifest, the lowest one first. What was
-// expected before is forgotten.
+// expected before is forgotten, and nobody waits for it any more.
 func (t *turns) expect(children []ocispec.Descriptor) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for _, begun := range t.begun {
+		closeOnce(begun)
+	}
 	t.before, t.begun = map[digest.Digest]chan struct{}{}, map[digest.Digest]chan struct{}{}
 	below := make(chan struct{})
 	close(below)
@@ -67,11 +70,17 @@ func (t *turns) begin(ctx context.Context, layer digest.Digest) (done func(), _ 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if begun != nil {
-		select {
-		case <-begun: // the manifest names it twice
-		default:
-			close(begun)
-		}
+		closeOnce(begun) // the manifest may name it twice
 	}
 	return func() { <-t.places }, nil
+}
+
+// closeOnce closes what may be closed. The caller holds the lock under which all
+// do so.
+func closeOnce(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+		close(c)
+	}
 }

@@ -5,6 +5,9 @@ package containerd
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -13,8 +16,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// manifestOf returns a manifest's children with such layers.
-func manifestOf(contents ...string) []ocispec.Descriptor {
+// withLayers returns a manifest's children with such layers.
+func withLayers(contents ...string) []ocispec.Descriptor {
 	children := []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromString("config")}}
 	for _, c := range contents {
 		children = append(children, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromString(c)})
@@ -26,10 +29,9 @@ func manifestOf(contents ...string) []ocispec.Descriptor {
 func TestTurnsAreInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := newTurns(2)
-		turns.expect(manifestOf("a", "b", "a", "c", "d"))
-		var mu sync.Mutex // two may begin at the same time
-		dones := map[string]func(){}
-		var order string
+		turns.expect(withLayers("a", "b", "a", "c", "d"))
+		var mu sync.Mutex
+		dones := map[string]func(){} // of those that have begun
 		for _, c := range []string{"d", "c", "b", "a"} {
 			go func() {
 				done, err := turns.begin(t.Context(), digest.FromString(c))
@@ -38,13 +40,14 @@ func TestTurnsAreInOrder(t *testing.T) {
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				dones[c], order = done, order+c
+				dones[c] = done
 			}()
 			synctest.Wait()
 		}
 		for i, want := range []string{"ab", "abc", "abcd"} {
-			if synctest.Wait(); order != want {
-				t.Fatalf("after %d layers are fetched, %q have begun, want %q", i, order, want)
+			synctest.Wait()
+			if got := strings.Join(slices.Sorted(maps.Keys(dones)), ""); got != want {
+				t.Fatalf("after %d layers are fetched, %q have begun, want %q", i, got, want)
 			}
 			if c := string("bca"[i]); i < 2 {
 				dones[c]()
@@ -65,7 +68,7 @@ func TestTurnsAreInOrder(t *testing.T) {
 func TestTurnsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := newTurns(1)
-		turns.expect(manifestOf("a", "b", "c"))
+		turns.expect(withLayers("a", "b", "c"))
 		if _, err := turns.begin(t.Context(), digest.FromString("a")); err != nil {
 			t.Fatal(err)
 		}
@@ -82,11 +85,33 @@ func TestTurnsEnd(t *testing.T) {
 		cancel(enough)
 		synctest.Wait()
 		// A new attempt begins anew.
-		turns.expect(manifestOf("a", "b"))
+		turns.expect(withLayers("a", "b"))
 		ctx, cancel = context.WithCancelCause(t.Context())
 		cancel(enough)
 		if _, err := turns.begin(ctx, digest.FromString("b")); !errors.Is(err, enough) {
 			t.Errorf("before the lowest one of the new attempt: %v", err)
 		}
+	})
+}
+
+// A layer of a manifest that is forgotten does not wait for those below it, which
+// are no longer known to be there.
+func TestTurnsForget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns(1)
+		turns.expect(withLayers("a", "b", "c"))
+		for _, c := range []string{"b", "c"} {
+			go func() {
+				done, err := turns.begin(t.Context(), digest.FromString(c))
+				if err != nil {
+					t.Errorf("%s: %v", c, err)
+					return
+				}
+				done()
+			}()
+		}
+		synctest.Wait()
+		turns.expect(withLayers("x"))
+		synctest.Wait() // a deadlock fails the test
 	})
 }
