@@ -37,10 +37,11 @@ func WithHash(h bunfile.Hash) BalanceOption { return func(c *balance.Config) { c
 func WithMode(m bunfile.BalanceMode) BalanceOption { return func(c *balance.Config) { c.Mode = m } }
 
 // The pace of the checks of discovered replicas. They only have to notice what
-// neither traffic nor the replica's own node tells.
+// neither traffic nor the replica's own node tells, but that within 3 s: up to
+// one interval passes until the first probe, and three have to fail.
 const (
-	replicaCheckInterval = time.Second
-	replicaCheckTimeout  = time.Second
+	replicaCheckInterval = 600 * time.Millisecond
+	replicaCheckTimeout  = 600 * time.Millisecond
 )
 
 // Balance serves addr (host:port; port 0 is any free one) with the replicas of

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/budgiehq/budgie"
 	"github.com/budgiehq/budgie/balance"
@@ -97,5 +98,26 @@ func TestPublishedPortsBalanceAsTheFileSays(t *testing.T) {
 				t.Errorf("the frontends are %+v", r.all)
 			}
 		})
+	}
+}
+
+// The checks of replicas of other machines find a dead one within 3 s at worst,
+// also one that lets them wait, and need more than one failure for it.
+func TestCaseB4PaceOfReplicaChecks(t *testing.T) {
+	r := &recorder{Balancer: balance.New()}
+	c := newFakes(t).client(t, budgie.WithBalancer(r))
+	if _, err := c.Balance(t.Context(), "web", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	check := r.all[0].Check
+	if check == nil || check.Interval <= 0 || check.Timeout <= 0 {
+		t.Fatalf("check = %+v; want its own pace", check)
+	}
+	fall := cmp.Or(check.Fall, 3) // the default, see balance.Check
+	worst := check.Interval + time.Duration(fall)*max(check.Interval, check.Timeout)
+	if worst > 3*time.Second || fall < 2 {
+		t.Errorf("check = %+v: a dead replica leaves after %v, %d failures; want 3 s, more than one", check, worst, fall)
 	}
 }
