@@ -213,7 +213,7 @@ func TestShutdownAnnouncesClose(t *testing.T) {
 }
 
 // An upgraded connection goes on in a drain, and is cut off at its end.
-func TestShutdownAndWebSockets(t *testing.T) {
+func TestCaseB6ShutdownAndWebSockets(t *testing.T) {
 	f := openHTTP(t)
 	f.set(echoSocket(t))
 	ends, stays := dialSocket(t, f), dialSocket(t, f)
@@ -247,7 +247,7 @@ func TestShutdownAndWebSockets(t *testing.T) {
 }
 
 // A backend that leaves keeps its upgraded connections.
-func TestUpdateAndWebSockets(t *testing.T) {
+func TestCaseB5UpdateAndWebSockets(t *testing.T) {
 	f := openHTTP(t)
 	f.set(echoSocket(t))
 	c := dialSocket(t, f)

@@ -245,7 +245,7 @@ func TestTrafficEjects(t *testing.T) {
 }
 
 // Where every check fails, every backend is tried.
-func TestChecksNeverEmptyAPool(t *testing.T) {
+func TestCaseB4ChecksNeverEmptyAPool(t *testing.T) {
 	f := open(t, balance.Config{Mode: bunfile.ModeHTTP, Check: &balance.Check{Path: "/health", Interval: 5 * time.Millisecond, Fall: 1}})
 	sick := func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/health" {

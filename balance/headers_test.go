@@ -24,7 +24,7 @@ func seen(t *testing.T, f *front, change func(*http.Request)) *http.Request {
 	return receive(t, ch)
 }
 
-func TestForwardedFields(t *testing.T) {
+func TestCaseB1ClientAddressSpoofsDropped(t *testing.T) {
 	r := seen(t, openHTTP(t), func(r *http.Request) {
 		r.Host = "web.example:8080"
 		for _, name := range []string{
@@ -57,7 +57,7 @@ func TestForwardedFields(t *testing.T) {
 	}
 }
 
-func TestForwardedIPv6(t *testing.T) {
+func TestCaseB1ClientAddressIPv6(t *testing.T) {
 	ln, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
 		t.Skipf("no IPv6 loopback here: %v", err)

@@ -233,7 +233,7 @@ func closesKeptAlive(t *testing.T, dropped *atomic.Int64) string {
 	})
 }
 
-func TestKeepAliveRace(t *testing.T) {
+func TestCaseB2KeepAliveRace(t *testing.T) {
 	for _, tc := range []struct {
 		method, body string
 		ok           bool
@@ -259,7 +259,7 @@ func TestKeepAliveRace(t *testing.T) {
 
 // POSTs of every kind, through backends that break off at random: none arrives
 // twice.
-func TestPostAtMostOnce(t *testing.T) {
+func TestCaseB3PostAtMostOnce(t *testing.T) {
 	var mu sync.Mutex
 	times := map[string]int{}
 	flaky := func(n int, c *net.TCPConn) {

@@ -116,7 +116,7 @@ func TestEarlyHints(t *testing.T) {
 }
 
 // An event arrives while the response goes on, whatever its framing.
-func TestFirstEventIsPrompt(t *testing.T) {
+func TestCaseB7FirstEventIsPrompt(t *testing.T) {
 	for _, header := range []string{"Content-Type: text/event-stream", "Content-Length: 1000", "Content-Type: text/plain"} {
 		t.Run(header, func(t *testing.T) {
 			f := openHTTP(t)
