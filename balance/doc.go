@@ -54,9 +54,11 @@
 // section 3.3; one of HTTP/1.1 is answered with 400), bodies are neither
 // compressed nor decompressed, and every write of a backend is flushed to the
 // client at once, so that events and long polls arrive in time. A response may
-// begin before its request has ended; the client's connection then ends with it. Upgrades
-// (WebSocket) pass and count as under way until they end. CONNECT is refused
-// with 501, the preface of HTTP/2 with 505.
+// begin before its request has ended; the client's connection then ends with it.
+// Upgrades (WebSocket) pass and count as under way until they end. CONNECT is
+// refused with 501, the preface of HTTP/2 with 505: HTTP/2 without TLS (h2c), and
+// gRPC over it, pass in ModeTCP, where a connection with all of its streams goes
+// to one backend.
 //
 // # What is sent again, and what is not
 //
