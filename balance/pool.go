@@ -39,6 +39,9 @@ type result struct {
 	blameless bool
 	// silent: it ended without an answer, though answered is set.
 	silent bool
+	// waited is how long a client waited in vain until it left, 0 where it is not
+	// known: an answer would have taken longer.
+	waited time.Duration
 	// shed: it ended to make room for others.
 	shed bool
 }
@@ -129,7 +132,7 @@ func (p *pool) release(m *member, r result) {
 	case r.err != nil && !r.blameless:
 		m.latency.failed(now, 0)
 	default:
-		m.latency.ended(now)
+		m.latency.abandoned(now, r.waited)
 	}
 	if r.shed {
 		m.shed++

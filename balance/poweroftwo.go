@@ -134,6 +134,16 @@ func (l *latency) failed(now time.Time, took time.Duration) {
 	l.ended(now)
 }
 
+// abandoned notes the end of a request whose client left after a time, 0 where
+// that says nothing. Long waits count like answers, for else a member that hangs
+// would look as quick as it was; short ones tell nothing.
+func (l *latency) abandoned(now time.Time, waited time.Duration) {
+	if l.known {
+		l.seconds = max(l.seconds, waited.Seconds())
+	}
+	l.ended(now)
+}
+
 // ended notes that a request needs no answer any more.
 func (l *latency) ended(now time.Time) {
 	l.waiting--

@@ -95,7 +95,11 @@ func TestPowerOfTwoStarvesNobody(t *testing.T) {
 // Neither who hangs nor who fails at once draws requests.
 func TestPowerOfTwoIsNotDrawnToFailures(t *testing.T) {
 	for name, handle := range map[string]func(p *pool, m *member){
-		"hangs":         func(*pool, *member) {},
+		"hangs": func(*pool, *member) {},
+		"hangs until the client leaves": func(p *pool, m *member) {
+			<-time.After(time.Second)
+			p.release(m, result{waited: time.Second})
+		},
 		"fails at once": func(p *pool, m *member) { p.release(m, result{err: errTest, unreachable: true}) },
 		"answers 500 at once": func(p *pool, m *member) {
 			p.answered(m, answer{took: time.Microsecond, failed: true})

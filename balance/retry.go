@@ -138,6 +138,7 @@ func (ex *exchange) diagnose(ctx context.Context, err error) *failure {
 	}
 	if ctx.Err() != nil {
 		f.final, f.atMember.err = true, nil
+		f.atMember.waited = ex.answer(0).took
 		return f
 	}
 	var de *dialError

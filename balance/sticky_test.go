@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/budgiehq/budgie/balance"
 	"github.com/budgiehq/budgie/bunfile"
@@ -132,5 +133,29 @@ func TestLatencyLeavesTheClientOut(t *testing.T) {
 	eventually(t, "the request has ended", func() bool { return f.Status()[0].Active == 0 })
 	if l := balance.Latencies(t, f.Frontend); l[0] != -1 {
 		t.Errorf("an early answer counts for %v s", l[0])
+	}
+}
+
+// A client that waits in vain and leaves has learnt something of the backend.
+func TestLatencyOfWhoHangs(t *testing.T) {
+	began, hang := make(chan struct{}), make(chan struct{})
+	f := open(t, balance.Config{Mode: bunfile.ModeHTTP, Algorithm: bunfile.PowerOfTwo})
+	f.set(httpBackend(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hang" {
+			close(began)
+			<-hang
+		}
+	}))
+	defer close(hang)
+	get(t, f.url("/"))
+	c := dial(t, f)
+	start := time.Now()
+	io.WriteString(c, "GET /hang HTTP/1.1\r\nHost: web\r\n\r\n")
+	receive(t, began)
+	<-time.After(100 * time.Millisecond)
+	c.Close()
+	eventually(t, "the request has ended", func() bool { return f.Status()[0].Active == 0 })
+	if l := balance.Latencies(t, f.Frontend)[0]; l < 0.1 || l > time.Since(start).Seconds() {
+		t.Errorf("the latency is %v s after a wait of 100 ms in vain", l)
 	}
 }
