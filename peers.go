@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,19 +25,27 @@ func parsePeers(list []string) ([]string, error) {
 	for _, text := range list {
 		host, port, err := net.SplitHostPort(text)
 		if err != nil {
-			host, port = strings.Trim(text, "[]"), strconv.Itoa(peer.DefaultPort)
-			if strings.Contains(host, ":") {
-				_, err = netip.ParseAddr(host)
-			} else {
-				err = nil
+			host, port = text, strconv.Itoa(peer.DefaultPort)
+			if inner, bracketed := strings.CutPrefix(text, "["); bracketed {
+				host = strings.TrimSuffix(inner, "]")
 			}
 		}
-		if n, perr := strconv.Atoi(port); err != nil || perr != nil || n < 1 || n > 65535 || host == "" {
-			return nil, fmt.Errorf("peer %q (BUDGIE_PEERS, -peer or WithPeers): write host or host:port, such as 192.168.1.20:%d, or [fe80::1%%eth0]:%d", text, peer.DefaultPort, peer.DefaultPort)
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || !isHost(host) || net.JoinHostPort(host, port) != text && strings.ContainsAny(text, "[]") && text != "["+host+"]" {
+			return nil, fmt.Errorf("peer %.80q (BUDGIE_PEERS, -peer or WithPeers): write host or host:port, such as 192.168.1.20:%d, or [fe80::1%%eth0]:%d", text, peer.DefaultPort, peer.DefaultPort)
 		}
 		peers = append(peers, net.JoinHostPort(host, port))
 	}
 	return peers, nil
+}
+
+// hostName is a name that the DNS may know (RFC 1123 section 2.1). Underscores are
+// not in it but in use.
+var hostName = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$`)
+
+// isHost reports whether text is an address without port, or may be a name.
+func isHost(text string) bool {
+	_, err := netip.ParseAddr(text)
+	return err == nil || len(text) <= 253 && hostName.MatchString(text)
 }
 
 // fixedPeers returns a discoverer that knows what the nodes at the client's given
