@@ -42,6 +42,8 @@ type Client struct {
 	// What is small, and what is large, have connections of their own: signs of
 	// life are not to wait behind blobs.
 	small, large slot
+	// portDials are free places for connections to ports that are being made.
+	portDials chan struct{}
 
 	mu   sync.Mutex
 	node string
@@ -61,7 +63,7 @@ type slot struct {
 // node that must answer from then on. Link-local addresses need their zone.
 // Nothing is sent yet.
 func NewClient(f *trust.Flock, node string, addrs []netip.AddrPort, opts ...ClientOption) *Client {
-	c := &Client{flock: f, node: node, addrs: distinct(addrs)}
+	c := &Client{flock: f, node: node, addrs: distinct(addrs), portDials: make(chan struct{}, mostPortDials)}
 	d := net.Dialer{KeepAliveConfig: keepAlive}
 	c.dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 		return d.DialContext(ctx, "tcp", addr.String())

@@ -12,9 +12,10 @@ var (
 	EncodeList    = encodeList
 )
 
+var ALPNVolume, ALPNPort = volumeStream.alpn, portStream.alpn
+
 const (
 	ALPN        = alpn
-	ALPNVolume  = alpnVolume
 	Quiet       = quiet
 	MaxList     = maxList
 	MaxSpec     = maxSpec
@@ -30,6 +31,7 @@ func (l *limits) SetPending(all, each int)  { l.pending, l.pendingPerAddr = all,
 func (l *limits) SetConns(all, each int)    { l.conns, l.connsPerAddr = all, each }
 func (l *limits) SetRequests(all, each int) { l.requests, l.requestsPerNode = all, each }
 func (l *limits) SetVolumes(all, each int)  { l.volumes, l.volumesPerNode = all, each }
+func (l *limits) SetPorts(all, each int)    { l.ports, l.portsPerNode = all, each }
 func (l limits) Pending() (int, int)        { return l.pending, l.pendingPerAddr }
 
 // Counts returns what a Server has under way.
@@ -49,7 +51,10 @@ func (q *quota[K]) count() int {
 }
 
 // Volumes returns how many volumes a Server sends.
-func (s *Server) Volumes() int { return s.volumes.count() }
+func (s *Server) Volumes() int { return s.streams[ALPNVolume].slots.count() }
+
+// Ports returns how many connections to ports a Server passes on.
+func (s *Server) Ports() int { return s.streams[ALPNPort].slots.count() }
 
 // AddrsOf returns what a Client would try.
 func AddrsOf(c *Client) []netip.AddrPort { return c.addrs }

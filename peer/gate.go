@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -15,8 +16,8 @@ import (
 	"github.com/budgiehq/budgie/trust"
 )
 
-// alpn is the protocol of all connections but those that carry a volume (RFC
-// 9113 section 3.2).
+// alpn is the protocol of all connections but those that carry a stream (RFC 9113
+// section 3.2).
 const alpn = "h2"
 
 // A gate is a listener whose connections have proved that they are members of
@@ -31,9 +32,8 @@ type gate struct {
 	log      *slog.Logger
 	// conns are those that were handed over and have not ended.
 	conns *quota[netip.Addr]
-	// volume takes over the connections that speak alpnVolume, and counts their
-	// end.
-	volume func(*tls.Conn)
+	// stream takes over the connections that carry a stream.
+	stream func(*tls.Conn)
 
 	ready chan net.Conn
 	done  chan struct{}
@@ -58,7 +58,7 @@ type handshake struct {
 func newGate(ln net.Listener, s *Server) *gate {
 	l := s.limits
 	g := &gate{
-		raw: ln, tls: s.flock.Listener(ln, alpn, alpnVolume), limits: l, log: s.log, conns: s.conns, volume: s.takeVolume,
+		raw: ln, tls: s.flock.Listener(ln, append(slices.Sorted(maps.Keys(s.streams)), alpn)...), limits: l, log: s.log, conns: s.conns, stream: s.takeStream,
 		ready: make(chan net.Conn), done: make(chan struct{}), slots: make(chan struct{}, l.pending),
 	}
 	g.wg.Go(g.run)
@@ -125,13 +125,13 @@ func (g *gate) finish(ctx context.Context, h *handshake, c *tls.Conn) {
 		return
 	}
 	g.forget(h)
+	if c.ConnectionState().NegotiatedProtocol != alpn {
+		g.stream(c)
+		return
+	}
 	if !g.conns.enter(h.addr) {
 		g.log.Warn("a peer has too many connections", "address", c.RemoteAddr())
 		_ = c.Close() // it is not wanted
-		return
-	}
-	if c.ConnectionState().NegotiatedProtocol == alpnVolume {
-		g.volume(c)
 		return
 	}
 	select {

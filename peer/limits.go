@@ -64,6 +64,9 @@ type limits struct {
 	// volumes is how many volumes are sent at a time, in all and per node; more
 	// are refused. Each may make the node read all files of a volume.
 	volumes, volumesPerNode int
+	// ports is how many connections to ports are passed on at a time, in all and
+	// per node; more are refused.
+	ports, portsPerNode int
 	// quiet is how long nothing of a volume may come, or be taken. The other
 	// side may have a whole volume to read meanwhile.
 	quiet time.Duration
@@ -100,6 +103,7 @@ func defaultLimits() limits {
 		conns: 512, connsPerAddr: 64,
 		requests: 1024, requestsPerNode: 128,
 		volumes: 32, volumesPerNode: 4, quiet: quiet,
+		ports: 8192, portsPerNode: 2048,
 		streams: 64,
 		write:   10 * time.Second, answer: 5 * time.Second,
 		idle: 2 * time.Minute, ping: 15 * time.Second,
@@ -127,6 +131,9 @@ const (
 	pingTimeout = 4 * time.Second
 	// goodbye is how long the last word on a connection may take.
 	goodbye = 500 * time.Millisecond
+	// mostPortDials is how many connections to ports of one node are made at a
+	// time: fewer than the handshakes that it has under way with one address.
+	mostPortDials = 16
 	// mostAddrs is how many addresses of a node are tried.
 	mostAddrs = 16
 )

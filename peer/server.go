@@ -58,7 +58,7 @@ type Server struct {
 	http     *http.Server
 	conns    *quota[netip.Addr]
 	requests *quota[string]
-	volumes  *quota[string]
+	streams  map[string]*streamService // by protocol
 	// ctx ends with Close.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -85,7 +85,7 @@ func NewServer(f *trust.Flock, n Node, opts ...Option) *Server {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.conns = newQuota[netip.Addr](s.limits.conns, s.limits.connsPerAddr)
 	s.requests = newQuota[string](s.limits.requests, s.limits.requestsPerNode)
-	s.volumes = newQuota[string](s.limits.volumes, s.limits.volumesPerNode)
+	s.streams = s.newStreams()
 	s.http = s.newHTTP()
 	return s
 }

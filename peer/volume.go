@@ -9,8 +9,6 @@ import (
 	"net"
 	"os"
 	"time"
-
-	"github.com/budgiehq/budgie/trust"
 )
 
 // VolumeSender is a [Node] that hands out its containers' volumes. Of a Node
@@ -30,107 +28,48 @@ type VolumeSender interface {
 // errNoVolumes is what a Node says that is no VolumeSender.
 var errNoVolumes = fmt.Errorf("%w: this node hands out no volumes", ErrRefused)
 
-// begin counts something that Close has to wait for, unless it was called
-// already. leave is its end.
-func (s *Server) begin() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	s.busy++
-	return true
-}
-
-// takeVolume takes over a connection that a gate let in, and which is to carry a
-// volume.
-func (s *Server) takeVolume(c *tls.Conn) {
-	if !s.begin() {
-		s.conns.leave(addrOf(c.RemoteAddr()))
-		_ = c.NetConn().Close() // nothing was said on it
-		return
-	}
-	go func() {
-		defer s.leave()
-		defer s.conns.leave(addrOf(c.RemoteAddr()))
-		ctx, cancel := context.WithCancel(s.ctx)
-		defer cancel()
-		stop := context.AfterFunc(ctx, func() { _ = c.NetConn().Close() }) // without a farewell that could wait
-		s.volume(ctx, c)
-		s.part(c)
-		stop()
-		_ = c.Close() // nothing is to be said any more
-	}()
-}
-
-// volume answers the request for a volume, and sends it.
-func (s *Server) volume(ctx context.Context, c *tls.Conn) {
-	p, err := trust.PeerOf(c.ConnectionState())
-	if err != nil {
-		return // a gate has no such connections
-	}
-	busy := !s.volumes.enter(p.Node)
-	if !busy {
-		defer s.volumes.leave(p.Node)
-	}
-	if err := c.SetReadDeadline(time.Now().Add(s.limits.answer)); err != nil {
-		return
-	}
-	id, target, err := readVolumeRequest(c)
-	switch {
-	case err != nil && !errors.Is(err, ErrInvalid):
-		s.log.Debug("a peer did not say which volume it wants", "node", p.Node, "error", err)
-		return
-	case busy:
-		s.answerVolume(c, volumeBusy, "this node sends as many volumes as it does at a time; try again in a moment")
-		return
-	}
-	var send func(context.Context, io.ReadWriteCloser) error
-	if err == nil {
-		send, err = s.openVolume(ctx, id, target)
-	}
-	if err != nil {
-		status, text, strange := volumeAnswer(err)
-		if strange && ctx.Err() == nil {
-			s.log.Warn("a peer's request for a volume failed", "node", p.Node, "container", id, "target", target, "error", err)
-		}
-		s.answerVolume(c, status, text)
-		return
-	}
-	if !s.answerVolume(c, volumeGranted, "") {
-		return
-	}
-	begun := time.Now()
-	s.log.Info("a volume is sent", "node", p.Node, "container", id, "target", target)
-	err = send(ctx, &patient{c, s.limits.quiet})
-	s.log.Info("a volume was sent", "node", p.Node, "container", id, "target", target, "took", time.Since(begun), "error", err)
-}
-
-func (s *Server) openVolume(ctx context.Context, id, target string) (func(context.Context, io.ReadWriteCloser) error, error) {
+// openVolume looks a volume up, and returns what sends it.
+func (s *Server) openVolume(ctx context.Context, id, target string) (func(context.Context, *tls.Conn) error, error) {
 	sender, ok := s.node.(VolumeSender)
 	if !ok {
 		return nil, errNoVolumes
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.limits.answer)
-	defer cancel()
-	return sender.OpenVolume(ctx, id, target)
+	send, err := sender.OpenVolume(ctx, id, target)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, c *tls.Conn) error { return send(ctx, &patient{c, s.limits.quiet}) }, nil
 }
 
-// answerVolume sends an answer, and reports whether it could.
-func (s *Server) answerVolume(c *tls.Conn, status volumeStatus, text string) bool {
-	if c.SetWriteDeadline(time.Now().Add(s.limits.write)) != nil {
-		return false
+// ReceiveVolume asks the node for the volume that one of its containers sees at
+// target, and calls receive with a connection of its own, at whose other end the
+// node's Syncer sends it. receive makes its copy with the Receive of a Syncer,
+// and returns when it is complete; conn fails when ctx or the Client ends, when
+// the token is changed, and when nothing came of it for 15 minutes. It is closed
+// afterwards.
+//
+// The error of receive comes back as it is, unless ctx or the Client ended. The
+// others are ErrNotFound for a container or volume that is not there, ErrBusy,
+// ErrRefused with the node's reason, and those of connections.
+func (c *Client) ReceiveVolume(ctx context.Context, id, target string, receive func(conn io.ReadWriteCloser) error) error {
+	ctx, stop := c.within(ctx)
+	defer stop()
+	conn, err := c.openStream(ctx, volumeStream, id, target)
+	if err != nil {
+		return c.explain(ctx, err)
 	}
-	_, err := c.Write(encodeVolumeAnswer(status, text))
-	return err == nil
-}
-
-// part lets the other side read what was said last. Closing with bytes unread
-// would make the operating system reset the connection, and take that away.
-func (s *Server) part(c *tls.Conn) {
-	if c.SetDeadline(time.Now().Add(s.limits.farewell)) == nil && c.CloseWrite() == nil {
-		_, _ = io.CopyN(io.Discard, c, 2*maxHeader) // its end, whatever it is, is the end
+	defer conn.NetConn().Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.NetConn().Close() })()
+	err = receive(&patient{conn, quiet})
+	if ctx.Err() != nil && err != nil {
+		return c.explain(ctx, err)
 	}
+	if err == nil {
+		// The node sees that it is over, rather than that it was cut off.
+		_ = conn.SetWriteDeadline(time.Now().Add(goodbye))
+		_ = conn.Close()
+	}
+	return err
 }
 
 // patient is a connection whose other side may take its time, but not for ever.
