@@ -54,6 +54,11 @@ type Config struct {
 	// the header or the cookie, and for everything in ModeTCP and ModeUDP. With
 	// other algorithms it has to be zero.
 	Hash bunfile.Hash
+	// Dial connects to the Addr of a backend, for traffic and for probes; nil means
+	// by TCP. It may be called concurrently, has to heed ctx, and is not called in
+	// ModeUDP. Its connections should have a CloseWrite, as a *net.TCPConn does,
+	// for protocols in which one side ends before the other.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// Check says how backends are probed; nil means that they are not, and
 	// only traffic tells. It is nil in ModeUDP: a port that does not answer a
 	// probe may well serve.

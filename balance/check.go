@@ -30,19 +30,18 @@ func watchHealth(ctx context.Context, p *pool, m *member, every time.Duration, p
 
 // proberFor returns the probe of a check: a request in HTTP mode where it has a
 // path, a connection elsewhere.
-func proberFor(mode bunfile.BalanceMode, c Check) func(context.Context, string) error {
+func proberFor(mode bunfile.BalanceMode, c Check, connect func(context.Context, string) (net.Conn, error)) func(context.Context, string) error {
 	if mode == bunfile.ModeHTTP && c.Path != "" {
-		return httpProbe(c)
+		return httpProbe(c, connect)
 	}
-	return tcpProbe(c)
+	return tcpProbe(c, connect)
 }
 
-func tcpProbe(c Check) func(context.Context, string) error {
+func tcpProbe(c Check, connect func(context.Context, string) (net.Conn, error)) func(context.Context, string) error {
 	return func(ctx context.Context, addr string) error {
 		ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 		defer cancel()
-		var d net.Dialer
-		conn, err := d.DialContext(ctx, "tcp", addr)
+		conn, err := connect(ctx, addr)
 		if err != nil {
 			return fmt.Errorf("health check: %w", err)
 		}
@@ -54,8 +53,9 @@ func tcpProbe(c Check) func(context.Context, string) error {
 // httpProbe asks on a connection of its own each time, so that a server that
 // takes no new ones is not called healthy. Redirections count as answers and
 // are not followed: they may lead anywhere.
-func httpProbe(c Check) func(context.Context, string) error {
+func httpProbe(c Check, connect func(context.Context, string) (net.Conn, error)) func(context.Context, string) error {
 	tr := &http.Transport{
+		DialContext:            func(ctx context.Context, _, addr string) (net.Conn, error) { return connect(ctx, addr) },
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,

@@ -26,6 +26,7 @@ type frontend struct {
 	pool    *pool
 	keys    keySource
 	check   *Check
+	connect func(ctx context.Context, addr string) (net.Conn, error)
 	probe   func(ctx context.Context, addr string) error
 	door    *door
 	traffic traffic
@@ -45,21 +46,22 @@ func newFrontend(p *Proxy, cfg Config, alg algorithm, check *Check) *frontend {
 	log := p.log.With("service", cfg.Name)
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &frontend{
-		name:   cfg.Name,
-		log:    log,
-		limits: p.limits,
-		pool:   newPool(alg, check, log),
-		keys:   newKeySource(cfg),
-		check:  check,
-		door:   newDoor(cfg.Listener, p.limits),
-		ctx:    ctx,
-		cancel: cancel,
-		dials:  newConnSet(),
-		probes: map[*member]context.CancelFunc{},
-		done:   make(chan struct{}),
+		name:    cfg.Name,
+		log:     log,
+		limits:  p.limits,
+		pool:    newPool(alg, check, log),
+		keys:    newKeySource(cfg),
+		check:   check,
+		connect: connector(cfg),
+		door:    newDoor(cfg.Listener, p.limits),
+		ctx:     ctx,
+		cancel:  cancel,
+		dials:   newConnSet(),
+		probes:  map[*member]context.CancelFunc{},
+		done:    make(chan struct{}),
 	}
 	if check != nil {
-		f.probe = proberFor(cfg.Mode, *check)
+		f.probe = proberFor(cfg.Mode, *check, f.connect)
 	}
 	return f
 }

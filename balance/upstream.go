@@ -50,13 +50,23 @@ type dialError struct {
 func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
 
+// connector returns what connects to the backends of a frontend.
+func connector(cfg Config) func(context.Context, string) (net.Conn, error) {
+	if cfg.Dial != nil {
+		return cfg.Dial
+	}
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", addr)
+	}
+}
+
 // dial connects to a backend. It ends with ctx, the frontend or the time limit.
 func (f *frontend) dial(ctx context.Context, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.limits.dial)
 	defer cancel()
 	defer context.AfterFunc(f.ctx, cancel)()
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", addr)
+	c, err := f.connect(ctx, addr)
 	if err != nil {
 		return nil, &dialError{err: err, ours: exhausted(err)}
 	}

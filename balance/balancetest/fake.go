@@ -288,7 +288,9 @@ func (f *FakeFrontend) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var failed error
 	defer func() { f.end(b, failed) }()
-	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
+	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+		return f.dial(ctx, addr)
+	}}
 	proxy := &httputil.ReverseProxy{
 		Transport:     transport,
 		FlushInterval: -1,
@@ -306,6 +308,15 @@ func (f *FakeFrontend) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	proxy.ServeHTTP(w, r)
 }
 
+// dial connects to a backend.
+func (f *FakeFrontend) dial(ctx context.Context, addr string) (net.Conn, error) {
+	if f.cfg.Dial != nil {
+		return f.cfg.Dial(ctx, addr)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", addr)
+}
+
 func (f *FakeFrontend) serveTCP(client net.Conn) {
 	defer f.conns.Delete(client)
 	defer client.Close()
@@ -313,7 +324,7 @@ func (f *FakeFrontend) serveTCP(client net.Conn) {
 	if !ok {
 		return
 	}
-	server, err := net.Dial("tcp", b.Addr)
+	server, err := f.dial(context.Background(), b.Addr)
 	defer func() { f.end(b, err) }()
 	if err != nil {
 		return

@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) Balancer) {
 		{"NoBackendTCP", testNoBackendTCP},
 		{"HTTP", testHTTP},
 		{"TCP", testTCP},
+		{"Dial", testDial},
 		{"Spread", testSpread},
 		{"Status", testStatus},
 		{"DeadBackend", testDeadBackend},
