@@ -11,8 +11,8 @@ import (
 )
 
 // exchange is one request on its way through the proxy. Only the goroutine that
-// serves the request uses it, and gotConn is called there; interim alone is set
-// elsewhere.
+// serves the request uses it, and gotConn is called there; interim is set, and at
+// is read, elsewhere.
 type exchange struct {
 	front  *frontend
 	client *clientConn // nil under a server that is not this package's
@@ -36,7 +36,8 @@ type exchange struct {
 	sentAt     int64         // bytes written and read on conn before this request
 	readAt     int64
 	reused     bool
-	interim    atomic.Bool // a backend sent an informational response
+	interim    atomic.Bool            // a backend sent an informational response
+	at         atomic.Pointer[member] // of the attempt under way, or the last one
 
 	triedRoom [4]*member // tried's first home
 }
@@ -62,6 +63,11 @@ func (ex *exchange) context(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, exchangeKey{}, ex)
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: ex.gotConn,
+		PutIdleConn: func(error) {
+			if m := ex.at.Load(); m != nil && m.gone.Load() {
+				ex.front.traffic.left()
+			}
+		},
 		Got1xxResponse: func(int, textproto.MIMEHeader) error {
 			ex.interim.Store(true)
 			return nil

@@ -12,6 +12,9 @@ import (
 type traffic interface {
 	// serve takes connections from the frontend's door until that is closed.
 	serve(d *door)
+	// left is told that members are gone: connections to them of which nobody has
+	// a use are closed.
+	left()
 	// stop ends what serves, after the last connection has ended.
 	stop()
 }
@@ -82,10 +85,14 @@ func (f *frontend) Update(backends []Backend) {
 	}
 	added, removed := f.pool.update(backends)
 	for _, m := range removed {
+		m.gone.Store(true)
 		if stop := f.probes[m]; stop != nil {
 			stop()
 			delete(f.probes, m)
 		}
+	}
+	if len(removed) > 0 {
+		f.traffic.left()
 	}
 	if f.check == nil {
 		return

@@ -72,6 +72,12 @@ func (h *httpTraffic) serve(d *door) {
 	}
 }
 
+// left closes the connections that are kept for further requests. The backends
+// that stay are connected to again; for one that is gone, and may be waiting for
+// its last connection to end, this is how it does. The connection of a request
+// under way is closed after that, see exchange.context.
+func (h *httpTraffic) left() { h.upstream.CloseIdleConnections() }
+
 func (h *httpTraffic) stop() {
 	h.server.Close()
 	h.upstream.CloseIdleConnections()

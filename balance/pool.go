@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +23,9 @@ type member struct {
 	shed     uint64
 	lastErr  error
 	health   health
+
+	// gone is set when it is no longer a member. It has no need of the lock.
+	gone atomic.Bool
 }
 
 // result is how a request ended at a member.

@@ -75,6 +75,7 @@ func (h *httpTraffic) RoundTrip(req *http.Request) (*http.Response, error) {
 func (h *httpTraffic) attempt(ex *exchange, m *member, req *http.Request) (*http.Response, *failure) {
 	ex.attempts++
 	ex.asked = time.Now()
+	ex.at.Store(m)
 	resp, err := h.upstream.RoundTrip(ex.outgoing(req, m))
 	if err != nil {
 		return nil, ex.diagnose(req.Context(), err)

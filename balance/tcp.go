@@ -49,6 +49,9 @@ func (t *tcpTraffic) serve(d *door) {
 	}
 }
 
+// left has nothing to do: no connection is kept.
+func (t *tcpTraffic) left() {}
+
 func (t *tcpTraffic) stop() { t.wg.Wait() }
 
 // forward serves one connection.
