@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -154,7 +155,13 @@ func (r *Runtime) execSpec(ctx context.Context, task client.Task, id string, cfg
 		p.Env = addEnv(p.Env, kv, true)
 	}
 	// As the container sees its files, in words of ours.
-	if err := lookCommand(fmt.Sprintf("/proc/%d/root", task.Pid()), &p, conf.Spec); err != nil {
+	root := fmt.Sprintf("/proc/%d/root", task.Pid())
+	if err := lookCommand(root, &p, conf.Spec); err != nil {
+		// Nor is there any file once the first process has ended, of which
+		// containerd may not know yet.
+		if _, gone := os.Stat(root); gone != nil {
+			return nil, fmt.Errorf("%w any more: %w", runtime.ErrNotRunning, gone)
+		}
 		return nil, fmt.Errorf("%w: %w", runtime.ErrCommand, err)
 	}
 	return &p, nil
