@@ -15,7 +15,6 @@ import (
 	"github.com/budgiehq/budgie/balance"
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/discovery"
-	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/peer"
 )
 
@@ -53,8 +52,9 @@ const (
 //
 // Announcements are unproved. Balance uses replicas of nodes that proved over
 // mutual TLS to be in this machine's flock, by what such a node itself says of
-// them and at the address where it said so, and leaves them within seconds when
-// the node falls silent. Of others, it uses those on addresses of this machine,
+// them, and leaves them within seconds when the node falls silent. Their traffic
+// goes by connections of the same kind, through the node, to the container itself.
+// Of others, it uses those on addresses of this machine, at their published ports,
 // and leaves the rest aside.
 func (c *Client) Balance(ctx context.Context, name, addr string, opts ...BalanceOption) (balance.Frontend, error) {
 	if name == "" {
@@ -74,13 +74,15 @@ func (c *Client) Balance(ctx context.Context, name, addr string, opts ...Balance
 	for _, o := range opts {
 		o(&cfg)
 	}
+	t := newTunnels(c.openFlock)
+	cfg.Dial = t.dial
 	f, err := c.balancer.Listen(ctx, cfg)
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
 	ctx, end := c.whileOpen(ctx)
 	events, err := c.browse(ctx)
-	if err == nil && !c.spawn(func() { c.feed(ctx, f, name, events) }) {
+	if err == nil && !c.spawn(func() { c.feed(ctx, f, name, events, t) }) {
 		err = ErrClosed
 	}
 	if err != nil {
@@ -105,11 +107,12 @@ func (f *fedFrontend) Shutdown(ctx context.Context) error {
 
 // feed keeps a frontend's backends equal to the service's replicas until ctx
 // ends.
-func (c *Client) feed(ctx context.Context, f balance.Frontend, name string, events <-chan discovery.Event) {
+func (c *Client) feed(ctx context.Context, f balance.Frontend, name string, events <-chan discovery.Event, t *tunnels) {
+	defer t.close()
 	backends := make(map[string]balance.Backend)
 	var r *roster
 	r = c.newRoster(0, func(id string) {
-		if b, ok := c.backend(r, id, name); ok {
+		if b, ok := c.backend(r, t, id, name); ok {
 			backends[id] = b
 		} else {
 			delete(backends, id)
@@ -133,18 +136,21 @@ const minIDPrefix = 12
 
 // backend returns where a replica serves, if it is one of the service that name
 // means, and may be used.
-func (c *Client) backend(r *roster, id, name string) (balance.Backend, bool) {
+func (c *Client) backend(r *roster, t *tunnels, id, name string) (balance.Backend, bool) {
 	s, present := r.hints[id]
 	if !present {
 		return balance.Backend{}, false
 	}
-	told, addr, ours, proved := r.proved(id)
-	if proved {
-		port := servedPort(told)
-		ok := means(name, told.Name, told.ID, told.ServiceID) && told.Ready && told.Health != lifecycle.Unhealthy && port != 0
-		return balance.Backend{ID: id, Addr: net.JoinHostPort(addr.String(), strconv.Itoa(port))}, ok
+	if _, _, ours, proved := r.proved(id); ours {
+		if !proved {
+			return balance.Backend{}, false
+		}
+		return t.remote(r, id, func(told peer.Container) (int, bool) {
+			port := servedPort(told)
+			return port, port != 0 && means(name, told.Name, told.ID, told.ServiceID)
+		})
 	}
-	if ours || !means(name, s.Name, s.ID, s.ServiceID) {
+	if !means(name, s.Name, s.ID, s.ServiceID) {
 		return balance.Backend{}, false
 	}
 	port := 0
@@ -162,11 +168,12 @@ func (c *Client) backend(r *roster, id, name string) (balance.Backend, bool) {
 	return balance.Backend{ID: id, Addr: net.JoinHostPort(addr.String(), strconv.Itoa(port))}, true
 }
 
-// servedPort returns the first published TCP port of a replica, 0 without one.
+// servedPort returns the first TCP port that a replica publishes, by its number in
+// the container, 0 without one.
 func servedPort(c peer.Container) int {
 	for _, e := range c.Endpoints {
 		if e.Protocol != bunfile.UDP {
-			return e.Port
+			return e.ContainerPort
 		}
 	}
 	return 0

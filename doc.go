@@ -39,14 +39,14 @@
 // # Ports
 //
 // A published port, TCP or UDP, is a socket of the client, with a proxy behind it
-// that leads to the container while that serves. It stays open while the
-// container restarts.
+// that leads to the container while that serves, and, for TCP, to the replicas of
+// its service on other nodes. It stays open while the container restarts.
 //
 // # The flock
 //
 // Machines that share a token are a flock ([Client.Token], package trust).
-// Announcements say in which flock a machine is. Nothing travels between
-// machines yet.
+// Announcements say in which flock a machine is. What travels between machines,
+// they have proved to each other before.
 //
 // # The five interfaces
 //

@@ -55,6 +55,12 @@ type keeper struct {
 	complaint string
 	// cause is the error behind the record's last failure.
 	cause error
+	// serving is where the container's ports are while it serves.
+	serving []runtime.Address
+	// tunnels is how many connections of other nodes the container has; idle is
+	// closed when there are none, where somebody waits for that.
+	tunnels int
+	idle    chan struct{}
 	// tail is the end of the log of a container that never became ready.
 	tail []string
 

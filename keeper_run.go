@@ -181,10 +181,14 @@ func (k *keeper) resumeRunning(ctx context.Context, rec lifecycle.Container, st 
 // the container will start again.
 func (k *keeper) stop(ctx context.Context, reason string) error {
 	k.withdraw(ctx)
+	k.setServing(nil)
 	if k.record().Desired == lifecycle.WantStopped {
-		k.withinGrace(ctx, k.unpublish)
+		k.withinGrace(ctx, func(ctx context.Context) {
+			k.unpublish(ctx)
+			k.drainTunnels(ctx)
+		})
 	} else {
-		k.pub.setBackends(nil)
+		k.pub.setLocal(nil)
 	}
 	if err := k.stopInRuntime(ctx); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -15,16 +16,25 @@ import (
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/discovery"
 	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/peer"
 	"github.com/budgiehq/budgie/runtime"
 )
 
 // A publication is the published ports of one container: a frontend for each,
-// whose only backend is the container while it serves. The frontends stay open
-// while the container restarts, so that nobody else takes the port and clients
-// get an answer that says what is going on, as far as their protocol has one.
+// whose backends are the container, while it serves, and the service's replicas on
+// other nodes. The frontends stay open while the container restarts, so that nobody
+// else takes the port and clients get an answer that says what is going on, as far
+// as their protocol has one. Its methods may be called concurrently.
 type publication struct {
-	id    string
-	ports []publishedPort
+	id, service string
+	ports       []publishedPort
+	tunnels     *tunnels
+	// unfollow ends the following of the other replicas.
+	unfollow func()
+
+	mu       sync.Mutex
+	local    []runtime.Address
+	replicas map[string]peer.Container // on other nodes, those that serve
 }
 
 type publishedPort struct {
@@ -37,9 +47,11 @@ func (k *keeper) publish(ctx context.Context, rec lifecycle.Container) error {
 	if k.pub != nil {
 		return nil
 	}
-	pub := &publication{id: rec.ID}
+	pub := &publication{
+		id: rec.ID, service: rec.ServiceID, tunnels: newTunnels(k.c.openFlock), unfollow: func() {}, replicas: make(map[string]peer.Container),
+	}
 	for _, port := range rec.Spec.Ports {
-		p, err := k.open(ctx, rec, port)
+		p, err := k.open(ctx, rec, port, pub.tunnels.dial)
 		if err != nil {
 			pub.shutdown(ctx)
 			return err
@@ -47,11 +59,14 @@ func (k *keeper) publish(ctx context.Context, rec lifecycle.Container) error {
 		pub.ports = append(pub.ports, p)
 	}
 	k.pub = pub
+	if slices.ContainsFunc(pub.ports, func(p publishedPort) bool { return p.endpoint.Protocol != bunfile.UDP }) {
+		k.followReplicas(pub, rec.ServiceID)
+	}
 	return nil
 }
 
 // open opens one published port.
-func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile.Port) (publishedPort, error) {
+func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile.Port, dial func(context.Context, string) (net.Conn, error)) (publishedPort, error) {
 	cfg := balance.Config{
 		Name: rec.Name, Mode: balanceMode(rec.Spec, port),
 		Algorithm: rec.Spec.Balance.Algorithm, Hash: rec.Spec.Balance.Hash,
@@ -63,7 +78,7 @@ func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile
 		socket = cfg.PacketConn
 	} else {
 		cfg.Listener, err = bind(ctx, rec, port, listenTCP)
-		socket = cfg.Listener
+		cfg.Dial, socket = dial, cfg.Listener
 	}
 	if err != nil {
 		return publishedPort{}, err
@@ -172,26 +187,22 @@ func (k *keeper) endpoints() []lifecycle.Endpoint {
 	return eps
 }
 
-// setBackends directs the published ports to a container's addresses, or to
-// nothing. It may be called on a nil publication.
-func (p *publication) setBackends(addrs []runtime.Address) {
+// setLocal says where the container itself serves; nowhere where addrs is empty. It
+// may be called on a nil publication.
+func (p *publication) setLocal(addrs []runtime.Address) {
 	if p == nil {
 		return
 	}
-	for _, port := range p.ports {
-		var backends []balance.Backend
-		for _, a := range addrs {
-			if a.ContainerPort == port.endpoint.ContainerPort && (a.Protocol == bunfile.UDP) == (port.endpoint.Protocol == bunfile.UDP) {
-				backends = append(backends, balance.Backend{ID: p.id, Addr: a.HostPort})
-			}
-		}
-		port.frontend.Update(backends)
-	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.local = addrs
+	p.direct()
 }
 
 // shutdown closes the published ports. What is under way may go on until ctx
 // ends.
 func (p *publication) shutdown(ctx context.Context) {
+	defer p.unfollow()
 	var wg sync.WaitGroup
 	for _, port := range p.ports {
 		wg.Go(func() { _ = port.frontend.Shutdown(ctx) }) // the error only says that time was over
@@ -212,11 +223,12 @@ func (k *keeper) unpublish(ctx context.Context) {
 // of one that is not unhealthy either.
 func (k *keeper) reflect(ctx context.Context, rec lifecycle.Container) {
 	serving := rec.State == lifecycle.Running && rec.Ready && k.current != nil
+	var addrs []runtime.Address
 	if serving {
-		k.pub.setBackends(k.current.addrs)
-	} else {
-		k.pub.setBackends(nil)
+		addrs = k.current.addrs
 	}
+	k.setServing(addrs)
+	k.pub.setLocal(addrs)
 	if serving && rec.Health != lifecycle.Unhealthy && rec.Desired == lifecycle.WantRunning {
 		k.announce(ctx, rec)
 	} else {

@@ -279,11 +279,11 @@ func (r *roster) seen(id string) (discovery.Service, bool) {
 // proved returns what the node of a replica itself says of it, and the address
 // at which it said so. ours is false where the announcement does not say that
 // the node is of the flock.
-func (r *roster) proved(id string) (c peer.Container, addr netip.Addr, ours, ok bool) {
+func (r *roster) proved(id string) (c peer.Container, addr netip.AddrPort, ours, ok bool) {
 	entry := r.endpoints[keyOf(r.hints[id])]
 	if entry == nil {
-		return peer.Container{}, netip.Addr{}, false, false
+		return peer.Container{}, netip.AddrPort{}, false, false
 	}
 	c, ok = entry.containers[id]
-	return c, entry.addr.Addr(), true, ok
+	return c, entry.addr, true, ok
 }

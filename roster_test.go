@@ -145,7 +145,7 @@ func TestRosterSilence(t *testing.T) {
 		synctest.Wait()
 		b.last(1).say(nil, peer.Container{ID: s.ID, Node: s.Node})
 		b.want(s.ID, true, true)
-		if _, addr, ours, _ := b.proved(s.ID); addr != s.Addrs[0] || !ours {
+		if _, addr, ours, _ := b.proved(s.ID); addr.Addr() != s.Addrs[0] || !ours {
 			t.Errorf("it was proved at %v, ours %v", addr, ours)
 		}
 		b.last(1).say(peer.ErrSilent)
@@ -193,7 +193,7 @@ func TestRosterMove(t *testing.T) {
 		b.announce(moved)
 		b.want(s.ID, true, true) // it is not dead
 		b.last(2).say(nil, peer.Container{ID: s.ID})
-		if _, addr, _, ok := b.proved(s.ID); !ok || addr != moved.Addrs[0] {
+		if _, addr, _, ok := b.proved(s.ID); !ok || addr.Addr() != moved.Addrs[0] {
 			t.Errorf("it is proved at %v, %v", addr, ok)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 )
@@ -17,10 +18,10 @@ func (c *Client) openStream(ctx context.Context, k *streamKind, id, subject stri
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.Connect(ctx); err != nil { // which address answers
+	addr, err := c.streamAddr(ctx)
+	if err != nil {
 		return nil, err
 	}
-	addr := c.Addr()
 	raw, err := patiently(ctx, dialTimeout, func(ctx context.Context) (net.Conn, error) { return c.dial(ctx, addr) })
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
@@ -36,6 +37,15 @@ func (c *Client) openStream(ctx context.Context, k *streamKind, id, subject stri
 		return nil, k.tooOld(err)
 	}
 	return conn, nil
+}
+
+// streamAddr returns the address that answers.
+func (c *Client) streamAddr(ctx context.Context) (netip.AddrPort, error) {
+	if len(c.addrs) == 1 {
+		return c.addrs[0], nil
+	}
+	_, err := c.Connect(ctx)
+	return c.Addr(), err
 }
 
 // cutConn is a connection on which an end without a farewell is an error: crypto/tls

@@ -1,0 +1,131 @@
+package budgie
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/budgiehq/budgie/balance"
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/discovery"
+	"github.com/budgiehq/budgie/peer"
+)
+
+// followReplicas directs the published TCP ports of a container to the replicas of
+// its service on other nodes, too, as they come and go, until the publication
+// ends. It needs a discoverer, and does nothing without.
+func (k *keeper) followReplicas(pub *publication, service string) {
+	ctx, cancel := context.WithCancel(k.c.life)
+	events, err := k.c.browse(ctx)
+	if err != nil {
+		cancel()
+		return // discovery is off, or the client ends
+	}
+	var wg sync.WaitGroup
+	pub.unfollow = func() {
+		cancel()
+		wg.Wait()
+	}
+	wg.Go(func() {
+		defer cancel()
+		defer pub.tunnels.close()
+		var r *roster
+		r = k.c.newRoster(0, func(id string) {
+			told, is := pub.replica(r, id)
+			if pub.setReplica(id, told, is) {
+				k.log.Info("a replica on another node", "replica", id, "node", told.Node, "serves", is)
+			}
+		})
+		r.run(ctx, only(ctx, events, func(s discovery.Service) bool { return s.ServiceID == service && s.ID != k.id }))
+	})
+}
+
+// only passes on the events of services that are wanted, until events ends or ctx
+// does.
+func only(ctx context.Context, events <-chan discovery.Event, wanted func(discovery.Service) bool) <-chan discovery.Event {
+	out := make(chan discovery.Event)
+	go func() {
+		defer close(out)
+		for e := range events {
+			if e.Type != discovery.Removed && !wanted(e.Service) {
+				continue
+			}
+			select {
+			case out <- e:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// replica returns what a node itself says of a replica of the same service, if it
+// serves.
+func (p *publication) replica(r *roster, id string) (told peer.Container, is bool) {
+	serves := func(c peer.Container) (port int, ok bool) {
+		told = c
+		return 0, c.ServiceID == p.service
+	}
+	_, is = p.tunnels.remote(r, id, serves)
+	return told, is
+}
+
+// setReplica notes a replica on another node, or that it serves no more, and
+// reports whether that is news.
+func (p *publication) setReplica(id string, told peer.Container, is bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, was := p.replicas[id]
+	if is {
+		p.replicas[id] = told
+	} else {
+		delete(p.replicas, id)
+	}
+	if is || was {
+		p.direct()
+	}
+	return is != was
+}
+
+// direct gives the published ports their backends: the container, and its
+// service's replicas on other nodes. The caller holds the lock.
+func (p *publication) direct() {
+	for _, port := range p.ports {
+		e := port.endpoint
+		var backends []balance.Backend
+		for _, a := range p.local {
+			if a.ContainerPort == e.ContainerPort && (a.Protocol == bunfile.UDP) == (e.Protocol == bunfile.UDP) {
+				backends = append(backends, balance.Backend{ID: p.id, Addr: a.HostPort})
+			}
+		}
+		if e.Protocol != bunfile.UDP {
+			backends = append(backends, p.elsewhere(e.ContainerPort)...)
+		}
+		port.frontend.Update(backends)
+	}
+}
+
+// elsewhere returns the replicas on other nodes that publish a TCP port of the
+// container, in the order of their ids.
+func (p *publication) elsewhere(port int) []balance.Backend {
+	var backends []balance.Backend
+	for id, told := range p.replicas {
+		if publishes(told, port) {
+			backends = append(backends, balance.Backend{ID: id, Addr: tunnelAddr(id, port)})
+		}
+	}
+	slices.SortFunc(backends, func(a, b balance.Backend) int { return strings.Compare(a.ID, b.ID) })
+	return backends
+}
+
+// publishes reports whether a replica publishes a TCP port.
+func publishes(c peer.Container, port int) bool {
+	for _, e := range c.Endpoints {
+		if e.ContainerPort == port && e.Protocol != bunfile.UDP {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,243 @@
+package budgie
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/budgiehq/budgie/balance"
+	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/peer"
+	"github.com/budgiehq/budgie/runtime"
+	"github.com/budgiehq/budgie/trust"
+)
+
+// tunnelHost is what the addresses of containers of other nodes end with, behind
+// the container's id. No name of the network ends so (RFC 6761 section 6.4).
+const tunnelHost = ".peer.invalid"
+
+// tunnelAddr is the address of a port of another node's container, for tunnels.
+func tunnelAddr(id string, port int) string {
+	return net.JoinHostPort(id+tunnelHost, strconv.Itoa(port))
+}
+
+// tunnels connect the frontends of this machine to containers of other nodes,
+// through those nodes, which have proved who they are. Their methods may be called
+// concurrently.
+type tunnels struct {
+	open func() (*trust.Flock, error)
+
+	mu sync.Mutex
+	// by are the nodes' endpoints by the container's id, and peers their clients.
+	by    map[string]tunnelEnd
+	peers map[tunnelEnd]*peer.Client
+}
+
+// tunnelEnd is the endpoint of a node.
+type tunnelEnd struct {
+	node string
+	addr netip.AddrPort
+}
+
+func newTunnels(open func() (*trust.Flock, error)) *tunnels {
+	return &tunnels{open: open, by: make(map[string]tunnelEnd), peers: make(map[tunnelEnd]*peer.Client)}
+}
+
+// lead makes connections to a container go by a node's endpoint.
+func (t *tunnels) lead(id string, end tunnelEnd) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old, known := t.by[id]
+	t.by[id] = end
+	if known && old != end {
+		t.tidy(old)
+	}
+}
+
+// forget drops a container. Connections to it go on.
+func (t *tunnels) forget(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := t.by[id]
+	delete(t.by, id)
+	t.tidy(old)
+}
+
+// tidy closes the client of an endpoint that leads to nothing any more. The
+// caller holds the lock.
+func (t *tunnels) tidy(end tunnelEnd) {
+	for _, e := range t.by {
+		if e == end {
+			return
+		}
+	}
+	if c := t.peers[end]; c != nil {
+		_ = c.Close() // its connections are others'
+		delete(t.peers, end)
+	}
+}
+
+// close drops all.
+func (t *tunnels) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.by)
+	for end := range t.peers {
+		t.tidy(end)
+	}
+}
+
+// dial connects to a backend: to a container of another node, or by TCP. It is
+// the Dial of frontends.
+func (t *tunnels) dial(ctx context.Context, addr string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	id, remote := strings.CutSuffix(host, tunnelHost)
+	if !remote {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", addr)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, err
+	}
+	client, err := t.client(id)
+	if err != nil {
+		return nil, err
+	}
+	return client.DialPort(ctx, id, n)
+}
+
+// client returns the client of the node that runs a container.
+func (t *tunnels) client(id string) (*peer.Client, error) {
+	f, err := t.open()
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	end, known := t.by[id]
+	if !known {
+		return nil, fmt.Errorf("%w: replica %.12s has left", ErrUnreachable, id)
+	}
+	c := t.peers[end]
+	if c == nil {
+		c = peer.NewClient(f, end.node, []netip.AddrPort{end.addr})
+		t.peers[end] = c
+	}
+	return c, nil
+}
+
+// remote returns the backend of a proved replica for a port of the containers,
+// if it can serve there, and makes the tunnels lead to it or not.
+func (t *tunnels) remote(r *roster, id string, serves func(peer.Container) (port int, ok bool)) (balance.Backend, bool) {
+	told, addr, _, proved := r.proved(id)
+	if proved && told.Ready && told.Health != lifecycle.Unhealthy {
+		if port, ok := serves(told); ok {
+			t.lead(id, tunnelEnd{told.Node, addr})
+			return balance.Backend{ID: id, Addr: tunnelAddr(id, port)}, true
+		}
+	}
+	t.forget(id)
+	return balance.Backend{}, false
+}
+
+// DialPort connects another node to a container of this one: to where the
+// container itself serves. It implements [peer.PortDialer].
+func (n *node) DialPort(ctx context.Context, id string, port int) (net.Conn, error) {
+	k := n.c.keeperOf(id)
+	if k == nil {
+		return nil, fmt.Errorf("%w: container %.12s", peer.ErrNotFound, id)
+	}
+	addr, ok := k.servingAt(port)
+	if !ok {
+		return nil, fmt.Errorf("%w: port %d of container %.12s, or it does not serve now", peer.ErrNotFound, port, id)
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the container does not accept the connection", peer.ErrRefused)
+	}
+	return k.tunnelled(conn), nil
+}
+
+// setServing notes where the container's ports are, nil while it does not serve
+// other nodes.
+func (k *keeper) setServing(addrs []runtime.Address) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.serving = addrs
+}
+
+// servingAt returns where the container serves a published TCP port.
+func (k *keeper) servingAt(port int) (addr string, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, a := range k.serving {
+		if a.ContainerPort == port && a.Protocol != bunfile.UDP {
+			return a.HostPort, true
+		}
+	}
+	return "", false
+}
+
+// tunnelled counts a connection of another node until it is closed.
+func (k *keeper) tunnelled(conn net.Conn) net.Conn {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.tunnels++
+	return &countedConn{Conn: conn, ended: sync.OnceFunc(func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.tunnels--; k.tunnels == 0 && k.idle != nil {
+			close(k.idle)
+			k.idle = nil
+		}
+	})}
+}
+
+// drainTunnels waits until no other node has a connection to the container, or
+// ctx ends: they learn that it stops, and end theirs.
+func (k *keeper) drainTunnels(ctx context.Context) {
+	k.mu.Lock()
+	if k.tunnels == 0 {
+		k.mu.Unlock()
+		return
+	}
+	if k.idle == nil {
+		k.idle = make(chan struct{})
+	}
+	idle := k.idle
+	k.mu.Unlock()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+	}
+}
+
+// countedConn tells of its end.
+type countedConn struct {
+	net.Conn
+	ended func()
+}
+
+// Close implements net.Conn.
+func (c *countedConn) Close() error {
+	defer c.ended()
+	return c.Conn.Close()
+}
+
+// CloseWrite ends one direction.
+func (c *countedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Conn.Close()
+}
