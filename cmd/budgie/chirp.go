@@ -16,9 +16,9 @@ import (
 func chirpCommand() *command {
 	c := &command{
 		name:    "chirp",
-		args:    "[-peer host:port]… [-timeout 2s] [-format table|json] | [-d] [-name N] [-runtime auto|process|containerd] [-rm] [-allow-process] [-dry-run] [-ready-timeout 1m] ID|NAME",
-		summary: "List the containers that are announced on the network, or join one of them.\nJoining runs another replica here: its specification and image come from the\nnodes that run it, if they prove to be in this machine's flock (budgie token -h).\nIts volumes are copied once, before it starts: later changes do not follow.",
-		example: "budgie chirp -timeout 5s   # who is there?\nbudgie chirp -d web        # run a replica of web, and print its id",
+		args:    "[-peer host:port]… [-timeout 2s] [-format table|json] | [-d] [-name N] [-runtime auto|process|containerd] [-rm] [-allow-process] [-dry-run] [-ready-timeout 1m] ID|NAME | -balance ADDR [-algorithm round-robin] [-mode http|tcp] ID|NAME",
+		summary: "List the containers that are announced on the network, join one of them, or serve\na port with its replicas.\nJoining runs another replica here: its specification and image come from the\nnodes that run it, if they prove to be in this machine's flock (budgie token -h).\nIts volumes are copied once, before it starts: later changes do not follow.",
+		example: "budgie chirp -timeout 5s   # who is there?\nbudgie chirp -d web        # run a replica of web, and print its id\nbudgie chirp -balance :80 web",
 	}
 	c.run = func(ctx context.Context, a *app, args []string) error {
 		fs := c.flags()
@@ -30,6 +30,7 @@ func chirpCommand() *command {
 			return nil
 		})
 		j := newJoinFlags(fs)
+		b := newBalanceFlags(fs)
 		rest, err := c.parse(a, fs, args)
 		if err != nil {
 			return err
@@ -39,6 +40,12 @@ func chirpCommand() *command {
 		}
 		if timeout.set && timeout.value <= 0 {
 			return c.usagef("-timeout is a time above 0s, not %s", timeout)
+		}
+		if b.addr != "" {
+			return c.balance(ctx, a, fs, b, peers, rest)
+		}
+		if name := firstSet(fs, balanceFlagNames...); name != "" {
+			return c.usagef("-%s goes with -balance", name)
 		}
 		if len(rest) > 0 {
 			return c.join(ctx, a, fs, j, peers, rest)

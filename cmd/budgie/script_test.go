@@ -161,7 +161,9 @@ func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
 	for deadline := time.Now().Add(patience); ; {
 		var body string
 		err := errors.New("it has no endpoints")
-		if c := container(ts, args[0]); len(c.Endpoints) > 0 {
+		if strings.HasPrefix(args[0], "http://") {
+			body, err = fetch(args[0])
+		} else if c := container(ts, args[0]); len(c.Endpoints) > 0 {
 			body, err = fetch("http://" + c.Endpoints[0])
 		}
 		if ok := err == nil && strings.Contains(body, args[1]); ok != neg {

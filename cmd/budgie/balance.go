@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+
+	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/bunfile"
+)
+
+// balanceFlags are the flags of chirp that are for balancing.
+type balanceFlags struct {
+	addr, algorithm, mode string
+}
+
+// balanceFlagNames are those that go with -balance.
+var balanceFlagNames = []string{"algorithm", "mode"}
+
+func newBalanceFlags(fs *flag.FlagSet) *balanceFlags {
+	f := new(balanceFlags)
+	fs.StringVar(&f.addr, "balance", "", "balance: serve this `address`, such as :8080, with the replicas of ID or NAME, and run none here")
+	fs.StringVar(&f.algorithm, "algorithm", string(bunfile.RoundRobin), fmt.Sprintf("balance: `algorithm`, one of %v", bunfile.Algorithms()))
+	fs.StringVar(&f.mode, "mode", string(bunfile.ModeHTTP), "balance: `mode`, http or tcp")
+	return f
+}
+
+// balance serves an address with the replicas of a service until ctx ends.
+func (c *command) balance(ctx context.Context, a *app, fs *flag.FlagSet, f *balanceFlags, peers, args []string) error {
+	mode := bunfile.BalanceMode(f.mode)
+	if name := firstSet(fs, append(joinFlagNames, "timeout", "format")...); name != "" {
+		return c.usagef("-%s does not go with -balance", name)
+	}
+	switch {
+	case len(args) != 1 || args[0] == "":
+		return c.usagef("-balance needs one ID or NAME")
+	case !slices.Contains(bunfile.Algorithms(), bunfile.Algorithm(f.algorithm)):
+		return c.usagef("-algorithm is one of %v, not %q", bunfile.Algorithms(), f.algorithm)
+	case mode != bunfile.ModeHTTP && mode != bunfile.ModeTCP:
+		return c.usagef("-mode is http or tcp, not %q", f.mode)
+	}
+	if _, _, err := net.SplitHostPort(f.addr); err != nil {
+		return c.usagef("-balance is an address to serve, such as :8080 or 127.0.0.1:8080, not %q", f.addr)
+	}
+	return a.withClient(slog.LevelInfo, func(client *budgie.Client) error {
+		// Its Shutdown is the end of ctx.
+		front, err := client.Balance(context.WithoutCancel(ctx), args[0], f.addr, budgie.WithAlgorithm(bunfile.Algorithm(f.algorithm)), budgie.WithMode(mode))
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(a.stderr, printable(fmt.Sprintf("serving %s at %s, until interrupted", args[0], front.Addr())))
+		<-ctx.Done()
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), bunfile.DefaultStopTimeout)
+		defer cancel()
+		return front.Shutdown(drain)
+	}, budgie.WithPeers(peers...))
+}
