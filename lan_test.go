@@ -57,7 +57,7 @@ func id(node *lan.Cmd) string {
 
 // request asks the frontend on a host once.
 func request(by *lan.Host) (string, error) {
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+	client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
 			err = by.Do(func() (err error) {
@@ -111,8 +111,27 @@ func TestCaseD2KilledHost(t *testing.T) {
 	<-time.After(4 * time.Second)
 	begin := time.Now()
 	gone := id(nodeA)
+	// A request that the host has when it loses its power, or gets after that, is
+	// asked of the other one.
+	ended, asked := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		defer func() { asked <- n }()
+		for ; ; n++ {
+			if _, err := request(c); err != nil {
+				t.Errorf("a request fails: %v", err)
+			}
+			select {
+			case <-ended:
+				return
+			default:
+			}
+		}
+	}()
 	a.PowerOff()
 	watch.Await("removed " + gone)
+	close(ended)
+	t.Logf("%d requests were answered meanwhile", <-asked)
 	t.Logf("a host without power was gone after %v", time.Since(begin).Round(10*time.Millisecond))
 	if strings.Contains(watch.Printed(), "removed "+id(nodeB)) {
 		t.Error("so was the other one")

@@ -276,6 +276,12 @@ func (r *roster) seen(id string) (discovery.Service, bool) {
 	return s, true
 }
 
+// silent reports whether the node of a replica was heard of, and does not answer.
+func (r *roster) silent(id string) bool {
+	entry := r.endpoints[keyOf(r.hints[id])]
+	return entry != nil && entry.dead
+}
+
 // proved returns what the node of a replica itself says of it, and the address
 // at which it said so. ours is false where the announcement does not say that
 // the node is of the flock.

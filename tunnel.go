@@ -2,6 +2,7 @@ package budgie
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -36,6 +37,7 @@ type tunnels struct {
 	// by are the nodes' endpoints by the container's id, and peers their clients.
 	by    map[string]tunnelEnd
 	peers map[tunnelEnd]*peer.Client
+	conns map[*tunnelConn]tunnelEnd
 }
 
 // tunnelEnd is the endpoint of a node.
@@ -45,7 +47,7 @@ type tunnelEnd struct {
 }
 
 func newTunnels(open func() (*trust.Flock, error)) *tunnels {
-	return &tunnels{open: open, by: make(map[string]tunnelEnd), peers: make(map[tunnelEnd]*peer.Client)}
+	return &tunnels{open: open, by: make(map[string]tunnelEnd), peers: make(map[tunnelEnd]*peer.Client), conns: make(map[*tunnelConn]tunnelEnd)}
 }
 
 // lead makes connections to a container go by a node's endpoint.
@@ -108,31 +110,91 @@ func (t *tunnels) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := t.client(id)
+	client, end, err := t.client(id)
 	if err != nil {
 		return nil, err
 	}
-	return client.DialPort(ctx, id, n)
-}
-
-// client returns the client of the node that runs a container.
-func (t *tunnels) client(id string) (*peer.Client, error) {
-	f, err := t.open()
+	conn, err := client.DialPort(ctx, id, n)
 	if err != nil {
 		return nil, err
+	}
+	c := &tunnelConn{Conn: conn}
+	c.forget = sync.OnceFunc(func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.conns, c)
+	})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.conns[c] = end
+	return c, nil
+}
+
+// cut breaks off the connections that go by the endpoint of a container's node,
+// which has fallen silent: nothing more comes of them, and what waits for an
+// answer may be asked elsewhere.
+func (t *tunnels) cut(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	end, known := t.by[id]
+	if !known {
+		return
+	}
+	for c, by := range t.conns {
+		if by == end {
+			c.abort()
+		}
+	}
+}
+
+// tunnelConn is a connection through another node.
+type tunnelConn struct {
+	net.Conn
+	forget func()
+}
+
+// Close implements net.Conn.
+func (c *tunnelConn) Close() error {
+	defer c.forget()
+	return c.Conn.Close()
+}
+
+// CloseWrite ends one direction.
+func (c *tunnelConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Conn.Close()
+}
+
+// abort ends the connection without a farewell, which could wait.
+func (c *tunnelConn) abort() {
+	if secure, ok := c.Conn.(*tls.Conn); ok {
+		_ = secure.NetConn().Close()
+		return
+	}
+	_ = c.Conn.Close()
+}
+
+// client returns the client of the node that runs a container, and what it goes
+// by.
+func (t *tunnels) client(id string) (*peer.Client, tunnelEnd, error) {
+	f, err := t.open()
+	if err != nil {
+		return nil, tunnelEnd{}, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	end, known := t.by[id]
 	if !known {
-		return nil, fmt.Errorf("%w: replica %.12s has left", ErrUnreachable, id)
+		return nil, tunnelEnd{}, fmt.Errorf("%w: replica %.12s has left", ErrUnreachable, id)
 	}
 	c := t.peers[end]
 	if c == nil {
 		c = peer.NewClient(f, end.node, []netip.AddrPort{end.addr})
 		t.peers[end] = c
 	}
-	return c, nil
+	return c, end, nil
 }
 
 // remote returns the backend of a proved replica for a port of the containers,
@@ -144,6 +206,9 @@ func (t *tunnels) remote(r *roster, id string, serves func(peer.Container) (port
 			t.lead(id, tunnelEnd{told.Node, addr})
 			return balance.Backend{ID: id, Addr: tunnelAddr(id, port)}, true
 		}
+	}
+	if r.silent(id) {
+		t.cut(id)
 	}
 	t.forget(id)
 	return balance.Backend{}, false
