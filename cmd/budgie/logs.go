@@ -33,7 +33,7 @@ func logsCommand() *command {
 			return err
 		}
 		if len(refs) != 1 {
-			return c.usagef("wants one container, and there are %d", len(refs))
+			return c.usagef("which container? It takes exactly one, and there are %d", len(refs))
 		}
 		opts := runtime.LogOptions{Follow: *follow}
 		switch {

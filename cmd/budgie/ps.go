@@ -75,7 +75,7 @@ func (a *app) printContainers(recs []lifecycle.Container, quiet bool, format str
 	t := table{header: []string{"ID", "NAME", "STATE", "HEALTH", "IMAGE", "ENDPOINTS"}}
 	orphans := make(map[bool]bool)
 	for _, rec := range recs {
-		state := string(rec.State)
+		state := stateWord(rec)
 		if rec.Unsupervised {
 			orphans[rec.Detached] = true
 			state += "*"
@@ -96,10 +96,22 @@ func (a *app) printContainers(recs []lifecycle.Container, quiet bool, format str
 	return nil
 }
 
+// stateWord says what a container does. One that waits to be started again is
+// stopped only for the time being.
+func stateWord(rec lifecycle.Container) string {
+	if rec.State == lifecycle.Stopped && !rec.Finished() && rec.Desired == lifecycle.WantRunning {
+		return "restarting"
+	}
+	return string(rec.State)
+}
+
 // healthWord says how a container is, or how it ended.
 func healthWord(rec lifecycle.Container) string {
 	switch {
 	case rec.State == lifecycle.Stopped && rec.Exit != nil && rec.Exit.Code != lifecycle.UnknownExitCode:
+		if rec.Exit.OOMKilled {
+			return "out of memory"
+		}
 		return fmt.Sprintf("exit %d", rec.Exit.Code)
 	case rec.Health != lifecycle.HealthNone:
 		return string(rec.Health)

@@ -38,8 +38,8 @@ func (d *seeds) show(name string, e budgie.SeedProgress) {
 		d.line("%s: volume %s did not come from node %.12s: %v", name, volume, e.Node, e.Err)
 	case budgie.SeedDone:
 		r := e.Report
-		d.line("%s: volume %s is here and verified: %d files and directories, %s, of which %s had to be sent, in %s", name, volume,
-			r.Files, size(uint64(r.Bytes)), size(uint64(r.Transferred)), now.Sub(d.began).Round(10*time.Millisecond))
+		d.line("%s: volume %s is here and verified: %s, %s, of which %s had to be sent, in %s", name, volume,
+			entries(r.Files), size(uint64(r.Bytes)), size(uint64(r.Transferred)), now.Sub(d.began).Round(10*time.Millisecond))
 		for i, path := range r.Skipped {
 			if i == mostSkipped {
 				d.line("%s: volume %s: … and %d more", name, volume, len(r.Skipped)-i)
@@ -48,6 +48,14 @@ func (d *seeds) show(name string, e budgie.SeedProgress) {
 			d.line("%s: volume %s: %s is not copied: it is no file, directory or link", name, volume, path)
 		}
 	}
+}
+
+// entries counts files and directories in words.
+func entries(n int) string {
+	if n == 1 {
+		return "1 file or directory"
+	}
+	return fmt.Sprintf("%d files and directories", n)
 }
 
 // mostSkipped is how many files are named that were not copied.

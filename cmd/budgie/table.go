@@ -79,7 +79,7 @@ func stateColour(column int, cell string) string {
 	switch strings.TrimSuffix(cell, "*") {
 	case "running", "healthy":
 		return "32"
-	case "creating", "created", "starting":
+	case "creating", "created", "starting", "restarting":
 		return "33"
 	case "unhealthy":
 		return "31"
