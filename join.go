@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -90,6 +93,10 @@ func (c *Client) join(ctx context.Context, ref string, opts []RunOption) (lifecy
 	}
 	rc.join = j
 	rec, err := c.run(ctx, j.plan.Spec, rc)
+	if failed, ok := errors.AsType[*NotReadyError](err); ok {
+		// Its log is in the error.
+		return lifecycle.Container{}, errors.Join(err, c.takeBack(ctx, failed.Container.ID))
+	}
 	if err == nil {
 		err = c.stayOrWithdraw(ctx, j, rec)
 	}
@@ -187,6 +194,29 @@ func (c *Client) checkJoin(ctx context.Context, j *joining, first peer.Container
 		return err
 	}
 	j.plan.Runtime, j.plan.ImageDigest = rt.Name(), first.ImageDigest
+	return c.portsFree(ctx, *spec)
+}
+
+// portsFree refuses host ports that are taken, before anything is fetched for
+// nothing. What decides is the publication, when the container starts.
+func (c *Client) portsFree(ctx context.Context, spec bunfile.Spec) error {
+	for _, port := range spec.Ports {
+		var socket io.Closer
+		var err error
+		addr := net.JoinHostPort(c.cfg.bind, strconv.Itoa(port.HostPort))
+		switch {
+		case port.HostPort == 0:
+			continue
+		case port.Protocol == bunfile.UDP:
+			socket, err = listenUDP(ctx, addr)
+		default:
+			socket, err = listenTCP(ctx, addr)
+		}
+		if err != nil {
+			return fmt.Errorf("host port %s %w", portWord(port), explainListen(err, "host_port"))
+		}
+		_ = socket.Close() // nothing came in
+	}
 	return nil
 }
 

@@ -37,9 +37,17 @@ func (c *Client) stayOrWithdraw(ctx context.Context, j *joining, rec lifecycle.C
 		}
 		err = fmt.Errorf("%w: %d others joined at the same time and came first, and replicas.max is %d", ErrReplicas, first, most)
 	}
-	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawPatience)
+	return errors.Join(err, c.takeBack(ctx, rec.ID))
+}
+
+// takeBack removes a replica that is not to stay.
+func (c *Client) takeBack(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawPatience)
 	defer cancel()
-	return errors.Join(err, c.Remove(ending, rec.ID, Force()))
+	if err := c.Remove(ctx, id, Force()); err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("remove the replica again: %w", err)
+	}
+	return nil
 }
 
 // withdrawPatience bounds how long the removal of a replica may take that has to

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -159,6 +160,42 @@ func records(t *testing.T, f *fakes) []lifecycle.Container {
 		t.Fatal(err)
 	}
 	return recs
+}
+
+// A replica that does not become ready is not left behind, and a host port that
+// is taken is noticed before anything is fetched.
+func TestJoinThatFailsLeavesNothing(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a := newNode(t, network, token)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := ln.Addr().(*net.TCPAddr).Port
+	_ = ln.Close()
+	spec := web("web")
+	spec.Ports[0].HostPort = port
+	if _, err := a.Run(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	b := newNode(t, network, token)
+	_, err = b.PlanJoin(t.Context(), "web") // the port is a's, on this machine
+	if err == nil || !strings.Contains(err.Error(), "is taken") || !strings.Contains(err.Error(), strconv.Itoa(port)) {
+		t.Errorf("the plan: %v", err)
+	}
+	broken := &breakable{Fake: runtimetest.NewFake()}
+	broken.refuse.Store(true)
+	c := newNode(t, network, token, budgie.WithRuntime(broken))
+	if _, err := a.Run(t.Context(), web("other")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Join(t.Context(), "other", budgie.OnRuntime("breakable"))
+	if _, ok := errors.AsType[*budgie.NotReadyError](err); !ok {
+		t.Errorf("got %v; want a NotReadyError", err)
+	}
+	if recs := records(t, c); len(recs) != 0 {
+		t.Errorf("it leaves %+v", recs)
+	}
 }
 
 // Replicas that join at the same time do not together exceed replicas.max: who

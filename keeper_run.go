@@ -274,9 +274,23 @@ func (k *keeper) storeEnd(ctx context.Context) error {
 		return c.MarkStopped(k.ended.exit, rand.Float64())
 	})
 	if err == nil {
+		k.logEnd()
 		k.ended = nil
 	}
 	return err
+}
+
+// logEnd says how a run ended that nobody asked to end, and what follows.
+func (k *keeper) logEnd() {
+	rec := k.record()
+	if rec.Desired != lifecycle.WantRunning {
+		return
+	}
+	if rec.Finished() {
+		k.log.Info("the container ended", "why", rec.EndReason())
+		return
+	}
+	k.log.Warn("the container ended, and is started again", "why", rec.EndReason(), "restarts", rec.Restarts, "in", time.Until(rec.RestartAt).Round(time.Millisecond))
 }
 
 // watch begins to wait for the end of a run and to probe it.

@@ -75,7 +75,7 @@ func (c *Client) findMembers(ctx context.Context, ref string) (members []*member
 	if err != nil {
 		return nil, nil, err
 	}
-	all, err := c.hear(ctx, joinFind, func(s discovery.Service) bool { return mayMean(s, ref) })
+	all, err := c.hear(ctx, joinFind, func(s discovery.Service) bool { return s.Node != f.NodeID() && mayMean(s, ref) })
 	if err != nil {
 		return nil, nil, err
 	}
@@ -168,7 +168,9 @@ func chooseHints(all []discovery.Service, ref, flock, self string) ([]discovery.
 		switch {
 		case !mayMean(s, ref):
 		case s.Flock != flock:
-			elsewhere = append(elsewhere, fmt.Sprintf("%s of flock %.12s", s.Name, orNone(s.Flock)))
+			if word := fmt.Sprintf("%s of flock %.12s", s.Name, orNone(s.Flock)); !slices.Contains(elsewhere, word) {
+				elsewhere = append(elsewhere, word)
+			}
 		case s.Node == self:
 			own++
 		case s.PeerPort == 0 || len(s.Addrs) == 0:

@@ -56,7 +56,7 @@ func (r *Runtime) warn(spec bunfile.Spec) {
 func supports(spec bunfile.Spec) error {
 	switch {
 	case spec.Image.DockerImage != "":
-		return fmt.Errorf("%w: docker_image %q needs a container runtime, such as containerd; this one runs only commands of this machine",
+		return fmt.Errorf("%w: docker_image %q needs a container runtime, such as containerd; this one runs only commands of this machine. In a program, import runtime/containerd and give its New to WithRuntime",
 			runtime.ErrUnsupported, spec.Image.DockerImage)
 	case len(spec.Image.Command) == 0 || spec.Image.Command[0] == "":
 		return fmt.Errorf("%w: there is no image.command to run", runtime.ErrUnsupported)
