@@ -18,7 +18,7 @@ import (
 // The copies of volumes are below the data directory:
 //
 //	volumes/                         mode 0700, as the next one
-//	volumes/SERVICE/                 by the service's id
+//	volumes/SERVICE/                 by the first half of the service's id
 //	volumes/SERVICE/NAME/            the copy, with the mode of its source
 //	volumes/SERVICE/NAME.json        what it was when it was complete: a seedRecord
 //	volumes/SERVICE/NAME.kept-TIME/  what a replica changed, before the next join
@@ -39,7 +39,7 @@ func seedDir(dataDir, service, target string) string {
 	}, target)
 	words = strings.Trim(words[:min(most, len(words))], "-")
 	sum := sha256.Sum256([]byte(target))
-	return filepath.Join(dataDir, "volumes", service, strings.TrimPrefix(words+"-"+hex.EncodeToString(sum[:16]), "-"))
+	return filepath.Join(dataDir, "volumes", service[:min(32, len(service))], strings.TrimPrefix(words+"-"+hex.EncodeToString(sum[:8]), "-"))
 }
 
 // seedRecord says what a copy was when it was complete.
