@@ -234,6 +234,36 @@ func TestSeedKeepsChanges(t *testing.T) {
 	}
 }
 
+// V1: a source that is emptied, as by an unmounted disk, does not empty the copy
+// of an earlier join: the next one is refused, and says why.
+func TestCaseV1EmptiedSource(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a, b := newNode(t, network, token), newNode(t, network, token)
+	source := runWithVolume(t, a)
+	rec, err := b.Join(t.Context(), "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Remove(t.Context(), rec.ID, budgie.Force()); err != nil {
+		t.Fatal(err)
+	}
+	noError(t, os.RemoveAll(source))
+	noError(t, os.Mkdir(source, 0o755))
+	_, err = b.Join(t.Context(), "web")
+	if !errors.Is(err, replica.ErrEmptied) || !strings.Contains(err.Error(), "unmounted") {
+		t.Errorf("got %v; want ErrEmptied", err)
+	}
+	dir := rec.Spec.Volumes[0].Source
+	if got, err := os.ReadFile(filepath.Join(dir, "index.html")); err != nil || string(got) != "<h1>hi</h1>" {
+		t.Errorf("the copy has %q, %v", got, err)
+	}
+	// Who wants an empty one removes the copy.
+	noError(t, os.RemoveAll(dir))
+	if _, err := b.Join(t.Context(), "web"); err != nil {
+		t.Error(err)
+	}
+}
+
 // A disk that is full in the midst of a copy is said to be, with where; nothing
 // of a container is left, and the join works when there is room.
 func TestSeedFullDisk(t *testing.T) {

@@ -54,6 +54,9 @@ func (t *target) finish(ctx context.Context, m *manifest) (removed int, err erro
 // removeExtra removes what is not in m, or is a directory on one side and
 // something else on the other.
 func (t *target) removeExtra(all []found, m *manifest) (removed int, err error) {
+	if len(m.entries) == 1 && len(all) > 1 { // the directory itself is one
+		return 0, ErrEmptied
+	}
 	wanted := make(map[string]kind, len(m.entries))
 	for _, e := range m.entries {
 		wanted[e.path] = e.kind

@@ -260,7 +260,7 @@ func TestHostileTransfers(t *testing.T) {
 // What the sender says in the end does not count more than what is there.
 func TestSenderWithAnotherDigestInTheEnd(t *testing.T) {
 	_, err := against(t, func(w *wire) error {
-		return errors.Join(announce(w, volume), w.write(frameDone), w.flush(), func() error {
+		return errors.Join(announce(w, volume, entry{path: "a", kind: kindDir, mode: 0o755}), w.write(frameDone), w.flush(), func() error {
 			_, err := w.expect(frameVerified, 36)
 			return errors.Join(err, w.write(frameBye, make([]byte, 32)), w.flush())
 		}())

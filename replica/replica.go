@@ -16,8 +16,8 @@
 // files and directories to the nanosecond. Not carried are owners and groups,
 // set-user-ID and set-group-ID bits (which mean nothing without the owner),
 // extended attributes, hard links (each name gets a file of its own) and holes
-// in files. Sockets, devices and pipes are skipped and reported. An empty
-// source is a source like any other: the copy of it is empty.
+// in files. Sockets, devices and pipes are skipped and reported. The copy
+// of an empty source is empty, but a copy that holds something is not emptied.
 //
 // The receiver works below its directory through [os.Root]: no name and no
 // link leads out of it, whatever the sender says. Every size that the other
@@ -46,6 +46,10 @@ var (
 	ErrVersion = errors.New("volume sync protocol version not supported")
 	// ErrChanged: the source changed while it was read, again and again.
 	ErrChanged = errors.New("source keeps changing while it is read")
+	// ErrEmptied: the source is empty and the copy is not. It may have been
+	// unmounted. Nothing of the copy is removed; where it is to be empty, empty it
+	// first.
+	ErrEmptied = errors.New("source is empty, and its copy is not: it may be unmounted")
 	// ErrVerify: what arrived is not what the sender has.
 	ErrVerify = errors.New("copy differs from its source")
 )

@@ -72,7 +72,7 @@ const errorTimeout = 5 * time.Second
 
 // codes are the errors that keep their identity over the wire. Code 0 is any
 // other.
-var codes = [...]error{1: ErrProtocol, 2: ErrVersion, 3: ErrChanged, 4: ErrVerify}
+var codes = [...]error{1: ErrProtocol, 2: ErrVersion, 3: ErrChanged, 4: ErrVerify, 5: ErrEmptied}
 
 // remoteError is what the other side says went wrong there.
 type remoteError struct {

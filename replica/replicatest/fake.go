@@ -119,6 +119,9 @@ func (f *Fake) Receive(ctx context.Context, conn io.ReadWriter, dir string) (rep
 		if err != nil {
 			return replica.Report{}, err
 		}
+		if len(entries) == 1 && len(local) > 1 { // the directory itself is one
+			return replica.Report{}, replica.ErrEmptied
+		}
 		w := fill(entries, local)
 		if err := say(conn, w); err != nil {
 			return replica.Report{}, err

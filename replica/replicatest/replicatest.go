@@ -44,6 +44,7 @@ func Run(t *testing.T, make func(t *testing.T) Syncer) {
 		{"UnlocksTheCopy", testLocked},
 		{"KeepsUnusualNames", testNames},
 		{"RemovesWhatTheSourceDoesNotHave", testRemoves},
+		{"EmptiesNoCopy", testEmptied},
 		{"ReplacesOneKindByAnother", testReplaces},
 		{"RepeatsWithoutTransfer", testRepeat},
 		{"NeverFollowsLinks", testLinks},

@@ -3,6 +3,7 @@ package replicatest
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/budgiehq/budgie/replica"
 )
 
 func testKinds(t *testing.T, s Syncer) {
@@ -134,6 +137,25 @@ func testRemoves(t *testing.T, s Syncer) {
 	}
 }
 
+// testEmptied: a source that holds nothing any more may be one that is not
+// mounted.
+func testEmptied(t *testing.T, s Syncer) {
+	src, dst := dirs(t)
+	Build(t, src, Tree{"dir": {}})
+	mustCopy(t, s, src, dst)
+	if err := os.Remove(filepath.Join(src, "dir")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Copy(t.Context(), s, src, dst); !errors.Is(err, replica.ErrEmptied) {
+		t.Errorf("got %v; want ErrEmptied", err)
+	}
+	if _, err := os.Stat(filepath.Join(dst, "dir")); err != nil {
+		t.Errorf("the copy was emptied: %v", err)
+	}
+	Build(t, src, Tree{"other": F("1")})
+	mustCopy(t, s, src, dst)
+}
+
 func testReplaces(t *testing.T, s Syncer) {
 	kinds := map[string]Tree{
 		"file":      {"x": F("file")},
@@ -147,6 +169,8 @@ func testReplaces(t *testing.T, s Syncer) {
 		for to, after := range kinds {
 			t.Run(from+" by "+to, func(t *testing.T) {
 				src, dst := dirs(t)
+				after := maps.Clone(after)
+				after["stays"] = F("0") // no copy is emptied
 				Build(t, src, after)
 				Build(t, dst, before)
 				mustCopy(t, s, src, dst)
