@@ -459,11 +459,6 @@ func TestVolumeIsCut(t *testing.T) {
 func TestVolumeOfAnOldNode(t *testing.T) {
 	token := trust.NewToken()
 	f := member(t, token)
-	n := &peertest.Node{}
-	ln := listenAt(t, netip.MustParseAddrPort("127.0.0.1:0"))
-	s := peer.NewServer(f, n)
-	serveOn(t, s, ln)
-	addr := netip.MustParseAddrPort(ln.Addr().String())
 	old := f.Listener(listenAt(t, netip.MustParseAddrPort("127.0.0.1:0")), peer.ALPN)
 	done := make(chan struct{})
 	go func() {
@@ -478,14 +473,7 @@ func TestVolumeOfAnOldNode(t *testing.T) {
 		}
 	}()
 	t.Cleanup(func() { _ = old.Close(); <-done })
-	first := true
-	c := clientOf(t, member(t, token), f.NodeID(), []netip.AddrPort{addr}, peer.WithDial(func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-		if !first { // the connection for the volume
-			to = netip.MustParseAddrPort(old.Addr().String())
-		}
-		first = false
-		return new(net.Dialer).DialContext(ctx, "tcp", to.String())
-	}))
+	c := clientOf(t, member(t, token), f.NodeID(), []netip.AddrPort{netip.MustParseAddrPort(old.Addr().String())})
 	err := c.ReceiveVolume(soon(t), container(1).ID, "/data", func(io.ReadWriteCloser) error { return nil })
 	if !errors.Is(err, peer.ErrRefused) || !strings.Contains(err.Error(), "update it") {
 		t.Errorf("got %v", err)
