@@ -123,6 +123,9 @@ func (c *Client) Close() error {
 // within returns a context that ends with the Client too.
 func (c *Client) within(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	if c.ctx.Err() != nil {
+		cancel(context.Cause(c.ctx)) // at once: AfterFunc takes its time
+	}
 	stop := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
 	return ctx, func() { stop(); cancel(nil) }
 }
