@@ -63,6 +63,14 @@ func prepareSeed(dir string) (kept string, err error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return "", err
 	}
+	// A join that was killed may have left what it was about to write of a record.
+	half, err := filepath.Glob(filepath.Join(filepath.Dir(dir), ".tmp-*"))
+	for _, file := range half {
+		err = errors.Join(err, os.Remove(file))
+	}
+	if err != nil {
+		return "", err
+	}
 	record := dir + ".json"
 	data, err := os.ReadFile(record)
 	if errors.Is(err, fs.ErrNotExist) {

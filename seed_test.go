@@ -217,7 +217,12 @@ func TestSeedKeepsChanges(t *testing.T) {
 		return rec.Spec.Volumes[0].Source, log
 	}
 	dir, _ := join()
+	half := filepath.Join(filepath.Dir(dir), ".tmp-123") // of a join that was killed
+	noError(t, os.WriteFile(half, nil, 0o600))
 	_, log := join()
+	if _, err := os.Stat(half); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what a killed join left is still there: %v", err)
+	}
 	if _, kept := log.last(budgie.SeedKept); kept {
 		t.Error("an untouched copy was put aside")
 	}
