@@ -59,6 +59,8 @@ type Config struct {
 	// ModeUDP. Its connections should have a CloseWrite, as a *net.TCPConn does,
 	// for protocols in which one side ends before the other.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Limits bounds what clients may take; the zero value is the defaults.
+	Limits Limits
 	// Check says how backends are probed; nil means that they are not, and
 	// only traffic tells. It is nil in ModeUDP: a port that does not answer a
 	// probe may well serve.

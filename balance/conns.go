@@ -3,6 +3,7 @@ package balance
 import (
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,18 +12,24 @@ import (
 // connSet is a set of open connections. After closeAll it closes whatever is
 // added.
 type connSet struct {
-	mu     sync.Mutex
-	conns  map[net.Conn]struct{}
-	closed bool
-	epoch  time.Time // clientConn counts from it, in steps that no clock change disturbs
+	mu      sync.Mutex
+	conns   map[net.Conn]struct{}
+	clients map[netip.Addr]int // how many of them are of an address
+	closed  bool
+	epoch   time.Time // clientConn counts from it, in steps that no clock change disturbs
 }
 
-func newConnSet() *connSet { return &connSet{conns: map[net.Conn]struct{}{}, epoch: time.Now()} }
+func newConnSet() *connSet {
+	return &connSet{conns: map[net.Conn]struct{}{}, clients: map[netip.Addr]int{}, epoch: time.Now()}
+}
 
 func (s *connSet) add(c net.Conn) {
 	s.mu.Lock()
 	closed := s.closed
 	s.conns[c] = struct{}{}
+	if cc, ok := c.(*clientConn); ok {
+		s.clients[cc.addr]++
+	}
 	s.mu.Unlock()
 	if closed {
 		c.Close()
@@ -32,7 +39,15 @@ func (s *connSet) add(c net.Conn) {
 func (s *connSet) remove(c net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, ok := s.conns[c]; !ok {
+		return
+	}
 	delete(s.conns, c)
+	if cc, ok := c.(*clientConn); ok {
+		if s.clients[cc.addr]--; s.clients[cc.addr] == 0 {
+			delete(s.clients, cc.addr)
+		}
+	}
 }
 
 func (s *connSet) len() int {
@@ -97,6 +112,7 @@ const (
 type clientConn struct {
 	net.Conn
 	set   *connSet
+	addr  netip.Addr // the client's
 	stall time.Duration
 	state atomic.Int32
 	// linger: the client may still be sending when this end closes.
@@ -104,8 +120,8 @@ type clientConn struct {
 	quiet  atomic.Int64 // when it was accepted or became idle, since the set's epoch
 }
 
-func (s *connSet) addClient(c net.Conn, stall time.Duration) *clientConn {
-	cc := &clientConn{Conn: c, set: s, stall: stall}
+func (s *connSet) addClient(c net.Conn, addr netip.Addr, stall time.Duration) *clientConn {
+	cc := &clientConn{Conn: c, set: s, addr: addr, stall: stall}
 	cc.quiet.Store(int64(time.Since(s.epoch)))
 	s.add(cc)
 	return cc

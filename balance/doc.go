@@ -110,6 +110,15 @@
 // copied both ways, each direction with its own end of stream. A reset passes as
 // a reset; where no backend is left the client gets one too.
 //
+// # Limits
+//
+// [Config].Limits bounds the connections of a frontend, 16384 by default, and of
+// one client address, and the size of bodies, both unbounded by default. A
+// connection too many is reset at once, with a warning; a body too large gets 413.
+// Always: a header of a request or a response has at most 1 MiB, that of a request
+// comes within 10 s; a kept-alive connection rests for 2 minutes at most; a body
+// stands still for a minute at most, whether a client or a backend lets it.
+//
 // # UDP mode
 //
 // The datagrams of one client, which is an address with a port, go to one

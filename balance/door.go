@@ -3,6 +3,7 @@ package balance
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ const (
 type door struct {
 	net.Listener
 	limits   limits
+	tooMany  func(client netip.Addr) // tells of one that the limits turn away
 	conns    *connSet
 	draining atomic.Bool
 	since    time.Time     // when draining began, set before draining
@@ -37,8 +39,8 @@ type door struct {
 	letGo  func() // ends what holds newcomers off, nil if nothing does
 }
 
-func newDoor(ln net.Listener, l limits) *door {
-	return &door{Listener: ln, limits: l, conns: newConnSet(), closed: make(chan struct{})}
+func newDoor(ln net.Listener, l limits, tooMany func(netip.Addr)) *door {
+	return &door{Listener: ln, limits: l, tooMany: tooMany, conns: newConnSet(), closed: make(chan struct{})}
 }
 
 // Accept returns the next connection, known and of type *clientConn. After
@@ -56,7 +58,13 @@ func (d *door) Accept() (net.Conn, error) {
 		switch {
 		case err == nil:
 			d.last = time.Now()
-			return d.conns.addClient(c, d.limits.stall), nil
+			addr := clientAddr(c)
+			if d.conns.full(addr, d.limits.clients) {
+				d.tooMany(addr)
+				abortConn(c)
+				continue
+			}
+			return d.conns.addClient(c, addr, d.limits.stall), nil
 		case !d.draining.Load():
 			return nil, err
 		case !draining:

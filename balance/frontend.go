@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -51,18 +52,20 @@ func newFrontend(p *Proxy, cfg Config, alg algorithm, check *Check) *frontend {
 	f := &frontend{
 		name:    cfg.Name,
 		log:     log,
-		limits:  p.limits,
+		limits:  p.limits.with(cfg.Limits),
 		pool:    newPool(alg, check, log),
 		keys:    newKeySource(cfg),
 		check:   check,
 		connect: connector(cfg),
-		door:    newDoor(cfg.Listener, p.limits),
 		ctx:     ctx,
 		cancel:  cancel,
 		dials:   newConnSet(),
 		probes:  map[*member]context.CancelFunc{},
 		done:    make(chan struct{}),
 	}
+	f.door = newDoor(cfg.Listener, f.limits, func(client netip.Addr) {
+		log.Warn("connection limit reached: a connection was reset", "client", client.String())
+	})
 	if check != nil {
 		f.probe = proberFor(cfg.Mode, *check, f.connect)
 	}

@@ -3,6 +3,7 @@ package balance
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -105,6 +106,14 @@ func (h *httpTraffic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// http.Server checks the field, but not the host of an absolute target.
 		http.Error(w, "the host of the request is not valid", http.StatusBadRequest)
 		return
+	}
+	if limit := h.f.limits.clients.Body; limit > 0 && r.Body != http.NoBody {
+		if r.ContentLength > limit {
+			w.Header().Set("Connection", "close")
+			http.Error(w, fmt.Sprintf("the body of the request has more than %d bytes", limit), http.StatusRequestEntityTooLarge)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
 	}
 	ex := newExchange(h.f, w, r)
 	defer h.finish(ex, r)

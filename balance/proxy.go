@@ -84,6 +84,7 @@ func New(opts ...Option) *Proxy {
 
 // limits are the bounds on what clients and backends may do.
 type limits struct {
+	clients       Limits
 	dial          time.Duration // of a connection to a backend
 	response      time.Duration // from request to response header; 0 is none
 	header        time.Duration // from the first byte of a request to the end of its header
@@ -170,6 +171,9 @@ func validate(cfg Config) (algorithm, *Check, error) {
 	alg, ok := algorithmNamed(cfg.Algorithm)
 	if !ok {
 		return nil, nil, invalid("algorithm is %q; use one of %q", cfg.Algorithm, bunfile.Algorithms())
+	}
+	if problem := cfg.Limits.problem(udp); problem != "" {
+		return nil, nil, invalid("%s", problem)
 	}
 	if problem := hashProblem(cfg); problem != "" {
 		return nil, nil, invalid("%s", problem)

@@ -134,6 +134,9 @@ func (ex *exchange) diagnose(ctx context.Context, err error) *failure {
 			if isTimeout(cerr) {
 				f.status = http.StatusRequestTimeout
 			}
+			if large := new(http.MaxBytesError); errors.As(cerr, &large) {
+				f.status = http.StatusRequestEntityTooLarge
+			}
 			return f
 		}
 	}

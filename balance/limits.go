@@ -1,0 +1,61 @@
+package balance
+
+import (
+	"net"
+	"net/netip"
+)
+
+// DefaultConnections is how many clients' connections a frontend has at most,
+// where [Limits] does not say.
+const DefaultConnections = 16384
+
+// Limits bounds what the clients of a frontend may take of it, in ModeHTTP and
+// ModeTCP. In ModeUDP it has to be zero. Negative values break a rule.
+type Limits struct {
+	// Connections is how many connections of clients are open at most,
+	// [DefaultConnections] where zero. One more is reset at once.
+	Connections int
+	// ClientConnections is the same for those of one address, without the port.
+	// Zero is no bound: many people share an address behind NAT.
+	ClientConnections int
+	// Body is how many bytes the body of a request may have in ModeHTTP; what has
+	// more is answered with 413. Zero is no bound.
+	Body int64
+}
+
+func (l Limits) problem(udp bool) string {
+	switch {
+	case l.Connections < 0 || l.ClientConnections < 0 || l.Body < 0:
+		return "a limit is negative; 0 is the default"
+	case udp && l != Limits{}:
+		return `mode "udp" has none of these limits; use WithUDPSessions`
+	}
+	return ""
+}
+
+// clientAddr is the address of a connection's other end, zero where it has none.
+func clientAddr(c net.Conn) netip.Addr {
+	ap, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
+
+// full reports whether the limits leave no room for one more connection of the
+// address.
+func (s *connSet) full(addr netip.Addr, l Limits) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns) >= l.Connections ||
+		l.ClientConnections > 0 && addr.IsValid() && s.clients[addr] >= l.ClientConnections
+}
+
+// with returns l for a frontend of the given limits, with the defaults filled in.
+func (l limits) with(c Limits) limits {
+	if c.Connections == 0 {
+		c.Connections = DefaultConnections
+	}
+	l.clients = c
+	return l
+}

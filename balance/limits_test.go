@@ -1,0 +1,79 @@
+package balance_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/budgiehq/budgie/balance"
+	"github.com/budgiehq/budgie/bunfile"
+)
+
+// One connection too many is reset, the others live, and room that becomes free
+// is used.
+func TestConnectionLimits(t *testing.T) {
+	for name, limits := range map[string]balance.Limits{
+		"of the frontend": {Connections: 2},
+		"of a client":     {ClientConnections: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := open(t, balance.Config{Mode: bunfile.ModeTCP, Limits: limits})
+			f.set(rawBackend(t, func(_ int, c *net.TCPConn) { io.Copy(c, c) }))
+			echoes := func(c net.Conn) bool {
+				io.WriteString(c, "x")
+				_, err := io.ReadFull(c, make([]byte, 1))
+				return err == nil
+			}
+			first, second := dial(t, f), dial(t, f)
+			if !echoes(first) || !echoes(second) {
+				t.Fatal("a connection within the limit is not served")
+			}
+			if echoes(dial(t, f)) {
+				t.Error("a connection beyond the limit is served")
+			}
+			if !f.log.has("level=WARN", "connection limit", "client=127.0.0.1") {
+				t.Errorf("no line tells of it:\n%s", f.log)
+			}
+			if !echoes(first) {
+				t.Error("a connection within the limit was disturbed")
+			}
+			second.Close()
+			eventually(t, "room for another one", func() bool { return echoes(dial(t, f)) })
+		})
+	}
+}
+
+// A body beyond the limit is answered with 413, whether or not its length was
+// told, and no backend is blamed.
+func TestBodyLimit(t *testing.T) {
+	f := open(t, balance.Config{Mode: bunfile.ModeHTTP, Limits: balance.Limits{Body: 8}})
+	f.set(httpBackend(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
+	for name, tc := range map[string]struct {
+		body   io.Reader
+		status int
+	}{
+		"within":           {strings.NewReader("12345678"), 200},
+		"beyond":           {strings.NewReader("123456789"), 413},
+		"beyond, streamed": {io.MultiReader(strings.NewReader("123456789")), 413},
+	} {
+		if got := do(t, request(t, "POST", f.url("/"), tc.body)); got.StatusCode != tc.status {
+			t.Errorf("%s: status %d, %q; want %d", name, got.StatusCode, got.body, tc.status)
+		}
+	}
+	if s := f.Status()[0]; s.Failures != 0 {
+		t.Errorf("the backend is blamed: %+v", s)
+	}
+}
+
+func TestInvalidLimits(t *testing.T) {
+	for _, l := range []balance.Limits{{Connections: -1}, {ClientConnections: -1}, {Body: -1}} {
+		cfg := balance.Config{Mode: bunfile.ModeHTTP, Listener: listen(t), Limits: l}
+		if _, err := balance.New().Listen(context.Background(), cfg); !errors.Is(err, balance.ErrInvalid) {
+			t.Errorf("%+v: err = %v, want ErrInvalid", l, err)
+		}
+	}
+}
