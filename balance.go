@@ -35,6 +35,9 @@ func WithHash(h bunfile.Hash) BalanceOption { return func(c *balance.Config) { c
 // HTTP.
 func WithMode(m bunfile.BalanceMode) BalanceOption { return func(c *balance.Config) { c.Mode = m } }
 
+// WithLimits bounds what clients may take; the default is the zero value's.
+func WithLimits(l balance.Limits) BalanceOption { return func(c *balance.Config) { c.Limits = l } }
+
 // The pace of the checks of discovered replicas. They only have to notice what
 // neither traffic nor the replica's own node tells, but that within 3 s: up to
 // one interval passes until the first probe, and three have to fail.

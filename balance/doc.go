@@ -115,6 +115,12 @@
 // [Config].Limits bounds the connections of a frontend, 16384 by default, and of
 // one client address, and the size of bodies, both unbounded by default. A
 // connection too many is reset at once, with a warning; a body too large gets 413.
+// A backend takes any number of requests unless BackendRequests bounds them; then
+// those beyond wait in a queue of bounded length for a bounded time, and are
+// shed after that: 503 with Retry-After and "budgie;
+// error=connection_limit_reached", in ModeTCP a reset. An unhealthy backend
+// is not asked because the healthy ones are full.
+//
 // Always: a header of a request or a response has at most 1 MiB, that of a request
 // comes within 10 s; a kept-alive connection rests for 2 minutes at most; a body
 // stands still for a minute at most, whether a client or a backend lets it.

@@ -63,6 +63,7 @@ func newFrontend(p *Proxy, cfg Config, alg algorithm, check *Check) *frontend {
 		probes:  map[*member]context.CancelFunc{},
 		done:    make(chan struct{}),
 	}
+	f.pool.limits = f.limits.clients
 	f.door = newDoor(cfg.Listener, f.limits, func(client netip.Addr) {
 		log.Warn("connection limit reached: a connection was reset", "client", client.String())
 	})

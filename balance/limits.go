@@ -3,6 +3,7 @@ package balance
 import (
 	"net"
 	"net/netip"
+	"time"
 )
 
 // DefaultConnections is how many clients' connections a frontend has at most,
@@ -21,11 +22,21 @@ type Limits struct {
 	// Body is how many bytes the body of a request may have in ModeHTTP; what has
 	// more is answered with 413. Zero is no bound.
 	Body int64
+	// BackendRequests is how many requests (connections in ModeTCP) a backend gets
+	// at a time at most. Zero is no bound. Beyond it a request waits in the queue.
+	BackendRequests int
+	// Queue is how many requests of a frontend wait at most. What finds it full is
+	// shed: answered with 503 and Retry-After, in ModeTCP reset. With zero nothing
+	// waits.
+	Queue int
+	// QueueWait is how long one waits at most until it is shed too,
+	// [DefaultQueueWait] where zero.
+	QueueWait time.Duration
 }
 
 func (l Limits) problem(udp bool) string {
 	switch {
-	case l.Connections < 0 || l.ClientConnections < 0 || l.Body < 0:
+	case l.Connections < 0 || l.ClientConnections < 0 || l.Body < 0 || l.BackendRequests < 0 || l.Queue < 0 || l.QueueWait < 0:
 		return "a limit is negative; 0 is the default"
 	case udp && l != Limits{}:
 		return `mode "udp" has none of these limits; use WithUDPSessions`
@@ -55,6 +66,9 @@ func (s *connSet) full(addr netip.Addr, l Limits) bool {
 func (l limits) with(c Limits) limits {
 	if c.Connections == 0 {
 		c.Connections = DefaultConnections
+	}
+	if c.QueueWait == 0 {
+		c.QueueWait = DefaultQueueWait
 	}
 	l.clients = c
 	return l

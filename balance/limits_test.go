@@ -77,3 +77,38 @@ func TestInvalidLimits(t *testing.T) {
 		}
 	}
 }
+
+// What a full backend cannot take is shed with 503 and Retry-After, and reaches
+// it when there is room again.
+func TestShedding(t *testing.T) {
+	f := open(t, balance.Config{Mode: bunfile.ModeHTTP, Limits: balance.Limits{BackendRequests: 1}})
+	inside, release := make(chan bool, 1), make(chan bool)
+	f.set(httpBackend(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			inside <- true
+			<-release
+		}
+	}))
+	done := make(chan int, 1)
+	slow, c := request(t, "GET", f.url("/slow"), nil), newClient(t)
+	go func() {
+		resp, err := c.Do(slow)
+		if err != nil {
+			done <- 0
+			return
+		}
+		resp.Body.Close()
+		done <- resp.StatusCode
+	}()
+	receive(t, inside)
+	got := get(t, f.url("/"))
+	close(release)
+	if got.StatusCode != 503 || got.Header.Get("Retry-After") == "" ||
+		got.Header.Get("Proxy-Status") != "budgie; error=connection_limit_reached" {
+		t.Errorf("shed: %d, %v", got.StatusCode, got.Header)
+	}
+	if status := receive(t, done); status != 200 {
+		t.Errorf("the slow request: %d", status)
+	}
+	eventually(t, "room again", func() bool { return get(t, f.url("/")).StatusCode == 200 })
+}

@@ -52,13 +52,15 @@ type result struct {
 
 // pool is a set of members and the place in their ring.
 type pool struct {
-	alg   algorithm
-	check *Check
-	log   *slog.Logger
+	alg    algorithm
+	check  *Check
+	log    *slog.Logger
+	limits Limits // set before use
 
 	mu      sync.Mutex
-	members []*member // in ring order
-	next    int       // index of the next in turn, 0 … len(members)
+	members []*member       // in ring order
+	queue   []chan struct{} // of those that wait for room
+	next    int             // index of the next in turn, 0 … len(members)
 }
 
 func newPool(alg algorithm, check *Check, log *slog.Logger) *pool {
@@ -69,11 +71,18 @@ func newPool(alg algorithm, check *Check, log *slog.Logger) *pool {
 // the request as under way there. Healthy ones come first, then, rather than
 // nobody, the others. It returns nil where all were tried.
 func (p *pool) pick(tried []*member, key uint64) *member {
-	f := filter{tried: tried, now: time.Now(), key: key}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.pickLocked(tried, key)
+}
+
+func (p *pool) pickLocked(tried []*member, key uint64) *member {
+	f := filter{tried: tried, now: time.Now(), key: key, most: p.limits.BackendRequests}
 	i := p.alg.choose(p.members, p.next, f)
 	if i < 0 {
+		if f.most > 0 && slices.ContainsFunc(p.members, filter{tried: tried, now: f.now}.eligible) {
+			return nil // a healthy one is full: better wait for that
+		}
 		f.unhealthy = true
 		if i = p.alg.choose(p.members, p.next, f); i < 0 {
 			return nil
@@ -128,6 +137,7 @@ func (p *pool) release(m *member, r result) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m.active--
+	p.wake(1)
 	if !r.answered {
 		m.requests--
 	}
@@ -223,6 +233,7 @@ func (p *pool) update(backends []Backend) (added, removed []*member) {
 		}
 	}
 	p.members, p.next = ring, next
+	p.wake(len(p.queue))
 	return added, removed
 }
 

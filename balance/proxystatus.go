@@ -11,6 +11,7 @@ const proxyName = "budgie"
 // Error types of RFC 9209 section 2.3 that this proxy reports. The first two
 // mean that no backend has received the request.
 const (
+	connectionLimitReached = "connection_limit_reached"
 	connectionRefused      = "connection_refused"
 	destinationUnavailable = "destination_unavailable"
 	connectionTerminated   = "connection_terminated"

@@ -55,7 +55,10 @@ func (h *httpTraffic) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	last := &failure{status: http.StatusServiceUnavailable, reason: destinationUnavailable, err: ErrNoBackend}
 	for {
-		m := h.f.pool.pick(ex.tried, ex.key)
+		m, err := h.f.pool.acquire(req.Context(), ex.tried, ex.key)
+		if err != nil {
+			last = &failure{status: http.StatusServiceUnavailable, reason: connectionLimitReached, err: err}
+		}
 		if m == nil {
 			return nil, ex.verdict(last)
 		}
@@ -175,6 +178,9 @@ func refusedByResponse(req *http.Request, resp *http.Response) *failure {
 			return nil
 		}
 		f.reason, f.final = reason, resp.StatusCode == http.StatusGatewayTimeout
+		if reason == connectionLimitReached {
+			f.delivered, f.atMember.blameless = false, true
+		}
 		if reason == connectionRefused || reason == destinationUnavailable {
 			f.delivered, f.atMember.fatal = false, true
 		}
@@ -224,7 +230,8 @@ func (ex *exchange) again(m *member, f *failure, h *httpTraffic) bool {
 // verdict is the failure to tell the client: where any attempt may have been
 // delivered, the whole request may have been.
 func (ex *exchange) verdict(last *failure) error {
-	if ex.delivered && (last.reason == connectionRefused || last.reason == destinationUnavailable) {
+	unreceived := last.reason == connectionRefused || last.reason == destinationUnavailable || last.reason == connectionLimitReached
+	if ex.delivered && unreceived {
 		last.status, last.reason = http.StatusBadGateway, connectionTerminated
 	}
 	return last

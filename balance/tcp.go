@@ -86,7 +86,10 @@ func (t *tcpTraffic) connect(client *clientConn) (*member, net.Conn) {
 	var tried []*member
 	last, key := ErrNoBackend, t.f.keys.ofConn(client)
 	for len(tried) < maxAttempts {
-		m := t.f.pool.pick(tried, key)
+		m, err := t.f.pool.acquire(t.f.ctx, tried, key)
+		if err != nil {
+			last = err
+		}
 		if m == nil {
 			break
 		}
