@@ -64,7 +64,7 @@ func TestBadBackends(t *testing.T) {
 				t.Errorf("got %d, Proxy-Status %q, %q; want %d, %s",
 					got.StatusCode, got.Header.Get("Proxy-Status"), got.body, tc.status, tc.reason)
 			}
-			if !f.log.has("level=WARN", "request failed", "service=web", "reason="+tc.reason) {
+			if !f.log.has("level=WARN", "requests failed", "service=web", "reason="+tc.reason) {
 				t.Errorf("no line tells of it:\n%s", f.log)
 			}
 			if s := f.Status()[0]; s.Failures != 1 || s.Requests != 0 || s.LastError == nil || s.Active != 0 {

@@ -40,6 +40,9 @@ type frontend struct {
 	wg     sync.WaitGroup
 	dials  *connSet // connections to backends
 
+	// What clients suffer is logged now and then: they may come by the thousand.
+	full, refused, failed throttle
+
 	mu     sync.Mutex
 	probes map[*member]context.CancelFunc
 	closed bool
@@ -65,7 +68,9 @@ func newFrontend(p *Proxy, cfg Config, alg algorithm, check *Check) *frontend {
 	}
 	f.pool.limits = f.limits.clients
 	f.door = newDoor(cfg.Listener, f.limits, func(client netip.Addr) {
-		log.Warn("connection limit reached: a connection was reset", "client", client.String())
+		if n, ok := f.full.next(time.Now()); ok {
+			log.Warn("connection limit reached: connections were reset", "client", client.String(), "connections", n)
+		}
 	})
 	if check != nil {
 		f.probe = proberFor(cfg.Mode, *check, f.connect)

@@ -247,8 +247,10 @@ func (h *httpTraffic) fail(w http.ResponseWriter, r *http.Request, err error) {
 		// The client left, or was cut off; nobody reads an answer.
 		panic(http.ErrAbortHandler)
 	}
-	h.f.log.Warn("request failed", "method", r.Method, "host", r.Host, "path", r.URL.Path,
-		"status", f.status, "reason", f.reason, "err", f.err)
+	if n, ok := h.f.failed.next(time.Now()); ok {
+		h.f.log.Warn("requests failed", "method", r.Method, "host", r.Host, "path", r.URL.Path,
+			"requests", n, "status", f.status, "reason", f.reason, "err", f.err)
+	}
 	if f.reason != "" {
 		w.Header().Set("Proxy-Status", proxyName+"; error="+f.reason)
 	}

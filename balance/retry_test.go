@@ -137,7 +137,7 @@ func TestBrokenOffAfterReceipt(t *testing.T) {
 			if got.StatusCode != http.StatusBadGateway || got.Header.Get("Proxy-Status") != "budgie; error=connection_terminated" {
 				t.Errorf("got %d, Proxy-Status %q", got.StatusCode, got.Header.Get("Proxy-Status"))
 			}
-			if !f.log.has("level=WARN", "request failed", tc.method, "connection_terminated") {
+			if !f.log.has("level=WARN", "requests failed", tc.method, "connection_terminated") {
 				t.Errorf("the log does not tell:\n%s", f.log)
 			}
 		})

@@ -109,8 +109,10 @@ func (t *tcpTraffic) connect(client *clientConn) (*member, net.Conn) {
 		t.f.pool.release(m, result{err: err, fatal: !ours, unreachable: !ours, blameless: ours})
 		tried = append(tried, m)
 	}
-	t.f.log.Warn("connection refused: no backend could take it", "client", client.RemoteAddr().String(),
-		"attempts", len(tried), "err", last)
+	if n, ok := t.f.refused.next(time.Now()); ok {
+		t.f.log.Warn("connections refused: no backend could take them", "client", client.RemoteAddr().String(),
+			"connections", n, "attempts", len(tried), "err", last)
+	}
 	return nil, nil
 }
 

@@ -246,22 +246,3 @@ func (f *udpFrontend) connect(m *member) (udpConn, error) {
 	}
 	return newUDPConn(c, f.buffers), nil
 }
-
-// throttle counts what would fill the log.
-type throttle struct {
-	last time.Time
-	n    int
-}
-
-const throttleEvery = 10 * time.Second
-
-// next counts one more, and returns how many there were since the last time that
-// it reported true, at most once every throttleEvery.
-func (t *throttle) next(now time.Time) (n int, ok bool) {
-	t.n++
-	if !t.last.IsZero() && now.Sub(t.last) < throttleEvery {
-		return 0, false
-	}
-	n, t.last, t.n = t.n, now, 0
-	return n, true
-}
