@@ -226,11 +226,12 @@ func checkID(id string) error {
 	return nil
 }
 
-// opError says which operation on which container failed.
+// opError says which operation on which container failed. What cannot run is said
+// by whoever chooses a runtime.
 func opError(op, id string, err error) error {
 	switch {
-	case err == nil:
-		return nil
+	case err == nil || op == "supports":
+		return err
 	case id == "":
 		return fmt.Errorf("containerd runtime: %s: %w", op, err)
 	}
