@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/balance"
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/discovery/discoverytest"
 	"github.com/budgiehq/budgie/lifecycle"
@@ -239,6 +241,32 @@ func TestBalanceReachesContainers(t *testing.T) {
 	status := f.Status()
 	if len(status) != 1 || status[0].Backend.Addr == a.listed(t)[0].Endpoints[0].String() {
 		t.Errorf("the backends are %+v", status)
+	}
+}
+
+// The limits of a frontend are the caller's.
+func TestBalanceWithLimits(t *testing.T) {
+	_, client := replicas(t, 1)
+	f, err := client.Balance(t.Context(), "web", "127.0.0.1:0", budgie.WithLimits(balance.Limits{Body: 10}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for size, want := range map[int]int{10: http.StatusOK, 11: http.StatusRequestEntityTooLarge} {
+		for { // until the replica is found
+			resp, err := c.Post("http://"+f.Addr().String(), "text/plain", strings.NewReader(strings.Repeat("x", size)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusServiceUnavailable {
+				continue
+			}
+			if resp.StatusCode != want {
+				t.Errorf("a body of %d bytes: %s", size, resp.Status)
+			}
+			break
+		}
 	}
 }
 
