@@ -9,7 +9,7 @@ import (
 // The pace of probes while a container starts: fast at first, because most
 // programs are up in a moment and somebody waits, then slower.
 const (
-	startProbeFirst = 10 * time.Millisecond
+	startProbeFirst = 2 * time.Millisecond
 	startProbeMax   = time.Second
 )
 
