@@ -70,6 +70,11 @@ func lockOnce(ctx context.Context, path string) (release func(), _ error) {
 	}
 }
 
+// pluginWaitDelay is how long the output of a plugin that has ended is waited for:
+// what it started itself may hold it, and on a machine that is very busy it takes
+// a while to be read.
+const pluginWaitDelay = 5 * time.Second
+
 // pluginExec runs plugins that hold the lock of the network that they work on.
 type pluginExec struct {
 	*invoke.DefaultExec
@@ -81,7 +86,7 @@ func (e *pluginExec) ExecPlugin(ctx context.Context, path string, stdin []byte, 
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.ExtraFiles = env, bytes.NewReader(stdin), &out, []*os.File{e.lock}
-	cmd.WaitDelay = reconnectEvery // for what it started itself
+	cmd.WaitDelay = pluginWaitDelay
 	err := cmd.Run()
 	if err == nil {
 		return out.Bytes(), nil
