@@ -34,6 +34,13 @@ func guard(ctx context.Context) error {
 	if iptables(ctx, "-C", rule) == nil {
 		return nil
 	}
+	// The firewall plugin looks for its chains and then makes them: of two at the
+	// same time one fails. Where the rule is, they are.
+	for _, chain := range []string{"CNI-FORWARD", "CNI-ADMIN"} {
+		if err := iptables(ctx, "-N", []string{chain}); err != nil && iptables(ctx, "-L", []string{chain, "-n"}) != nil {
+			return fmt.Errorf("make the chain %s of the CNI firewall plugin: %w", chain, err)
+		}
+	}
 	if err := iptables(ctx, "-I", rule); err != nil {
 		return fmt.Errorf("keep other machines away from the bridge %s: %w", bridge, err)
 	}

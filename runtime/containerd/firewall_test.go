@@ -94,6 +94,26 @@ func TestCaseR7NoWayAroundPublishedPorts(t *testing.T) {
 	}
 }
 
+// Where the firewall is as new, as after a boot, guard makes the chains of the
+// firewall plugin, too: plugins that make them at the same time fail.
+func TestGuardMakesTheChains(t *testing.T) {
+	containerdtest.Need(t)
+	for _, args := range []string{"-F FORWARD", "-F CNI-FORWARD", "-F CNI-ADMIN", "-X CNI-FORWARD", "-X CNI-ADMIN"} {
+		_ = exec.Command("iptables", append([]string{"-w"}, strings.Fields(args)...)...).Run() // it may not be there
+	}
+	for range 2 {
+		if err := guard(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		dropped(t) // the rule is there, once
+		for _, chain := range []string{"CNI-FORWARD", "CNI-ADMIN"} {
+			if out, err := exec.Command("iptables", "-w", "-nL", chain).CombinedOutput(); err != nil {
+				t.Errorf("chain %s: %v: %s", chain, err, out)
+			}
+		}
+	}
+}
+
 // dropped is how many packets the rule of guard has dropped. There is one such
 // rule, however many containers were started.
 func dropped(t *testing.T) int {
