@@ -126,10 +126,14 @@ func (s *Server) answerStream(c *tls.Conn, status streamStatus, text string) boo
 	return err == nil
 }
 
+// mostUnread is how much of what the other side still says is read at a parting: as
+// much as a request can have that was refused by its first bytes.
+const mostUnread = 128 << 10
+
 // part lets the other side read what was said last. Closing with bytes unread
 // would make the operating system reset the connection, and take that away.
 func (s *Server) part(c *tls.Conn) {
 	if c.SetDeadline(time.Now().Add(s.limits.farewell)) == nil && c.CloseWrite() == nil {
-		_, _ = io.CopyN(io.Discard, c, 2*maxHeader) // its end, whatever it is, is the end
+		_, _ = io.CopyN(io.Discard, c, mostUnread) // its end, whatever it is, is the end
 	}
 }
