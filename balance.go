@@ -148,10 +148,10 @@ func (c *Client) backend(r *roster, t *tunnels, id, name string) (balance.Backen
 		if !proved {
 			return balance.Backend{}, false
 		}
-		return t.remote(r, id, func(told peer.Container) (int, bool) {
-			port := servedPort(told)
-			return port, port != 0 && means(name, told.Name, told.ID, told.ServiceID)
+		told, ok := t.follow(r, id, func(c peer.Container) bool {
+			return servedPort(c) != 0 && means(name, c.Name, c.ID, c.ServiceID)
 		})
+		return balance.Backend{ID: id, Addr: tunnelAddr(id, servedPort(told))}, ok
 	}
 	if !means(name, s.Name, s.ID, s.ServiceID) {
 		return balance.Backend{}, false

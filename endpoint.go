@@ -85,16 +85,25 @@ func (n *node) container(rec lifecycle.Container) peer.Container {
 // Watch tells of changes of the containers.
 func (n *node) Watch(ctx context.Context) (<-chan struct{}, error) { return n.c.store.Watch(ctx) }
 
-// Spec returns the text of a container's specification, without what concerns
-// this machine alone: the file that its environment came from, and what started
-// before it.
-func (n *node) Spec(ctx context.Context, id string) ([]byte, error) {
+// kept returns the record of a container that the client keeps.
+func (n *node) kept(ctx context.Context, id string) (lifecycle.Container, error) {
 	rec, err := n.c.store.Get(ctx, id)
 	if err == nil && n.c.keeperOf(rec.ID) == nil {
 		err = store.ErrNotFound
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", peer.ErrNotFound, err)
+		return lifecycle.Container{}, fmt.Errorf("%w: %w", peer.ErrNotFound, err)
+	}
+	return rec, nil
+}
+
+// Spec returns the text of a container's specification, without what concerns
+// this machine alone: the file that its environment came from, and what started
+// before it.
+func (n *node) Spec(ctx context.Context, id string) ([]byte, error) {
+	rec, err := n.kept(ctx, id)
+	if err != nil {
+		return nil, err
 	}
 	spec := rec.Spec
 	spec.EnvFile, spec.DependsOn = "", nil
@@ -105,12 +114,9 @@ func (n *node) Spec(ctx context.Context, id string) ([]byte, error) {
 // container's own record has for the target, whatever its mode. It implements
 // [peer.VolumeSender].
 func (n *node) OpenVolume(ctx context.Context, id, target string) (func(context.Context, io.ReadWriteCloser) error, error) {
-	rec, err := n.c.store.Get(ctx, id)
-	if err == nil && n.c.keeperOf(rec.ID) == nil {
-		err = store.ErrNotFound
-	}
+	rec, err := n.kept(ctx, id)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", peer.ErrNotFound, err)
+		return nil, err
 	}
 	i := slices.IndexFunc(rec.Spec.Volumes, func(v bunfile.Volume) bool { return v.Target == target })
 	if i < 0 {

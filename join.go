@@ -222,42 +222,47 @@ func (c *Client) portsFree(ctx context.Context, spec bunfile.Spec) error {
 
 // notOwn refuses what this machine runs itself.
 func (c *Client) notOwn(ctx context.Context, ref string) error {
-	recs, err := c.store.List(ctx)
-	if err != nil {
-		return err
-	}
-	for _, rec := range recs {
-		if !rec.Finished() && len(ref) >= minIDPrefix && strings.HasPrefix(rec.ID, ref) {
+	return c.noneRuns(ctx, func(rec lifecycle.Container) error {
+		if len(ref) >= minIDPrefix && strings.HasPrefix(rec.ID, ref) {
 			return fmt.Errorf("%w: %s (%s) is a container of this machine", ErrJoined, rec.Name, rec.ShortID())
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // notJoined refuses a second replica of a service on this machine.
 func (c *Client) notJoined(ctx context.Context, service string) error {
-	recs, err := c.store.List(ctx)
-	if err != nil {
-		return err
-	}
-	for _, rec := range recs {
-		if !rec.Finished() && rec.ServiceID == service {
+	return c.noneRuns(ctx, func(rec lifecycle.Container) error {
+		if rec.ServiceID == service {
 			return fmt.Errorf("%w: %s (%s) is its replica on this machine", ErrJoined, rec.Name, rec.ShortID())
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // nameFree refuses a name that is taken, before anything is fetched for nothing.
 // What decides is the store, when the container is inserted.
 func (c *Client) nameFree(ctx context.Context, name string) error {
+	return c.noneRuns(ctx, func(rec lifecycle.Container) error {
+		if rec.Name == name {
+			return fmt.Errorf("%w: %s (%s): stop it, or choose another name (budgie chirp -name, or Named)", ErrExists, rec.Name, rec.ShortID())
+		}
+		return nil
+	})
+}
+
+// noneRuns returns the first objection to a container that has not ended for good.
+func (c *Client) noneRuns(ctx context.Context, objection func(lifecycle.Container) error) error {
 	recs, err := c.store.List(ctx)
 	if err != nil {
 		return err
 	}
 	for _, rec := range recs {
-		if !rec.Finished() && rec.Name == name {
-			return fmt.Errorf("%w: %s (%s): stop it, or choose another name (budgie chirp -name, or Named)", ErrExists, rec.Name, rec.ShortID())
+		if rec.Finished() {
+			continue
+		}
+		if err := objection(rec); err != nil {
+			return err
 		}
 	}
 	return nil

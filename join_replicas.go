@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/budgiehq/budgie/discovery"
@@ -28,7 +29,8 @@ func (c *Client) stayOrWithdraw(ctx context.Context, j *joining, rec lifecycle.C
 	if err == nil {
 		var first int
 		for _, o := range others {
-			if j.plan.has(o.ID) || before(o, rec) {
+			known := slices.ContainsFunc(j.plan.Replicas, func(r JoinReplica) bool { return r.ID == o.ID })
+			if known || before(o, rec) {
 				first++
 			}
 		}
@@ -57,11 +59,7 @@ const withdrawPatience = 30 * time.Second
 // otherReplicas returns what other nodes of the flock say that they run of a
 // service.
 func (c *Client) otherReplicas(ctx context.Context, service string) ([]peer.Container, error) {
-	f, err := c.openFlock()
-	if err != nil {
-		return nil, err
-	}
-	g, err := f.Current()
+	f, flock, err := c.membership()
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +67,7 @@ func (c *Client) otherReplicas(ctx context.Context, service string) ([]peer.Cont
 	if err != nil {
 		return nil, err
 	}
-	hints, err := chooseHints(all, service, g.FlockID(), f.NodeID())
+	hints, err := chooseHints(all, service, flock, f.NodeID())
 	if err != nil {
 		return nil, nil // nobody else announces it
 	}
@@ -84,15 +82,6 @@ func (c *Client) otherReplicas(ctx context.Context, service string) ([]peer.Cont
 		m.close()
 	}
 	return others, ctx.Err()
-}
-
-func (p JoinPlan) has(id string) bool {
-	for _, r := range p.Replicas {
-		if r.ID == id {
-			return true
-		}
-	}
-	return false
 }
 
 // before reports whether another replica came before this machine's, by the

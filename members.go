@@ -67,11 +67,7 @@ func atDigest(name, digest string) string {
 // means, or may have what it needs, and returns those that prove it. unproved
 // says why others did not, nil where there are none.
 func (c *Client) findMembers(ctx context.Context, ref string) (members []*member, unproved, err error) {
-	f, err := c.openFlock()
-	if err != nil {
-		return nil, nil, err
-	}
-	g, err := f.Current()
+	f, flock, err := c.membership()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -79,7 +75,7 @@ func (c *Client) findMembers(ctx context.Context, ref string) (members []*member
 	if err != nil {
 		return nil, nil, err
 	}
-	hints, err := chooseHints(all, ref, g.FlockID(), f.NodeID())
+	hints, err := chooseHints(all, ref, flock, f.NodeID())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -91,6 +87,18 @@ func (c *Client) findMembers(ctx context.Context, ref string) (members []*member
 		return nil, nil, context.Cause(ctx)
 	}
 	return members, whyUnproved(errs), nil
+}
+
+// membership returns this machine's membership, and the id of its flock.
+func (c *Client) membership() (f *trust.Flock, flock string, err error) {
+	if f, err = c.openFlock(); err != nil {
+		return nil, "", err
+	}
+	g, err := f.Current()
+	if err != nil {
+		return nil, "", err
+	}
+	return f, g.FlockID(), nil
 }
 
 // whyUnproved says why no node proved that it runs what is announced.

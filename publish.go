@@ -60,7 +60,7 @@ func (k *keeper) publish(ctx context.Context, rec lifecycle.Container) error {
 	}
 	k.pub = pub
 	if slices.ContainsFunc(pub.ports, func(p publishedPort) bool { return p.endpoint.Protocol != bunfile.UDP }) {
-		k.followReplicas(pub, rec.ServiceID)
+		k.followReplicas(pub)
 	}
 	return nil
 }

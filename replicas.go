@@ -15,7 +15,7 @@ import (
 // followReplicas directs the published TCP ports of a container to the replicas of
 // its service on other nodes, too, as they come and go, until the publication
 // ends. It needs a discoverer, and does nothing without.
-func (k *keeper) followReplicas(pub *publication, service string) {
+func (k *keeper) followReplicas(pub *publication) {
 	ctx, cancel := context.WithCancel(k.c.life)
 	events, err := k.c.browse(ctx)
 	if err != nil {
@@ -32,12 +32,12 @@ func (k *keeper) followReplicas(pub *publication, service string) {
 		defer pub.tunnels.close()
 		var r *roster
 		r = k.c.newRoster(0, func(id string) {
-			told, is := pub.replica(r, id)
+			told, is := pub.tunnels.follow(r, id, func(c peer.Container) bool { return c.ServiceID == pub.service })
 			if pub.setReplica(id, told, is) {
 				k.log.Info("a replica on another node", "replica", id, "node", told.Node, "serves", is)
 			}
 		})
-		r.run(ctx, only(ctx, events, func(s discovery.Service) bool { return s.ServiceID == service && s.ID != k.id }))
+		r.run(ctx, only(ctx, events, func(s discovery.Service) bool { return s.ServiceID == pub.service && s.ID != k.id }))
 	})
 }
 
@@ -59,17 +59,6 @@ func only(ctx context.Context, events <-chan discovery.Event, wanted func(discov
 		}
 	}()
 	return out
-}
-
-// replica returns what a node itself says of a replica of the same service, if it
-// serves.
-func (p *publication) replica(r *roster, id string) (told peer.Container, is bool) {
-	serves := func(c peer.Container) (port int, ok bool) {
-		told = c
-		return 0, c.ServiceID == p.service
-	}
-	_, is = p.tunnels.remote(r, id, serves)
-	return told, is
 }
 
 // setReplica notes a replica on another node, or that it serves no more, and

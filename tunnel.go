@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/budgiehq/budgie/balance"
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/peer"
@@ -37,7 +36,7 @@ type tunnels struct {
 	// by are the nodes' endpoints by the container's id, and peers their clients.
 	by    map[string]tunnelEnd
 	peers map[tunnelEnd]*peer.Client
-	conns map[*tunnelConn]tunnelEnd
+	conns map[*watchedConn]tunnelEnd
 }
 
 // tunnelEnd is the endpoint of a node.
@@ -47,7 +46,7 @@ type tunnelEnd struct {
 }
 
 func newTunnels(open func() (*trust.Flock, error)) *tunnels {
-	return &tunnels{open: open, by: make(map[string]tunnelEnd), peers: make(map[tunnelEnd]*peer.Client), conns: make(map[*tunnelConn]tunnelEnd)}
+	return &tunnels{open: open, by: make(map[string]tunnelEnd), peers: make(map[tunnelEnd]*peer.Client), conns: make(map[*watchedConn]tunnelEnd)}
 }
 
 // lead makes connections to a container go by a node's endpoint.
@@ -118,8 +117,8 @@ func (t *tunnels) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &tunnelConn{Conn: conn}
-	c.forget = sync.OnceFunc(func() {
+	c := &watchedConn{Conn: conn}
+	c.ended = sync.OnceFunc(func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		delete(t.conns, c)
@@ -147,20 +146,20 @@ func (t *tunnels) cut(id string) {
 	}
 }
 
-// tunnelConn is a connection through another node.
-type tunnelConn struct {
+// watchedConn is a connection that tells of its end.
+type watchedConn struct {
 	net.Conn
-	forget func()
+	ended func()
 }
 
 // Close implements net.Conn.
-func (c *tunnelConn) Close() error {
-	defer c.forget()
+func (c *watchedConn) Close() error {
+	defer c.ended()
 	return c.Conn.Close()
 }
 
 // CloseWrite ends one direction.
-func (c *tunnelConn) CloseWrite() error {
+func (c *watchedConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
@@ -168,7 +167,7 @@ func (c *tunnelConn) CloseWrite() error {
 }
 
 // abort ends the connection without a farewell, which could wait.
-func (c *tunnelConn) abort() {
+func (c *watchedConn) abort() {
 	if secure, ok := c.Conn.(*tls.Conn); ok {
 		_ = secure.NetConn().Close()
 		return
@@ -197,21 +196,19 @@ func (t *tunnels) client(id string) (*peer.Client, tunnelEnd, error) {
 	return c, end, nil
 }
 
-// remote returns the backend of a proved replica for a port of the containers,
-// if it can serve there, and makes the tunnels lead to it or not.
-func (t *tunnels) remote(r *roster, id string, serves func(peer.Container) (port int, ok bool)) (balance.Backend, bool) {
+// follow makes the tunnels lead to a replica that proved that it serves and is
+// wanted, and returns what its node says of it; to others they do not lead.
+func (t *tunnels) follow(r *roster, id string, wanted func(peer.Container) bool) (told peer.Container, ok bool) {
 	told, addr, _, proved := r.proved(id)
-	if proved && told.Ready && told.Health != lifecycle.Unhealthy {
-		if port, ok := serves(told); ok {
-			t.lead(id, tunnelEnd{told.Node, addr})
-			return balance.Backend{ID: id, Addr: tunnelAddr(id, port)}, true
-		}
+	if proved && told.Ready && told.Health != lifecycle.Unhealthy && wanted(told) {
+		t.lead(id, tunnelEnd{told.Node, addr})
+		return told, true
 	}
 	if r.silent(id) {
 		t.cut(id)
 	}
 	t.forget(id)
-	return balance.Backend{}, false
+	return told, false
 }
 
 // DialPort connects another node to a container of this one: to where the
@@ -258,7 +255,7 @@ func (k *keeper) tunnelled(conn net.Conn) net.Conn {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.tunnels++
-	return &countedConn{Conn: conn, ended: sync.OnceFunc(func() {
+	return &watchedConn{Conn: conn, ended: sync.OnceFunc(func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		if k.tunnels--; k.tunnels == 0 && k.idle != nil {
@@ -285,24 +282,4 @@ func (k *keeper) drainTunnels(ctx context.Context) {
 	case <-idle:
 	case <-ctx.Done():
 	}
-}
-
-// countedConn tells of its end.
-type countedConn struct {
-	net.Conn
-	ended func()
-}
-
-// Close implements net.Conn.
-func (c *countedConn) Close() error {
-	defer c.ended()
-	return c.Conn.Close()
-}
-
-// CloseWrite ends one direction.
-func (c *countedConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return c.Conn.Close()
 }
