@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"time"
 
+	"github.com/budgiehq/budgie/internal/benchreport"
 	"github.com/budgiehq/budgie/internal/isolation"
 	"github.com/budgiehq/budgie/internal/lan"
 )
@@ -34,7 +35,7 @@ func main() {
 	if err == nil {
 		fmt.Print(text)
 		if *out != "" {
-			err = writeSection(*out, text)
+			err = benchreport.WriteSection(*out, "bench/discovery", text)
 		}
 	}
 	if err != nil {
@@ -57,16 +58,21 @@ func ready() error {
 // measure does everything and returns the result as Markdown.
 func measure(s settings) (string, error) {
 	r := result{settings: s, machine: machine()}
-	err := in(func(t *bed) {
-		p := newPair(t)
-		p.arrivals(&r)
-		p.addresses(&r)
-	})
-	if err == nil {
-		err = in(func(t *bed) { comingBack(t, &r) })
+	for _, do := range []func(lan.TB, *result){arrivalsAndAddresses, comingBack, crowd} {
+		err := lan.In("discovery-", func(t lan.TB) error {
+			do(t, &r)
+			return nil
+		})
+		if err != nil {
+			return "", err
+		}
 	}
-	if err == nil {
-		err = in(func(t *bed) { crowd(t, &r) })
-	}
-	return r.markdown(), err
+	return r.markdown(), nil
+}
+
+// arrivalsAndAddresses measures how soon a host learns of what another one does.
+func arrivalsAndAddresses(t lan.TB, r *result) {
+	p := newPair(t)
+	p.arrivals(r)
+	p.addresses(r)
 }

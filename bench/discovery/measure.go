@@ -15,14 +15,14 @@ import (
 // running is a node that runs.
 type running struct {
 	*lan.Cmd
-	t     *bed
+	t     lan.TB
 	stdin *os.File
 	// at is how far its output was read.
 	at int
 }
 
 // start starts a node that announces count replicas from number first on.
-func start(t *bed, h *lan.Host, total, first, count int) *running {
+func start(t lan.TB, h *lan.Host, total, first, count int) *running {
 	in, out, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -78,12 +78,12 @@ func anything(string) bool { return true }
 
 // pair is two hosts on a switch, with a node each. The first announces.
 type pair struct {
-	t    *bed
+	t    lan.TB
 	host *lan.Host
 	a, b *running
 }
 
-func newPair(t *bed) pair {
+func newPair(t lan.TB) pair {
 	lab := lan.New(t)
 	sw := lab.SwitchOf("192.168.1.0/24")
 	a, b := lab.Host("a", sw), lab.Host("b", sw)
@@ -120,7 +120,7 @@ func (p pair) addresses(r *result) {
 }
 
 // comingBack measures how soon a host whose cable was out sees and is seen.
-func comingBack(t *bed, r *result) {
+func comingBack(t lan.TB, r *result) {
 	lab := lan.New(t)
 	sw := lab.Switch()
 	a, b := lab.Host("a", sw), lab.Host("b", sw)
@@ -148,7 +148,7 @@ const (
 
 // crowd measures how soon a newcomer lists the replicas of many hosts, and how
 // many packets there are when nothing happens.
-func crowd(t *bed, r *result) {
+func crowd(t lan.TB, r *result) {
 	lab := lan.New(t)
 	sw := lab.Switch()
 	var nodes []*running

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -84,31 +82,3 @@ func verdict(met bool) string {
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.0f ms", float64(d)/float64(time.Millisecond)) }
-
-// The lines between which the section stands.
-const (
-	beginMark = "<!-- begin bench/discovery -->\n"
-	endMark   = "<!-- end bench/discovery -->\n"
-)
-
-// writeSection puts a section in place of the one that a file has.
-func writeSection(file, text string) error {
-	old, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	now, err := replaceSection(old, text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	return os.WriteFile(file, now, 0o644)
-}
-
-func replaceSection(file []byte, text string) ([]byte, error) {
-	head, rest, found := bytes.Cut(file, []byte(beginMark))
-	_, tail, closed := bytes.Cut(rest, []byte(endMark))
-	if !found || !closed {
-		return nil, errors.New("there is no place for the result: write the lines " + beginMark + " and " + endMark + " into it")
-	}
-	return fmt.Appendf(nil, "%s%s\n%s\n%s%s", head, beginMark, strings.TrimSpace(text), endMark, tail), nil
-}

@@ -30,16 +30,3 @@ func TestMarkdown(t *testing.T) {
 		t.Errorf("500 packets in 100 s are well:\n%s", text)
 	}
 }
-
-func TestReplaceSection(t *testing.T) {
-	file := "# Head\n" + beginMark + "old\n" + endMark + "tail\n"
-	got, err := replaceSection([]byte(file), "new\n")
-	if want := "# Head\n" + beginMark + "\nnew\n" + endMark + "tail\n"; err != nil || string(got) != want {
-		t.Errorf("got %q, %v; want %q", got, err, want)
-	}
-	for _, file := range []string{"", beginMark, endMark} {
-		if _, err := replaceSection([]byte(file), "new"); err == nil {
-			t.Errorf("%q is accepted", file)
-		}
-	}
-}

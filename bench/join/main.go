@@ -71,23 +71,23 @@ func prepare() error {
 }
 
 // measure does everything and returns the result as Markdown.
-func measure(ctx context.Context, s settings) (text string, err error) {
-	u := &user{}
-	defer func() { err = errors.Join(err, u.end()) }()
-	// The laboratory ends its user where it fails.
-	defer u.recover(&err)
-	w, err := newWorld(ctx, u, s)
-	if err != nil {
-		return "", err
-	}
+func measure(ctx context.Context, s settings) (string, error) {
 	r := result{settings: s}
-	if r.machine, err = w.machine(ctx); err != nil {
-		return "", err
-	}
-	if r.whole, r.changed, err = w.measureWhole(ctx); err != nil {
-		return "", err
-	}
-	if r.slow, err = w.measureSlow(ctx); err != nil {
+	err := lan.In("join-", func(t lan.TB) error {
+		w, err := newWorld(ctx, t, s)
+		if err != nil {
+			return err
+		}
+		if r.machine, err = w.machine(ctx); err != nil {
+			return err
+		}
+		if r.whole, r.changed, err = w.measureWhole(ctx); err != nil {
+			return err
+		}
+		r.slow, err = w.measureSlow(ctx)
+		return err
+	})
+	if err != nil {
 		return "", err
 	}
 	return r.markdown(), nil

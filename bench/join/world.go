@@ -40,7 +40,7 @@ const (
 // fetches.
 type world struct {
 	settings settings
-	user     *user
+	t        lan.TB
 	// a is the one that is both, b the one that fetches.
 	a, b, c  *machine
 	images   map[string]ociimage.Image
@@ -51,20 +51,21 @@ type world struct {
 
 // machine is a host with a containerd and Budgie's command.
 type machine struct {
+	t lan.TB
 	*lan.Host
 	daemon *containerdtest.Daemon
 	client *containerd.Client
 }
 
-func newWorld(ctx context.Context, u *user, s settings) (*world, error) {
-	w := &world{settings: s, user: u, ctr: filepath.Join(u.TempDir(), "ctr")}
+func newWorld(ctx context.Context, t lan.TB, s settings) (*world, error) {
+	w := &world{settings: s, t: t, ctr: filepath.Join(t.TempDir(), "ctr")}
 	if err := w.buildCtr(ctx); err != nil {
 		return nil, err
 	}
 	if err := w.makeImages(); err != nil {
 		return nil, err
 	}
-	lab := lan.New(u)
+	lab := lan.New(t)
 	sw := lab.Switch()
 	for _, m := range []struct {
 		name string
@@ -88,22 +89,22 @@ func (w *world) buildCtr(ctx context.Context) error {
 }
 
 func (w *world) newMachine(h *lan.Host) (*machine, error) {
-	d, err := containerdtest.StartOn(w.user.TempDir(), h.Start)
+	d, err := containerdtest.StartOn(w.t.TempDir(), h.Start)
 	if err != nil {
 		return nil, err
 	}
-	w.user.Cleanup(d.Kill)
+	w.t.Cleanup(d.Kill)
 	c, err := d.Client()
 	if err != nil {
 		return nil, err
 	}
-	w.user.Cleanup(func() { _ = c.Close() }) // nothing was written to it
-	return &machine{h, d, c}, nil
+	w.t.Cleanup(func() { _ = c.Close() }) // nothing was written to it
+	return &machine{w.t, h, d, c}, nil
 }
 
 // makeImages makes images of random bytes, which nobody can compress.
 func (w *world) makeImages() error {
-	program, err := containerdtest.BuildProgram(filepath.Join(w.user.TempDir(), "testserver"), "github.com/budgiehq/budgie/internal/testserver")
+	program, err := containerdtest.BuildProgram(filepath.Join(w.t.TempDir(), "testserver"), "github.com/budgiehq/budgie/internal/testserver")
 	if err != nil {
 		return err
 	}
@@ -147,7 +148,7 @@ func (w *world) serveRegistry() error {
 	}
 	server := &http.Server{Handler: &w.registry}
 	go func() { _ = server.Serve(ln) }() // until it is closed
-	w.user.Cleanup(func() { _ = server.Close() })
+	w.t.Cleanup(func() { _ = server.Close() })
 	return nil
 }
 
@@ -191,7 +192,7 @@ func (m *machine) command(args ...string) *lan.Cmd {
 func (m *machine) budgie(args ...string) string {
 	cmd := m.command(args...)
 	if err := cmd.Run(); err != nil {
-		panic(failure{err})
+		m.t.Fatal(err)
 	}
 	return cmd.Printed()
 }
