@@ -33,10 +33,7 @@ func main() {
 		text, err = measure(s)
 	}
 	if err == nil {
-		fmt.Print(text)
-		if *out != "" {
-			err = benchreport.WriteSection(*out, "bench/discovery", text)
-		}
+		err = benchreport.Publish(text, *out, "bench/discovery")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "discovery:", err)

@@ -4,17 +4,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"syscall"
 
 	"github.com/budgiehq/budgie/internal/benchreport"
 	"github.com/budgiehq/budgie/internal/containerdtest"
-	"github.com/budgiehq/budgie/internal/isolation"
 	"github.com/budgiehq/budgie/internal/lan"
 )
 
@@ -30,7 +27,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: join [-rounds 7] [-limited 3] [-size 300] [-rate 25] [-out docs/benchmarks.md]")
 		os.Exit(2)
 	}
-	if err := prepare(); err != nil {
+	if err := benchreport.Setup("tools/setup.sh"); err != nil {
+		fail(err)
+	}
+	// Every host has the containerd that setup.sh builds.
+	if err := os.Setenv(containerdtest.VersionVariable, string(containerdtest.Latest)); err != nil {
 		fail(err)
 	}
 	lan.Isolate(nil) // from here on in namespaces of its own
@@ -38,10 +39,7 @@ func main() {
 	defer stop()
 	text, err := measure(ctx, s)
 	if err == nil {
-		fmt.Print(text)
-		if *out != "" {
-			err = benchreport.WriteSection(*out, "bench/join", text)
-		}
+		err = benchreport.Publish(text, *out, "bench/join")
 	}
 	if err != nil {
 		fail(err)
@@ -51,23 +49,6 @@ func main() {
 func fail(err error) {
 	fmt.Fprintln(os.Stderr, "join:", err)
 	os.Exit(1)
-}
-
-// prepare installs what is missing, before the namespaces are entered.
-func prepare() error {
-	if isolation.Begun() {
-		return nil
-	}
-	if os.Geteuid() != 0 {
-		return errors.New("hosts and containers need root: run it with sudo")
-	}
-	cmd := exec.Command("bash", "tools/setup.sh")
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("tools/setup.sh, from the root of the repository: %w", err)
-	}
-	// Every host has the containerd that setup.sh builds.
-	return os.Setenv(containerdtest.VersionVariable, string(containerdtest.Latest))
 }
 
 // measure does everything and returns the result as Markdown.

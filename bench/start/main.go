@@ -8,13 +8,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"syscall"
 
 	"github.com/budgiehq/budgie/internal/benchreport"
 	"github.com/budgiehq/budgie/internal/containerdtest"
-	"github.com/budgiehq/budgie/internal/isolation"
 )
 
 func main() {
@@ -27,7 +25,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: start [-rounds 20] [-many 50] [-out docs/benchmarks.md]")
 		os.Exit(2)
 	}
-	if err := prepare(); err != nil {
+	if err := benchreport.Setup("tools/setup.sh", "tools/setup-bench.sh"); err != nil {
 		fail(err)
 	}
 	containerdtest.Isolate() // from here on in namespaces of its own
@@ -35,10 +33,7 @@ func main() {
 	defer stop()
 	text, err := measure(ctx, s)
 	if err == nil {
-		fmt.Print(text)
-		if *out != "" {
-			err = benchreport.WriteSection(*out, "bench/start", text)
-		}
+		err = benchreport.Publish(text, *out, "bench/start")
 	}
 	if err != nil {
 		fail(err)
@@ -48,24 +43,6 @@ func main() {
 func fail(err error) {
 	fmt.Fprintln(os.Stderr, "start:", err)
 	os.Exit(1)
-}
-
-// prepare installs what is missing, before the namespaces are entered.
-func prepare() error {
-	if isolation.Begun() {
-		return nil
-	}
-	if os.Geteuid() != 0 {
-		return errors.New("containers need root: run it with sudo")
-	}
-	for _, script := range []string{"tools/setup.sh", "tools/setup-bench.sh"} {
-		cmd := exec.Command("bash", script)
-		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("%s, from the root of the repository: %w", script, err)
-		}
-	}
-	return nil
 }
 
 // measure does everything and returns the result as Markdown.
