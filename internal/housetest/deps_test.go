@@ -94,6 +94,8 @@ var arrows = []struct {
 	{"trust", []string{"internal/*"}},
 	{"replica", []string{"internal/*"}},
 	{"replica/replicatest", []string{"replica", "internal/*"}},
+	{"replica/watch", []string{"internal/*"}},
+	{"replica/watch/watchtest", []string{"replica/watch"}},
 	{"runtime", []string{"bunfile", "lifecycle"}},
 	{"runtime/*", []string{"bunfile", "lifecycle", "runtime", "internal/*"}},
 	{"runtime/process/*", []string{"bunfile", "lifecycle", "runtime", "internal/*"}},
