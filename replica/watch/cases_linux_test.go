@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -27,8 +28,9 @@ func mkdirs(t *testing.T, root string, n int) {
 }
 
 // wantLimit receives batches until one is about a limit, and checks that it
-// names a setting of the kernel, its value, and the value needed.
-func wantLimit(t *testing.T, f *watchtest.Follower, setting string, value, missing int) {
+// names a setting of the kernel, its value, and the value needed: with one of the
+// given numbers of watches more.
+func wantLimit(t *testing.T, f *watchtest.Follower, setting string, value int, missing ...int) {
 	t.Helper()
 	for {
 		b := f.Next(t)
@@ -36,10 +38,10 @@ func wantLimit(t *testing.T, f *watchtest.Follower, setting string, value, missi
 		if !errors.As(b.Reason, &limit) {
 			continue
 		}
-		if !b.All || limit.Setting != setting || limit.Value != value || limit.Needed != value+missing {
-			t.Fatalf("got %+v, want %s = %d and %d more", limit, setting, value, missing)
+		if !b.All || limit.Setting != setting || limit.Value != value || !slices.Contains(missing, limit.Needed-value) {
+			t.Fatalf("got %+v, want %s = %d and %v more", limit, setting, value, missing)
 		}
-		for _, word := range []string{setting, fmt.Sprint(value), fmt.Sprint(value + missing)} {
+		for _, word := range []string{setting, fmt.Sprint(value), fmt.Sprint(limit.Needed)} {
 			if !strings.Contains(limit.Error(), word) {
 				t.Errorf("%q does not say %s", limit, word)
 			}
@@ -95,10 +97,10 @@ func TestCaseV3WatchLimit(t *testing.T) {
 	wantRecovery(t, f)
 	f.Hears(t)
 	full.Store(true)
-	if err := os.MkdirAll(filepath.Join(root, "new", "deep"), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(root, "new"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	wantLimit(t, f, name, value, 1) // deep may be found in the next walk
+	wantLimit(t, f, name, value, 1, 31) // then, or by the next attempt
 	f.Hears(t)
 }
 
@@ -126,8 +128,8 @@ func TestCaseV3OtherFailures(t *testing.T) {
 	f.Hears(t)
 }
 
-// files4 is how many files are made for case V4.
-const files4 = 20_000
+// files4 is how many files are made for case V4, of which 100,000 took 28 s.
+const files4 = 5_000
 
 // Many files in new directories, while the queue of the kernel overflows.
 func TestCaseV4Overflow(t *testing.T) {
@@ -185,5 +187,5 @@ func TestCaseV4Random(t *testing.T) {
 }
 
 func TestCaseV5StartUp(t *testing.T) {
-	watchtest.StartUp(t, watch.New, 2000)
+	watchtest.StartUp(t, watch.New, 500)
 }

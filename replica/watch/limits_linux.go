@@ -23,11 +23,11 @@ func instanceError(err error) error {
 	if !errors.Is(err, unix.EMFILE) {
 		return fmt.Errorf("begin to watch with inotify: %w", err)
 	}
-	fd, dupErr := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 0)
-	if errors.Is(dupErr, unix.EMFILE) {
+	fd, another := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if errors.Is(another, unix.EMFILE) {
 		return fmt.Errorf("begin to watch with inotify: the process has too many open files (ulimit -n): %w", err)
 	}
-	if dupErr == nil {
+	if another == nil {
 		_ = unix.Close(fd)
 	}
 	setting, value := lower("fs.inotify.max_user_instances", "user.max_inotify_instances")

@@ -108,9 +108,9 @@ func (s suite) testNoRoot(t *testing.T) {
 
 // testClose closes while much happens and nobody receives.
 func (s suite) testClose(t *testing.T) {
-	for range 10 {
+	for range 5 {
 		root := t.TempDir()
-		w, err := s.open(root)
+		w, err := s.open(root, watch.WithMaxDelay(20*time.Millisecond))
 		must(t, err)
 		var wg sync.WaitGroup
 		stop := make(chan struct{})
