@@ -15,6 +15,8 @@ gates=(
 	"./discovery txt.go validate.go discovery.go"
 	# The algorithms and what they choose from. The proxies have tests of their own.
 	"./balance algorithm.go roundrobin.go leastconn.go pool.go health.go"
+	# What is reported and when, and what is watched.
+	"./replica/watch coalesce.go loop.go inotify_linux.go tree_linux.go portable.go"
 )
 minimum=90
 

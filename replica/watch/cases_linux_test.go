@@ -187,5 +187,5 @@ func TestCaseV4Random(t *testing.T) {
 }
 
 func TestCaseV5StartUp(t *testing.T) {
-	watchtest.StartUp(t, watch.New, 500)
+	watchtest.StartUp(t, watch.New, 200)
 }

@@ -6,4 +6,9 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The module behind the portable watcher starts goroutines at import.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(),
+		goleak.IgnoreAnyFunction("github.com/rjeczalik/notify.(*inotify).loop"),
+		goleak.IgnoreAnyFunction("github.com/rjeczalik/notify.(*inotify).send"))
+}

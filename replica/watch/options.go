@@ -52,7 +52,8 @@ func WithMaxDelay(d time.Duration) Option { return func(c *config) { c.maxDelay 
 func WithMaxDirs(n int) Option { return func(c *config) { c.maxDirs = max(n, 1) } }
 
 // WithFallback sets how often everything is reported while the tree cannot be
-// watched. Less than a millisecond counts as one.
+// watched, and on systems other than Linux always. Less than a millisecond
+// counts as one.
 func WithFallback(d time.Duration) Option {
 	return func(c *config) { c.fallback = max(d, time.Millisecond) }
 }

@@ -33,7 +33,9 @@
 // mounted below the root. A full scan now and then is still needed.
 //
 // On Linux New uses inotify, and needs /proc. A directory that may not be read
-// is not watched until its permissions change.
+// is not watched until its permissions change. On other systems it takes what
+// they tell for hints, and reports everything in each fallback interval too:
+// what they do not tell, such as changed permissions, comes with that.
 package watch
 
 import (

@@ -38,7 +38,8 @@ func (s suite) testTooMany(t *testing.T) {
 		must(t, write(filepath.Join(root, fmt.Sprint(i), "file"), ""))
 	}
 	for {
-		if b := f.Next(t); b.All && errors.Is(b.Reason, watch.ErrTooMany) {
+		// Other reports of everything may take its place.
+		if b := f.Next(t); b.All && (!s.exact || errors.Is(b.Reason, watch.ErrTooMany)) {
 			break
 		}
 	}
@@ -59,6 +60,7 @@ func (s suite) testRootGone(t *testing.T) {
 		}},
 	} {
 		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
 			base := t.TempDir()
 			root := filepath.Join(base, "parent", "root")
 			must(t, os.MkdirAll(filepath.Join(root, "dir"), 0o755), write(filepath.Join(root, "dir", "file"), ""))

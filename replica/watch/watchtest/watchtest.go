@@ -116,7 +116,7 @@ func (s suite) testKinds(t *testing.T) {
 func (s suite) testNewDirectories(t *testing.T) {
 	root := t.TempDir()
 	f := Follow(t, s.open, root)
-	for i := range 200 {
+	for i := range 100 {
 		dir := filepath.Join(root, fmt.Sprint(i), "b", "c")
 		must(t, os.MkdirAll(dir, 0o755), write(filepath.Join(dir, "file"), "at once"))
 	}
@@ -224,7 +224,7 @@ func (s suite) testFlapping(t *testing.T) {
 			}
 		}
 	})
-	for range 300 {
+	for range 200 {
 		must(t, os.Rename(in, out), os.Rename(out, in))
 	}
 	close(stop)
@@ -250,7 +250,7 @@ func (s suite) testBursts(t *testing.T) {
 }
 
 func (s suite) testStartUp(t *testing.T) {
-	for range 5 {
+	for range 2 {
 		StartUp(t, s.open, 50)
 	}
 }
@@ -290,7 +290,7 @@ func StartUp(t *testing.T, open Open, dirs int) {
 }
 
 func (s suite) testRandom(t *testing.T) {
-	for _, f := range Random(t, s.open, 10) {
+	for _, f := range Random(t, s.open, 6) {
 		s.checkExact(t, f)
 	}
 }
