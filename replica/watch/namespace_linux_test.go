@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -215,6 +216,38 @@ func TestUnreadableDirectory(t *testing.T) {
 	for _, b := range f.Batches {
 		if b.All {
 			t.Errorf("a batch says everything: %v", b.Reason)
+		}
+	}
+}
+
+// A directory with two paths is watched under one: the root's is its own.
+func TestRootBelowItself(t *testing.T) {
+	if !alone(t, 0) {
+		return
+	}
+	root := t.TempDir()
+	mkdirs(t, root, 2)
+	point := filepath.Join(root, "0")
+	if err := unix.Mount(root, point, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Unmount(point, unix.MNT_DETACH) }()
+	w, err := watch.New(root, watch.WithFallback(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for _, dir := range []string{".", "1", "."} {
+		if err := os.WriteFile(filepath.Join(root, dir, "file"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case b := <-w.Changes():
+			if !slices.Equal(b.Dirs, []string{dir}) {
+				t.Errorf("got %+v for a file in %q", b, dir)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("a file in %q is not noticed", dir)
 		}
 	}
 }
