@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/budgiehq/budgie/replica/internal/interrupt"
 )
@@ -18,32 +19,16 @@ import (
 // concurrently; Receives of one Copier into the same directory wait for each
 // other.
 type Copier struct {
-	log *slog.Logger
+	log       *slog.Logger
+	scanEvery time.Duration
+	maxLoss   float64
+	remember  bool
+	keepAge   time.Duration
+	keepSize  int64
 
-	mu   sync.Mutex
-	busy map[string]chan struct{} // per directory, closed by the Receive that ends
-}
-
-// Option changes how a Copier works.
-type Option func(*Copier)
-
-// WithLogger makes the Copier say what it does, at debug level. Without it the
-// Copier is silent.
-func WithLogger(log *slog.Logger) Option {
-	return func(c *Copier) {
-		if log != nil {
-			c.log = log
-		}
-	}
-}
-
-// New returns a Copier.
-func New(opts ...Option) *Copier {
-	c := &Copier{log: slog.New(slog.DiscardHandler), busy: make(map[string]chan struct{})}
-	for _, opt := range opts {
-		opt(c)
-	}
-	return c
+	mu      sync.Mutex
+	busy    map[string]chan struct{} // per directory, closed by the Receive that ends
+	sources map[string]*source       // per directory that is sent
 }
 
 // Send serves the directory dir to the Receive at the other end of conn and
@@ -58,8 +43,16 @@ func New(opts ...Option) *Copier {
 // SetDeadline or else its Close method, and Send returns ctx's error; a conn
 // with neither method cannot be interrupted.
 func (c *Copier) Send(ctx context.Context, conn io.ReadWriter, dir string) (Report, error) {
-	s := &sender{wire: newWire(conn), dir: dir, log: c.log.With("send", dir)}
-	report, err := guarded(ctx, conn, s.wire, s.run)
+	s := &sender{wire: newWire(conn), log: c.log.With("send", dir)}
+	report, err := guarded(ctx, conn, s.wire, func(ctx context.Context) (Report, error) {
+		src, release, err := c.acquire(dir)
+		if err != nil {
+			return Report{}, err
+		}
+		defer release()
+		s.src = src
+		return s.run(ctx)
+	})
 	if err != nil {
 		return Report{}, fmt.Errorf("sending volume %s: %w", dir, err)
 	}
@@ -75,19 +68,56 @@ func (c *Copier) Send(ctx context.Context, conn io.ReadWriter, dir string) (Repo
 //
 // conn and ctx are as for Send.
 func (c *Copier) Receive(ctx context.Context, conn io.ReadWriter, dir string) (Report, error) {
-	r := &receiver{wire: newWire(conn), dir: dir, log: c.log.With("receive", dir)}
-	report, err := guarded(ctx, conn, r.wire, func(ctx context.Context) (Report, error) {
-		release, err := c.claim(ctx, dir)
+	report, err := c.receive(ctx, conn, c.receiver(conn, dir))
+	if err != nil {
+		return Report{}, fmt.Errorf("receiving volume %s: %w", dir, err)
+	}
+	return report, nil
+}
+
+// Follow makes the directory dir equal to the sender's, as [Copier.Receive] does,
+// and then takes over every change at the source, until ctx or conn ends. It
+// returns why it ended, never nil: the caller connects and calls it again.
+//
+// A source that is gone, or has become so that much of the copy would be lost
+// (see [WithMaxLoss]), suspends it: the copy stays as it is, and
+// [FollowOptions].Accepted can say that it may go on. What something else changes
+// in the copy is set aside and reported, and the source's put in its place; with
+// [Remember] that holds for changes between two Follows, too.
+func (c *Copier) Follow(ctx context.Context, conn io.ReadWriter, dir string, opts FollowOptions) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r := c.receiver(conn, dir)
+	r.following = &following{FollowOptions: opts, maxLoss: c.maxLoss, scanEvery: c.scanEvery, state: FollowState{Phase: Starting}}
+	r.interrupt = func() { cancel(fmt.Errorf("%w: the source said nothing for %s", ErrSilent, silence)) }
+	_, err := c.receive(ctx, conn, r)
+	if err == nil {
+		err = errors.New("the source is through") // a sender never is
+	}
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
+		err = cause
+	}
+	return fmt.Errorf("following volume %s: %w", dir, err)
+}
+
+func (c *Copier) receiver(conn io.ReadWriter, dir string) *receiver {
+	r := &receiver{wire: newWire(conn), dir: dir, log: c.log.With("receive", dir), ours: make(map[digest]bool)}
+	if c.remember {
+		r.side = &beside{dir: filepath.Clean(dir), age: c.keepAge, size: c.keepSize}
+	}
+	return r
+}
+
+// receive runs a receiver, one at a time for each directory.
+func (c *Copier) receive(ctx context.Context, conn io.ReadWriter, r *receiver) (Report, error) {
+	return guarded(ctx, conn, r.wire, func(ctx context.Context) (Report, error) {
+		release, err := c.claim(ctx, r.dir)
 		if err != nil {
 			return Report{}, err
 		}
 		defer release()
 		return r.run(ctx)
 	})
-	if err != nil {
-		return Report{}, fmt.Errorf("receiving volume %s: %w", dir, err)
-	}
-	return report, nil
 }
 
 // claim waits until no other Receive of this Copier works in dir.

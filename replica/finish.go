@@ -17,8 +17,8 @@ func (t *target) finish(ctx context.Context, m *manifest) (removed int, err erro
 	if err := t.syncDirs(); err != nil {
 		return 0, err
 	}
-	t.scanner.wants = func(int64) bool { return false }
-	all, err := t.scanner.scan(ctx)
+	t.scanner.wants = func(int64) bool { return t.live }
+	all, err := t.look(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -42,10 +42,14 @@ func (t *target) finish(ctx context.Context, m *manifest) (removed int, err erro
 	}
 	// Children first: a directory's mode may forbid to reach them.
 	for _, e := range slices.Backward(m.entries) {
-		if e.kind == kindDir {
-			if err := t.setMetadata(e); err != nil {
-				return 0, err
-			}
+		if e.kind != kindDir {
+			continue
+		}
+		if f := t.local[e.path]; t.live && !t.touched[e.path] && f.mode == e.mode && f.mtime == e.mtime {
+			continue
+		}
+		if err := t.setMetadata(e); err != nil {
+			return 0, err
 		}
 	}
 	return removed, nil
@@ -54,9 +58,6 @@ func (t *target) finish(ctx context.Context, m *manifest) (removed int, err erro
 // removeExtra removes what is not in m, or is a directory on one side and
 // something else on the other.
 func (t *target) removeExtra(all []found, m *manifest) (removed int, err error) {
-	if len(m.entries) == 1 && len(all) > 1 { // the directory itself is one
-		return 0, ErrEmptied
-	}
 	wanted := make(map[string]kind, len(m.entries))
 	for _, e := range m.entries {
 		wanted[e.path] = e.kind
@@ -79,6 +80,12 @@ func (t *target) removeExtra(all []found, m *manifest) (removed int, err error) 
 		if ok && (f.kind == kindDir) == (want == kindDir) && (want != kindSpecial || f.kind == kindSpecial) {
 			continue
 		}
+		if !ok && f.kind == kindSpecial && wanted[parent(f.path)] == kindDir {
+			continue // a socket of the copy's own user
+		}
+		if err := t.keepRemoved(f); err != nil {
+			return 0, err
+		}
 		if err := t.remove(f.path); err != nil {
 			return 0, err
 		}
@@ -96,7 +103,7 @@ func (t *target) remove(name string) error {
 	if err := t.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	t.dirty[parent(name)] = true
+	t.renamedIn(parent(name))
 	return nil
 }
 
@@ -162,6 +169,10 @@ func (t *target) symlink(e entry) error {
 }
 
 func (t *target) setMetadata(e entry) error {
+	t.tree.mark(parent(e.path))
+	if e.kind == kindDir {
+		t.tree.mark(e.path)
+	}
 	if err := t.root.Chmod(e.osPath(), fileMode(e.mode)); err != nil {
 		return err
 	}
@@ -172,7 +183,7 @@ func (t *target) setMetadata(e entry) error {
 // alone since, and compares it with m.
 func (t *target) verify(ctx context.Context, m *manifest) (*manifest, error) {
 	t.scanner.wants = nil
-	all, err := t.scanner.scan(ctx)
+	all, err := t.look(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -143,7 +143,7 @@ func FuzzReceive(f *testing.F) {
 
 func FuzzSend(f *testing.F) {
 	hello := frameOf(frameHello, []byte(magic), []byte{0, 1, 0, 1})
-	f.Add(script(hello, frameOf(frameWant, []byte{0, 0, 0, 1}), frameOf(frameWantEnd), frameOf(frameVerified, make([]byte, 36))))
+	f.Add(script(hello, frameOf(frameWant, []byte{0, 0, 0, 1}), frameOf(frameWantEnd, []byte{0}), frameOf(frameVerified, make([]byte, 36))))
 	f.Add(script(hello, frameOf(frameWant, []byte{0xff, 0, 0, 1})))
 	f.Add(script(hello, frameOf(frameError, []byte("\x04no"))))
 	f.Fuzz(func(t *testing.T, stream []byte) {

@@ -221,11 +221,12 @@ func TestHostileTransfers(t *testing.T) {
 			return forever(func(w *wire) error { return w.write(frameEntries, appendEntry(nil, volume)) })(w)
 		}, ErrProtocol},
 		"endless rounds": {func(w *wire) error {
-			err := announce(w, volume)
+			below := entry{path: "below", kind: kindDir, mode: 0o755}
+			err := announce(w, volume, below)
 			for ; err == nil; err = w.flush() {
-				d := (&manifest{entries: []entry{volume}}).digest()
-				err = errors.Join(w.write(frameAgain), w.write(frameEntries, appendEntry(nil, volume)),
-					w.write(frameManifest, []byte{0, 0, 0, 1}, d[:]), w.flush())
+				d := (&manifest{entries: []entry{volume, below}}).digest()
+				err = errors.Join(w.write(frameAgain), w.write(frameEntries, appendEntry(appendEntry(nil, volume), below)),
+					w.write(frameManifest, []byte{0, 0, 0, 2}, d[:]), w.flush())
 				for kind := byte(0); err == nil && kind != frameWantEnd; {
 					kind, _, err = w.read()
 				}
@@ -307,7 +308,7 @@ func TestHostileReceivers(t *testing.T) {
 		"wants it twice":       {want(1, 1), ErrProtocol},
 		"wants nothing, again": {want(), ErrProtocol},
 		"lies about the digest": {func(w *wire) error {
-			return errors.Join(hello(w), w.write(frameWantEnd), w.flush(), func() error {
+			return errors.Join(hello(w), w.write(frameWantEnd, []byte{0}), w.flush(), func() error {
 				_, err := w.expect(frameDone, 0)
 				return errors.Join(err, w.write(frameVerified, make([]byte, 36)), w.flush(), func() error { _, _, err := w.read(); return err }())
 			}())

@@ -37,7 +37,7 @@ func TestManifestOf100000FilesNeedsLittleMemory(t *testing.T) {
 	const files = 100_000
 	var sent bytes.Buffer
 	source := bigManifest(t, files)
-	if err := (&sender{wire: newWire(readWriter{nil, &sent})}).announce(source); err != nil {
+	if err := (&sender{wire: newWire(readWriter{nil, &sent})}).announce(snapshot{m: source, sum: source.digest()}); err != nil {
 		t.Fatal(err)
 	}
 	heap := func() uint64 {
@@ -71,9 +71,9 @@ func TestWantsFillManyFrames(t *testing.T) {
 	if err := (&receiver{wire: newWire(readWriter{nil, &sent})}).ask(wanted); err != nil {
 		t.Fatal(err)
 	}
-	got, err := (&sender{wire: newWire(readWriter{&sent, nil})}).wanted(m)
-	if err != nil || !slices.Equal(got, wanted) {
-		t.Errorf("got %d indexes of %d, %v", len(got), len(wanted), err)
+	a, err := (&sender{wire: newWire(readWriter{&sent, nil})}).wanted(m)
+	if err != nil || !slices.Equal(a.wanted, wanted) {
+		t.Errorf("got %d indexes of %d, %v", len(a.wanted), len(wanted), err)
 	}
 }
 

@@ -257,7 +257,7 @@ func (m *manifest) digest() digest {
 func (m *manifest) report() Report {
 	d := m.digest()
 	r := Report{Bytes: m.total, Digest: "sha256:" + hex.EncodeToString(d[:])}
-	for _, e := range m.entries[1:] {
+	for _, e := range m.entries[min(1, len(m.entries)):] {
 		if e.kind == kindSpecial {
 			r.Skipped = append(r.Skipped, e.path)
 		} else {

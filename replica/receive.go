@@ -6,20 +6,34 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
+	"time"
 )
 
-// receiver is one Receive.
+// receiver is one Receive or Follow.
 type receiver struct {
 	wire *wire
 	dir  string
 	log  *slog.Logger
+	side *beside
+	// following is nil where the copy is made once.
+	following *following
 
-	copy        *target
-	m           *manifest
+	copy *target
+	// m is what the copy is to become, acked what the sender knows that it is, and
+	// base what it was when it was last complete, nil where that is not known.
+	m, acked, base *manifest
+	// ours is content that came for the copy since base was stored, and may be in
+	// it; storedBase is what was stored, and stored when.
+	ours       map[digest]bool
+	storedBase *manifest
+	stored     time.Time
+	// interrupt ends the connection.
+	interrupt   func()
 	transferred int64
+	removed     int
+	conflicts   []Conflict
 }
 
 // run is the whole of it. The order of turns is that of the protocol, in
@@ -41,15 +55,32 @@ func (r *receiver) run(ctx context.Context) (Report, error) {
 			}
 			defer r.copy.close()
 		}
+		ok, err := r.begin(ctx)
+		if err != nil {
+			return Report{}, err
+		}
+		if !ok {
+			return Report{}, r.follow(ctx)
+		}
 		done, err := r.round(ctx)
 		if err != nil {
 			return Report{}, err
 		}
 		if done {
-			return r.finish(ctx)
+			break
 		}
 		r.log.Debug("source changed, receiving again", "round", round)
 	}
+	if err := r.finish(ctx); err != nil {
+		return Report{}, err
+	}
+	if r.following != nil {
+		return Report{}, r.follow(ctx)
+	}
+	if err := r.next(nextNothing); err != nil {
+		return Report{}, err
+	}
+	return r.report(), nil
 }
 
 // open opens the directory to receive into, not before there is something to
@@ -63,7 +94,25 @@ func (r *receiver) open() error {
 		return err
 	}
 	r.copy = newTarget(root)
+	if r.side != nil {
+		r.recall()
+	}
 	return nil
+}
+
+// begin looks at what is there, and sets aside what is not the source's. It is
+// false where the copy rather stays as it is, which the sender then knows.
+func (r *receiver) begin(ctx context.Context) (bool, error) {
+	if err := r.copy.index(ctx, r.m, r.base != nil); err != nil {
+		return false, err
+	}
+	if err := r.hold(); err != nil {
+		if r.following == nil {
+			return false, err
+		}
+		return false, r.stay(err)
+	}
+	return true, r.setAside()
 }
 
 // manifest reads what the volume shall consist of.
@@ -126,24 +175,10 @@ func (r *receiver) plan() plan {
 
 // round brings every file of the manifest into place, or beside it where
 // something is in the way. It is true when the sender says that its source is
-// as the manifest says.
+// as the manifest says. For a copy that follows it always is, and the manifest is
+// changed instead: files that changed while they were sent are as they were.
 func (r *receiver) round(ctx context.Context) (done bool, err error) {
-	if err := r.copy.index(ctx, r.m); err != nil {
-		return false, err
-	}
-	p, err := r.copyLocally(ctx)
-	if err != nil {
-		return false, err
-	}
-	r.log.Debug("files to receive", "wanted", len(p.wanted), "of", len(r.m.entries))
-	if err := r.ask(p.wanted); err != nil {
-		return false, err
-	}
-	complete, err := r.files(ctx, p.wanted)
-	if err != nil {
-		return false, err
-	}
-	missing, err := r.copy.copyAll(ctx, p.again)
+	missed, err := r.fetch(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -151,16 +186,45 @@ func (r *receiver) round(ctx context.Context) (done bool, err error) {
 	switch {
 	case err != nil:
 		return false, err
-	case kind == frameAgain && len(payload) == 0:
+	case kind == frameAgain && len(payload) == 0 && r.following == nil:
 		return false, nil
 	case kind != frameDone || len(payload) != 0:
 		return false, unexpected(kind, len(payload))
 	}
 	r.wire.mayWrite = true
-	if !complete || len(missing) > 0 {
+	if len(missed) == 0 {
+		return true, nil
+	}
+	if r.following == nil {
 		return false, fmt.Errorf("%w: the sender is done, but did not send every file", ErrProtocol)
 	}
-	return true, nil
+	announced := r.m
+	if r.m, err = announced.without(missed, r.copy.local); err != nil {
+		return false, err
+	}
+	return true, errors.Join(r.wire.difference(announced, r.m), r.wire.seal(r.m, r.m.digest()))
+}
+
+// fetch brings the files of the manifest into place that are not there. It returns
+// the contents that the sender did not send, since they had changed meanwhile.
+func (r *receiver) fetch(ctx context.Context) (missed map[digest]bool, err error) {
+	p, err := r.copyLocally(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.log.Debug("files to receive", "wanted", len(p.wanted), "of", len(r.m.entries))
+	r.following.pending(r.m, p)
+	if err := r.ask(p.wanted); err != nil {
+		return nil, err
+	}
+	if missed, err = r.files(ctx, p.wanted); err != nil {
+		return nil, err
+	}
+	missing, err := r.copy.copyAll(ctx, p.again)
+	for _, e := range missing {
+		missed[e.digest] = true
+	}
+	return missed, err
 }
 
 // copyLocally brings into place what is there under other names, and returns
@@ -168,6 +232,9 @@ func (r *receiver) round(ctx context.Context) (done bool, err error) {
 func (r *receiver) copyLocally(ctx context.Context) (plan, error) {
 	for {
 		p := r.plan()
+		if err := r.expect(p); err != nil {
+			return plan{}, err
+		}
 		if len(p.copies) == 0 {
 			return p, nil
 		}
@@ -204,29 +271,35 @@ func (r *receiver) ask(wanted []uint32) error {
 			return err
 		}
 	}
-	if err := r.wire.write(frameWantEnd); err != nil {
+	follows := byte(0)
+	if r.following != nil {
+		follows = 1
+	}
+	if err := r.wire.write(frameWantEnd, []byte{follows}); err != nil {
 		return err
 	}
 	return r.wire.flush()
 }
 
-// files receives the wanted files. Those that came before an error stay. It is
-// false where some changed at the sender meanwhile.
-func (r *receiver) files(ctx context.Context, wanted []uint32) (complete bool, err error) {
+// files receives the wanted files. Those that came before an error stay. It
+// returns the contents of those that changed at the sender meanwhile.
+func (r *receiver) files(ctx context.Context, wanted []uint32) (missed map[digest]bool, err error) {
 	defer func() {
 		if settled := r.copy.settleArrived(); err == nil {
 			err = settled
 		}
 	}()
-	complete = true
+	missed = make(map[digest]bool)
 	for _, i := range wanted {
 		ok, err := r.file(ctx, r.m.entries[i])
 		if err != nil {
-			return false, fmt.Errorf("receiving %s: %w", r.m.entries[i].path, err)
+			return nil, fmt.Errorf("receiving %s: %w", r.m.entries[i].path, err)
 		}
-		complete = complete && ok
+		if !ok {
+			missed[r.m.entries[i].digest] = true
+		}
 	}
-	return complete, nil
+	return missed, nil
 }
 
 // file receives one file. It is false where the sender says that the file
@@ -267,40 +340,55 @@ func (r *receiver) file(ctx context.Context, e entry) (ok bool, err error) {
 		}
 		left -= int64(len(payload))
 		r.transferred += int64(len(payload))
+		r.following.arrived(int64(len(payload)))
 	}
 }
 
 // finish makes the copy equal to the manifest, looks at all of it again, and
 // compares digests with the sender.
-func (r *receiver) finish(ctx context.Context) (Report, error) {
+func (r *receiver) finish(ctx context.Context) error {
 	removed, err := r.copy.finish(ctx, r.m)
 	if err != nil {
-		return Report{}, err
+		return err
 	}
+	r.removed += removed
 	copied, err := r.copy.verify(ctx, r.m)
 	if err != nil {
-		return Report{}, err
+		return err
 	}
 	mine := copied.digest()
 	if err := r.wire.write(frameVerified, mine[:], binary.BigEndian.AppendUint32(nil, uint32(removed))); err != nil {
-		return Report{}, err
+		return err
 	}
 	if err := r.wire.flush(); err != nil {
-		return Report{}, err
+		return err
 	}
 	bye, err := r.wire.expect(frameBye, len(mine))
 	if err != nil {
-		return Report{}, err
+		return err
 	}
 	if digest(bye) != mine {
-		return Report{}, fmt.Errorf("%w: the sender computed the digest %x, the receiver %x", ErrVerify, bye, mine)
+		return fmt.Errorf("%w: the sender computed the digest %x, the receiver %x", ErrVerify, bye, mine)
 	}
+	r.acked, r.base = r.m, r.m
+	return r.remember(r.following == nil)
+}
+
+func (r *receiver) report() Report {
 	report := r.m.report()
-	report.Transferred, report.Removed = r.transferred, removed
-	return report, nil
+	report.Transferred, report.Removed, report.Conflicts = r.transferred, r.removed, r.conflicts
+	return report
+}
+
+// next says what is wanted next, and ends the turn.
+func (r *receiver) next(wish byte) error {
+	if err := r.wire.write(frameNext, []byte{wish}); err != nil {
+		return err
+	}
+	return r.wire.flush()
 }
 
 // gone is true for errors of files that are not what they were.
 func gone(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errRaced)
+	return missing(err) || errors.Is(err, errRaced)
 }

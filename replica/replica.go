@@ -50,6 +50,12 @@ var (
 	// unmounted. Nothing of the copy is removed; where it is to be empty, empty it
 	// first.
 	ErrEmptied = errors.New("source is empty, and its copy is not: it may be unmounted")
+	// ErrLoss: the source has lost much of what the copy has.
+	ErrLoss = errors.New("source has lost too many of the copy's files at once")
+	// ErrGone: the source's directory is not there, or is another one.
+	ErrGone = errors.New("source is gone")
+	// ErrSilent: the source, which has nothing to send, does not say so.
+	ErrSilent = errors.New("source is silent")
 	// ErrVerify: what arrived is not what the sender has.
 	ErrVerify = errors.New("copy differs from its source")
 )
@@ -67,6 +73,9 @@ type Report struct {
 	// Skipped names special files (sockets, devices, pipes), which are not
 	// copied.
 	Skipped []string
+	// Conflicts are what was found in the copy that its source had not brought
+	// there, and was kept aside; without [Remember] none are.
+	Conflicts []Conflict
 	// Digest identifies the volume's content: both sides have computed it
 	// independently.
 	Digest string

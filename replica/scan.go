@@ -102,7 +102,7 @@ func (s *scanner) visit(ctx context.Context, all []found, name string) ([]found,
 		}
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && name != "":
+	case missing(err) && name != "":
 		return all, nil
 	case errors.Is(err, errRaced):
 		return nil, fmt.Errorf("%w: %w", ErrChanged, err)
@@ -117,7 +117,7 @@ func (s *scanner) visit(ctx context.Context, all []found, name string) ([]found,
 		return all, nil
 	}
 	names, lock, err := s.list(f.entry)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+	if missing(err) {
 		return all, nil
 	} else if err != nil {
 		return nil, err
@@ -129,6 +129,12 @@ func (s *scanner) visit(ctx context.Context, all []found, name string) ([]found,
 		}
 	}
 	return all, nil
+}
+
+// missing is true for errors of names that lead to nothing, or not any more
+// through a directory.
+func missing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
 // list returns the names in a directory, and a function that takes back the

@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 )
@@ -15,12 +13,13 @@ import (
 // sender is one Send.
 type sender struct {
 	wire *wire
-	dir  string
+	src  *source
 	log  *slog.Logger
 
 	root        *os.Root
-	scanner     *scanner
+	buf         buffer
 	transferred int64
+	removed     int
 }
 
 // run is the whole of it. The order of turns is that of the protocol, in
@@ -29,123 +28,129 @@ func (s *sender) run(ctx context.Context) (Report, error) {
 	if err := s.wire.welcome(); err != nil {
 		return Report{}, err
 	}
-	root, err := os.OpenRoot(s.dir)
-	if err != nil {
-		return Report{}, err
-	}
-	defer root.Close()
-	s.root = root
-	s.scanner = &scanner{root: root, known: make(map[string]hashed)}
-	m, err := s.manifest(ctx)
+	now, err := s.src.list(ctx)
 	if err != nil {
 		return Report{}, err
 	}
 	for round := 1; ; round++ {
-		next, err := s.round(ctx, m)
+		if err := s.announce(now); err != nil {
+			return Report{}, err
+		}
+		a, err := s.wanted(now.m)
 		if err != nil {
 			return Report{}, err
 		}
-		if next == nil {
-			return s.finish(m)
+		if a.follows {
+			return s.lead(ctx, now, a)
 		}
-		if round == maxRounds {
-			return Report{}, fmt.Errorf("%w: %s, for the %dth time; stop what writes there, or try later",
-				ErrChanged, m.difference(next), round)
+		next, err := s.round(ctx, now, a, round == maxRounds)
+		if err != nil {
+			return Report{}, err
 		}
-		s.log.Debug("source changed, sending again", "round", round, "change", m.difference(next))
+		if next.m == nil {
+			break
+		}
+		s.log.Debug("source changed, sending again", "round", round, "change", now.m.difference(next.m))
 		if err := s.wire.write(frameAgain); err != nil {
 			return Report{}, err
 		}
-		m = next
+		now = next
 	}
+	if _, err := s.finish(now); err != nil {
+		return Report{}, err
+	}
+	_, err = s.next()
+	return s.report(now), err
 }
 
-// manifest lists the source.
-func (s *sender) manifest(ctx context.Context) (*manifest, error) {
-	all, err := s.scanner.scan(ctx)
+// round sends the files that the receiver asks for. It returns another snapshot
+// if the source is no longer as this one says, which the last round puts up with
+// as long as each file was.
+func (s *sender) round(ctx context.Context, now snapshot, a answer, last bool) (next snapshot, err error) {
+	missed, err := s.files(ctx, now.m, a.wanted)
 	if err != nil {
-		return nil, err
+		return snapshot{}, err
 	}
-	m := &manifest{}
-	for _, f := range all {
-		if err := m.add(f.entry); err != nil {
-			return nil, fmt.Errorf("this volume cannot be copied: %w", err)
-		}
+	if last && missed == "" {
+		return snapshot{}, nil
 	}
-	return m, nil
-}
-
-// round sends the manifest and the files that the receiver asks for. It
-// returns another manifest if the source is no longer as this one says.
-func (s *sender) round(ctx context.Context, m *manifest) (next *manifest, err error) {
-	if err := s.announce(m); err != nil {
-		return nil, err
+	if last {
+		return snapshot{}, fmt.Errorf("%w: %q, for the %dth time; stop what writes there, or try later", ErrChanged, missed, maxRounds)
 	}
-	wanted, err := s.wanted(m)
-	if err != nil {
-		return nil, err
+	if next, err = s.src.list(ctx); err != nil {
+		return snapshot{}, err
 	}
-	s.wire.mayWrite = true
-	complete := true
-	for _, i := range wanted {
-		ok, err := s.file(ctx, m.entries[i])
-		if err != nil {
-			return nil, err
-		}
-		complete = complete && ok
-	}
-	next, err = s.manifest(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if complete && next.digest() == m.digest() {
-		return nil, nil
+	if missed == "" && next.sum == now.sum {
+		return snapshot{}, nil
 	}
 	return next, nil
 }
 
-// announce sends the manifest.
-func (s *sender) announce(m *manifest) error {
-	var frame []byte
-	for _, e := range m.entries {
-		start := len(frame)
-		frame = appendEntry(frame, e)
-		if len(frame) > maxFrame {
-			if err := s.wire.write(frameEntries, frame[:start]); err != nil {
-				return err
-			}
-			frame = append(frame[:0], frame[start:]...)
+// files sends the wanted files. It returns the path of one that is no longer what
+// the manifest says, if there are such.
+func (s *sender) files(ctx context.Context, m *manifest, wanted []uint32) (missed string, err error) {
+	root, err := s.src.open()
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	s.root = root
+	s.wire.mayWrite = true
+	for _, i := range wanted {
+		ok, err := s.file(ctx, m.entries[i])
+		if err != nil {
+			return "", err
+		}
+		if !ok {
+			missed = m.entries[i].path
 		}
 	}
-	if err := s.wire.write(frameEntries, frame); err != nil {
+	return missed, nil
+}
+
+// announce sends the manifest, and ends the turn.
+func (s *sender) announce(now snapshot) error {
+	if err := s.wire.entries(now.m.entries); err != nil {
 		return err
 	}
-	d := m.digest()
-	if err := s.wire.write(frameManifest, binary.BigEndian.AppendUint32(nil, uint32(len(m.entries))), d[:]); err != nil {
+	if err := s.wire.seal(now.m, now.sum); err != nil {
 		return err
 	}
 	return s.wire.flush()
 }
 
+// answer is what a receiver says to a manifest.
+type answer struct {
+	// wanted are the files it asks for, by index.
+	wanted []uint32
+	// held is true where it does not want to become like the manifest, but stay as
+	// it is.
+	held bool
+	// follows is true where it goes on to ask for what changes.
+	follows bool
+}
+
 // wanted reads which files the receiver asks for.
-func (s *sender) wanted(m *manifest) ([]uint32, error) {
-	var wanted []uint32
+func (s *sender) wanted(m *manifest) (a answer, err error) {
 	for {
 		kind, payload, err := s.wire.read()
 		switch {
 		case err != nil:
-			return nil, err
-		case kind == frameWantEnd && len(payload) == 0:
-			return wanted, nil
+			return answer{}, err
+		case kind == frameWantEnd && len(payload) == 1 && payload[0] <= 1:
+			a.follows = payload[0] == 1
+			return a, nil
+		case kind == frameHold && len(payload) == 0 && a.wanted == nil:
+			return answer{held: true, follows: true}, nil
 		case kind != frameWant || len(payload) == 0 || len(payload)%4 != 0:
-			return nil, unexpected(kind, len(payload))
+			return answer{}, unexpected(kind, len(payload))
 		}
 		for ; len(payload) > 0; payload = payload[4:] {
 			i := binary.BigEndian.Uint32(payload)
-			if n := len(wanted); n > 0 && i <= wanted[n-1] || int64(i) >= int64(len(m.entries)) || m.entries[i].kind != kindFile {
-				return nil, fmt.Errorf("%w: the receiver wants entry %d, which is out of order or no file", ErrProtocol, i)
+			if n := len(a.wanted); n > 0 && i <= a.wanted[n-1] || int64(i) >= int64(len(m.entries)) || m.entries[i].kind != kindFile {
+				return answer{}, fmt.Errorf("%w: the receiver wants entry %d, which is out of order or no file", ErrProtocol, i)
 			}
-			wanted = append(wanted, i)
+			a.wanted = append(a.wanted, i)
 		}
 	}
 }
@@ -155,14 +160,14 @@ func (s *sender) wanted(m *manifest) ([]uint32, error) {
 func (s *sender) file(ctx context.Context, e entry) (bool, error) {
 	f, err := s.openSource(e.path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, errRaced):
+	case gone(err):
 		return false, s.wire.write(frameFileEnd, []byte{0})
 	case err != nil:
 		return false, err
 	}
 	defer f.Close()
 	h := sha256.New()
-	n, err := copyCtx(ctx, io.MultiWriter(h, dataWriter{s.wire}), f, e.size, s.scanner.buf.bytes())
+	n, err := copyCtx(ctx, io.MultiWriter(h, dataWriter{s.wire}), f, e.size, s.buf.bytes())
 	s.transferred += n
 	if err != nil {
 		return false, fmt.Errorf("sending %s: %w", e.path, err)
@@ -185,33 +190,47 @@ func (s *sender) openSource(path string) (*os.File, error) {
 	return openRegular(s.root, path, info)
 }
 
-// finish tells the receiver that the source held still, and compares digests.
-func (s *sender) finish(m *manifest) (Report, error) {
+// finish tells the receiver that the source is as now says, and compares
+// digests. It returns what the receiver has, which is not quite that where files
+// changed while they were sent.
+func (s *sender) finish(now snapshot) (snapshot, error) {
 	if err := s.wire.write(frameDone); err != nil {
-		return Report{}, err
+		return now, err
 	}
 	if err := s.wire.flush(); err != nil {
-		return Report{}, err
+		return now, err
 	}
-	mine := m.digest()
-	verified, err := s.wire.expect(frameVerified, len(mine)+4)
+	kind, payload, err := s.wire.read()
+	if err == nil && kind != frameVerified {
+		if now.m, err = s.wire.patched(now.m, kind, payload); err == nil {
+			now.sum = now.m.digest()
+			kind, payload, err = s.wire.read()
+		}
+	}
 	if err != nil {
-		return Report{}, err
+		return now, err
+	}
+	mine := now.sum
+	if kind != frameVerified || len(payload) != len(mine)+4 {
+		return now, unexpected(kind, len(payload))
 	}
 	s.wire.mayWrite = true
-	if digest(verified[:len(mine)]) != mine {
-		return Report{}, fmt.Errorf("%w: the receiver computed the digest %x, the sender %x", ErrVerify, verified[:len(mine)], mine)
+	if digest(payload[:len(mine)]) != mine {
+		return now, fmt.Errorf("%w: the receiver computed the digest %x, the sender %x", ErrVerify, payload[:len(mine)], mine)
 	}
-	report := m.report()
-	report.Transferred = s.transferred
-	report.Removed = int(binary.BigEndian.Uint32(verified[len(mine):]))
-	for _, t := range s.scanner.temporary {
-		report.Skipped = append(report.Skipped, t.path)
-	}
+	s.removed += int(binary.BigEndian.Uint32(payload[len(mine):]))
 	if err := s.wire.write(frameBye, mine[:]); err != nil {
-		return Report{}, err
+		return now, err
 	}
-	return report, s.wire.flush()
+	return now, s.wire.flush()
+}
+
+// report describes what the receiver has.
+func (s *sender) report(now snapshot) Report {
+	report := now.m.report()
+	report.Transferred, report.Removed = s.transferred, s.removed
+	report.Skipped = append(report.Skipped, now.temporary...)
+	return report
 }
 
 // dataWriter sends what is written to it in data frames.

@@ -21,6 +21,12 @@ import (
 type target struct {
 	root    *os.Root
 	scanner *scanner
+	tree    *index
+	// live is true where the tree is watched: then not all of it has to be looked
+	// at each time.
+	live bool
+	// attic is where what is replaced and removed goes; nil where nothing is kept.
+	attic *attic
 	// local is what is there, by path.
 	local map[string]found
 	// content says where a content is found, in the tree or under way.
@@ -34,17 +40,41 @@ type target struct {
 	temporary map[string]bool
 	// arrived are verified files that wait to be made durable together.
 	arrived []*incoming
-	// dirty are directories in which names changed since they were synced.
-	dirty map[string]bool
+	// dirty are directories in which names changed since they were synced, and
+	// touched those whose times or modes changed in this round.
+	dirty, touched map[string]bool
 }
 
 func newTarget(root *os.Root) *target {
+	s := &scanner{root: root, known: make(map[string]hashed), unlock: true}
 	return &target{
 		root:      root,
-		scanner:   &scanner{root: root, known: make(map[string]hashed), unlock: true},
+		scanner:   s,
+		tree:      newIndex(s),
 		temporary: make(map[string]bool),
 		dirty:     make(map[string]bool),
+		touched:   make(map[string]bool),
 	}
+}
+
+// look returns what there is now.
+func (t *target) look(ctx context.Context) ([]found, error) {
+	if !t.live {
+		t.tree.markAll()
+	}
+	return t.tree.refresh(ctx)
+}
+
+// touch notes that a directory's entries or attributes changed.
+func (t *target) touch(dir string) {
+	t.touched[dir] = true
+	t.tree.mark(dir)
+}
+
+// renamedIn notes that names in a directory changed.
+func (t *target) renamedIn(dir string) {
+	t.dirty[dir] = true
+	t.touch(dir)
 }
 
 // close leaves nothing half-written behind.
@@ -55,21 +85,23 @@ func (t *target) close() {
 	_ = t.root.Close()
 }
 
-// index looks at what is there, and hashes what may be of use for m. Files
-// under way count too: those of this Receive, and those of one that was killed.
-func (t *target) index(ctx context.Context, m *manifest) error {
+// index looks at what is there, and hashes what may be of use for m, or all.
+// Files under way count too: those of this Receive, and those of one that was
+// killed.
+func (t *target) index(ctx context.Context, m *manifest, all bool) error {
 	sizes := make(map[int64]bool)
 	for _, e := range m.entries {
 		if e.kind == kindFile {
 			sizes[e.size] = true
 		}
 	}
-	t.scanner.wants = func(size int64) bool { return sizes[size] }
-	all, err := t.scanner.scan(ctx)
+	t.scanner.wants = func(size int64) bool { return all || t.live || sizes[size] }
+	there, err := t.look(ctx)
 	if err != nil {
 		return err
 	}
-	t.local = make(map[string]found, len(all))
+	clear(t.touched)
+	t.local = make(map[string]found, len(there))
 	t.content = make(map[digest]string)
 	t.placed = make(map[digest]string)
 	t.staged = make(map[string]string)
@@ -78,7 +110,7 @@ func (t *target) index(ctx context.Context, m *manifest) error {
 			t.content[f.digest] = f.path
 		}
 	}
-	for _, f := range all {
+	for _, f := range there {
 		t.local[f.path] = f
 		if f.hashed {
 			t.content[f.digest] = f.path
@@ -198,14 +230,15 @@ func (t *target) copyOne(ctx context.Context, from string, e entry) (c *incoming
 		return nil, err
 	}
 	defer src.Close()
-	if c, err = t.create(e); err != nil {
+	c, err = t.create(e)
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
+	defer func(c *incoming) {
 		if err != nil {
 			c.discard()
 		}
-	}()
+	}(c)
 	if _, err := copyCtx(ctx, c, src, e.size, t.scanner.buf.bytes()); err != nil {
 		return nil, err
 	}
@@ -266,7 +299,7 @@ func (t *target) mkdir(name string) error {
 		return err
 	}
 	t.local[name] = found{entry: entry{path: name, kind: kindDir, mode: 0o700}}
-	t.dirty[parent(name)] = true
+	t.renamedIn(parent(name))
 	return nil
 }
 
@@ -280,6 +313,7 @@ func (t *target) unlock(name string) error {
 	if err := t.root.Chmod(osPath(name), fileMode(f.mode)); err != nil {
 		return err
 	}
+	t.touch(name)
 	t.local[name] = f
 	return nil
 }
@@ -305,7 +339,7 @@ func (t *target) create(e entry) (*incoming, error) {
 		return nil, err
 	}
 	t.temporary[name] = true
-	t.dirty[dir] = true
+	t.renamedIn(dir)
 	return &incoming{target: t, entry: e, name: name, file: f, hash: sha256.New()}, nil
 }
 
@@ -382,12 +416,15 @@ func (c *incoming) discard() {
 // rename moves a temporary file or link into the place of e, at once and
 // whatever file was there.
 func (t *target) rename(name string, e entry) error {
+	if err := t.keepReplaced(e); err != nil {
+		return err
+	}
 	if err := t.root.Rename(name, e.path); err != nil {
 		return err
 	}
 	delete(t.temporary, name)
-	t.dirty[parent(name)] = true
-	t.dirty[parent(e.path)] = true
+	t.renamedIn(parent(name))
+	t.renamedIn(parent(e.path))
 	t.local[e.path] = found{entry: e, hashed: e.kind == kindFile}
 	return nil
 }

@@ -44,6 +44,10 @@ const (
 	frameDone
 	frameVerified
 	frameBye
+	frameNext
+	frameIdle
+	frameRemoved
+	frameHold
 )
 
 const (

@@ -74,87 +74,105 @@ type (
 // Send implements Syncer.
 func (f *Fake) Send(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error) {
 	return f.guard(ctx, conn, func() (replica.Report, error) {
-		entries, err := readVolume(dir)
+		report, err := sendOnce(conn, dir)
 		if err != nil {
 			return replica.Report{}, err
 		}
-		if err := say(conn, entries); err != nil {
-			return replica.Report{}, err
-		}
-		var w wanted
-		if err := hear(conn, &w); err != nil {
-			return replica.Report{}, err
-		}
-		report := describeVolume(entries)
-		var contents files
-		for _, e := range entries {
-			if slices.Contains(w.Paths, e.Path) {
-				contents.Contents = append(contents.Contents, e.content)
-				report.Transferred += e.Size
-			}
-		}
-		if err := say(conn, contents); err != nil {
-			return replica.Report{}, err
-		}
-		var v verdict
-		if err := hear(conn, &v); err != nil {
-			return replica.Report{}, err
-		}
-		report.Removed = v.Removed
-		if v.Digest != report.Digest {
-			return replica.Report{}, replica.ErrVerify
-		}
-		return report, nil
+		return report, sendChanges(ctx, conn, dir)
 	})
+}
+
+// sendOnce sends a volume.
+func sendOnce(conn io.ReadWriter, dir string) (replica.Report, error) {
+	entries, err := readVolume(dir)
+	if err != nil {
+		return replica.Report{}, err
+	}
+	if err := say(conn, entries); err != nil {
+		return replica.Report{}, err
+	}
+	var w wanted
+	if err := hear(conn, &w); err != nil {
+		return replica.Report{}, err
+	}
+	report := describeVolume(entries)
+	var contents files
+	for _, e := range entries {
+		if slices.Contains(w.Paths, e.Path) {
+			contents.Contents = append(contents.Contents, e.content)
+			report.Transferred += e.Size
+		}
+	}
+	if err := say(conn, contents); err != nil {
+		return replica.Report{}, err
+	}
+	var v verdict
+	if err := hear(conn, &v); err != nil {
+		return replica.Report{}, err
+	}
+	report.Removed = v.Removed
+	if v.Digest != report.Digest {
+		return replica.Report{}, replica.ErrVerify
+	}
+	return report, nil
 }
 
 // Receive implements Syncer.
 func (f *Fake) Receive(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error) {
 	return f.guard(ctx, conn, func() (replica.Report, error) {
-		var entries []fakeEntry
-		if err := hear(conn, &entries); err != nil {
-			return replica.Report{}, err
-		}
-		local, err := readCopy(dir)
+		report, err := f.receiveOnce(conn, dir)
 		if err != nil {
 			return replica.Report{}, err
 		}
-		if len(entries) == 1 && len(local) > 1 { // the directory itself is one
-			return replica.Report{}, replica.ErrEmptied
-		}
-		w := fill(entries, local)
-		if err := say(conn, w); err != nil {
-			return replica.Report{}, err
-		}
-		var contents files
-		if err := hear(conn, &contents); err != nil {
-			return replica.Report{}, err
-		}
-		report := describeVolume(entries)
-		for _, c := range contents.Contents {
-			report.Transferred += int64(len(c))
-		}
-		if err := accept(entries, w, contents); err != nil {
-			return replica.Report{}, err
-		}
-		if report.Removed, err = writeVolume(dir, local, entries); err != nil {
-			return replica.Report{}, err
-		}
-		copied, err := readVolume(dir)
-		if err != nil {
-			return replica.Report{}, err
-		}
-		if describeVolume(copied).Digest != report.Digest {
-			return replica.Report{}, fmt.Errorf("copy to %s: %w", dir, replica.ErrVerify)
-		}
-		if err := say(conn, verdict{report.Digest, report.Removed}); err != nil {
-			return replica.Report{}, err
-		}
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.received = append(f.received, dir)
-		return report, nil
+		return report, say(conn, wish{})
 	})
+}
+
+// receiveOnce receives a volume.
+func (f *Fake) receiveOnce(conn io.ReadWriter, dir string) (replica.Report, error) {
+	var entries []fakeEntry
+	if err := hear(conn, &entries); err != nil {
+		return replica.Report{}, err
+	}
+	local, err := readCopy(dir)
+	if err != nil {
+		return replica.Report{}, err
+	}
+	if len(entries) == 1 && len(local) > 1 { // the directory itself is one
+		return replica.Report{}, replica.ErrEmptied
+	}
+	w := fill(entries, local)
+	if err := say(conn, w); err != nil {
+		return replica.Report{}, err
+	}
+	var contents files
+	if err := hear(conn, &contents); err != nil {
+		return replica.Report{}, err
+	}
+	report := describeVolume(entries)
+	for _, c := range contents.Contents {
+		report.Transferred += int64(len(c))
+	}
+	if err := accept(entries, w, contents); err != nil {
+		return replica.Report{}, err
+	}
+	if report.Removed, err = writeVolume(dir, local, entries); err != nil {
+		return replica.Report{}, err
+	}
+	copied, err := readVolume(dir)
+	if err != nil {
+		return replica.Report{}, err
+	}
+	if describeVolume(copied).Digest != report.Digest {
+		return replica.Report{}, fmt.Errorf("copy to %s: %w", dir, replica.ErrVerify)
+	}
+	if err := say(conn, verdict{report.Digest, report.Removed}); err != nil {
+		return replica.Report{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.received = append(f.received, dir)
+	return report, nil
 }
 
 // guard runs one side of a copy, unless it shall fail.

@@ -24,6 +24,7 @@ import (
 type Syncer interface {
 	Send(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error)
 	Receive(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error)
+	Follow(ctx context.Context, conn io.ReadWriter, dir string, opts replica.FollowOptions) error
 }
 
 // patience bounds what must not take long; a suite that hangs says where.
@@ -56,6 +57,7 @@ func Run(t *testing.T, make func(t *testing.T) Syncer) {
 		{"EndOfContextInterrupts", testContext},
 		{"CopiesConcurrently", testConcurrent},
 		{"ConnectionServesAgain", testSecondCopy},
+		{"FollowsChanges", testFollows},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) { tt.test(t, make(t)) })

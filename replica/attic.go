@@ -1,0 +1,158 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// attic is a directory beside a copy, on the same file system, that keeps what
+// the copy loses:
+//
+//	replaced/TIME/PATH   what the source replaced or removed, for a while
+//	conflicts/TIME/PATH  what something else than the source made or changed in
+//	                     the copy, until a person removes it
+type attic struct {
+	dir string
+	// age and size are how long, and how many bytes, replaced files are kept.
+	age  time.Duration
+	size int64
+	// stamp names this round's directories.
+	stamp string
+	// pruned is when it was last tidied.
+	pruned time.Time
+}
+
+// The two parts of an attic.
+const (
+	atticReplaced  = "replaced"
+	atticConflicts = "conflicts"
+)
+
+// stampLayout sorts by time.
+const stampLayout = "20060102T150405.000000000Z"
+
+// begin gives what is kept from now on a directory of its own.
+func (a *attic) begin() { a.stamp = time.Now().UTC().Format(stampLayout) }
+
+// place returns the directory in the attic that takes what was at a path, open.
+func (a *attic) place(part, name string) (*os.File, string, error) {
+	if err := os.MkdirAll(a.dir, 0o700); err != nil {
+		return nil, "", err
+	}
+	root, err := os.OpenRoot(a.dir)
+	if err != nil {
+		return nil, "", err
+	}
+	defer root.Close()
+	dir := path.Join(part, a.stamp, parent(name))
+	if err := root.MkdirAll(dir, 0o700); err != nil {
+		return nil, "", err
+	}
+	f, err := root.Open(dir)
+	return f, filepath.Join(a.dir, filepath.FromSlash(path.Join(dir, path.Base(name)))), err
+}
+
+// keep moves what is at a path of the copy into the attic, or with link gives it
+// another name there. It returns where that is.
+func (a *attic) keep(copied *os.Root, part, name string, link bool) (where string, err error) {
+	from, err := copied.Open(osPath(parent(name)))
+	if err != nil {
+		return "", err
+	}
+	defer from.Close()
+	to, where, err := a.place(part, name)
+	if err != nil {
+		return "", fmt.Errorf("keeping %s aside: %w", name, err)
+	}
+	defer to.Close()
+	base := path.Base(name)
+	if link {
+		err = linkBetween(from, base, to)
+	} else {
+		err = renameBetween(from, base, to)
+	}
+	if err != nil {
+		return "", &os.LinkError{Op: "keep aside", Old: name, New: where, Err: err}
+	}
+	return where, nil
+}
+
+// keepReplaced gives the file that e takes the place of another name in the
+// attic, so that there is no moment without one or the other.
+func (t *target) keepReplaced(e entry) error {
+	f, there := t.local[e.path]
+	if t.attic == nil || !there || f.kind != kindFile && f.kind != kindSymlink || sameContent(f.entry, e) && f.hashed {
+		return nil
+	}
+	_, err := t.attic.keep(t.root, atticReplaced, e.path, true)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
+		return nil // it has gone, or was kept already
+	}
+	return err
+}
+
+// keepRemoved moves a file that is to be removed into the attic.
+func (t *target) keepRemoved(f found) error {
+	if t.attic == nil || f.kind != kindFile && f.kind != kindSymlink {
+		return nil
+	}
+	if err := t.unlockAbove(f.path); err != nil {
+		return err
+	}
+	_, err := t.attic.keep(t.root, atticReplaced, f.path, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// sameContent reports whether two entries are the same but for modes and times.
+func sameContent(a, b entry) bool {
+	return a.kind == b.kind && a.size == b.size && a.digest == b.digest && a.target == b.target
+}
+
+// pruneEvery is how often an attic is tidied.
+const pruneEvery = time.Minute
+
+// prune removes replaced files that are too old, or too many. What cannot be
+// removed stays.
+func (a *attic) prune() {
+	now := time.Now()
+	if now.Sub(a.pruned) < pruneEvery {
+		return
+	}
+	a.pruned = now
+	dir := filepath.Join(a.dir, atticReplaced)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // there is none
+	}
+	left := a.size
+	oldest := now.Add(-a.age).UTC().Format(stampLayout)
+	for _, e := range slices.Backward(entries) { // the newest first
+		at := filepath.Join(dir, e.Name())
+		left -= sizeOf(at)
+		if (left < 0 || e.Name() < oldest) && e.Name() != a.stamp {
+			_ = os.RemoveAll(at) // the next time tries again
+		}
+	}
+}
+
+// sizeOf returns how many bytes the files below a directory have.
+func sizeOf(dir string) (size int64) {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if info, err := d.Info(); err == nil {
+				size += info.Size()
+			}
+		}
+		return nil // what cannot be read does not count
+	})
+	return size
+}

@@ -1,0 +1,141 @@
+package replica
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+)
+
+// Conflict is something in a copy that its source did not bring there.
+type Conflict struct {
+	// Path is relative to the volume, with slashes.
+	Path string
+	// Kept is the file where what was found there is kept; empty where it had
+	// been removed, and the source's was put there again.
+	Kept string
+	// At is when it was found.
+	At time.Time
+}
+
+// setAside moves what something else than the source made or changed in the copy
+// into the attic, and forgets it.
+func (r *receiver) setAside() error {
+	if r.base == nil || r.copy.attic == nil {
+		return nil
+	}
+	r.copy.attic.begin()
+	was, will := byPathOf(r.base), byPathOf(r.m)
+	strange, lost := r.strange(was, will)
+	for _, name := range strange {
+		if err := r.copy.unlockAbove(name); err != nil {
+			return err
+		}
+		where, err := r.copy.attic.keep(r.copy.root, atticConflicts, name, false)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		r.copy.forget(name)
+		r.note(Conflict{Path: name, Kept: where, At: time.Now()})
+	}
+	for _, name := range lost {
+		r.note(Conflict{Path: name, At: time.Now()})
+	}
+	return r.copy.syncDirs()
+}
+
+// strange returns the paths where the copy has neither what it had nor what it is
+// to have, and those that are to be as they were, and are missing.
+func (r *receiver) strange(was, will map[string]entry) (strange, lost []string) {
+	for name, f := range r.copy.local {
+		if f.kind != kindFile && f.kind != kindSymlink {
+			continue
+		}
+		if known := f.kind == kindSymlink || f.hashed; known && (sameContent(f.entry, was[name]) || sameContent(f.entry, will[name]) || f.hashed && r.ours[f.digest]) {
+			continue
+		}
+		strange = append(strange, name)
+	}
+	for name, e := range was {
+		if _, there := r.copy.local[name]; !there && (e.kind == kindFile || e.kind == kindSymlink) && sameContent(e, will[name]) {
+			lost = append(lost, name)
+		}
+	}
+	slices.SortFunc(strange, cmp.Compare)
+	slices.Sort(lost)
+	return strange, lost
+}
+
+func (r *receiver) note(c Conflict) {
+	r.conflicts = append(r.conflicts, c)
+	if f := r.following; f != nil {
+		f.state.ConflictCount++
+		r.conflicts = r.conflicts[max(0, len(r.conflicts)-mostConflicts):]
+		f.state.Conflicts = slices.Clone(r.conflicts)
+	}
+	r.log.Warn("a copy of a volume was changed by something else than its source", "path", c.Path, "kept", c.Kept)
+}
+
+func byPathOf(m *manifest) map[string]entry {
+	by := make(map[string]entry, len(m.entries))
+	for _, e := range m.entries {
+		by[e.path] = e
+	}
+	return by
+}
+
+// forget drops what is no longer at a path.
+func (t *target) forget(name string) {
+	f := t.local[name]
+	delete(t.local, name)
+	if t.content[f.digest] == name {
+		delete(t.content, f.digest)
+	}
+	t.renamedIn(parent(name))
+}
+
+// hold returns an error where the copy had better stay as it is: the source may
+// have been emptied or unmounted by mistake.
+func (r *receiver) hold() error {
+	if r.following.accepts(r.m) {
+		return nil
+	}
+	if len(r.m.entries) == 1 && len(r.copy.local) > 1 { // the directory itself is one
+		return ErrEmptied
+	}
+	if r.base == nil || r.following == nil {
+		return nil
+	}
+	there, gone := lossOf(r.base, r.m)
+	if limit := r.following.maxLoss; limit > 0 && float64(gone) > limit*float64(there) {
+		return fmt.Errorf("%w: %d of %d", ErrLoss, gone, there)
+	}
+	return nil
+}
+
+// lossOf counts the files and links of a manifest, and those of them whose content
+// another one has nowhere.
+func lossOf(before, after *manifest) (there, gone int) {
+	content := make(map[digest]bool)
+	paths := make(map[string]bool)
+	for _, e := range after.entries {
+		paths[e.path] = true
+		if e.kind == kindFile {
+			content[e.digest] = true
+		}
+	}
+	for _, e := range before.entries {
+		if e.kind != kindFile && e.kind != kindSymlink {
+			continue
+		}
+		there++
+		if !paths[e.path] && !(e.kind == kindFile && content[e.digest]) {
+			gone++
+		}
+	}
+	return there, gone
+}

@@ -1,0 +1,303 @@
+package replica
+
+import (
+	"context"
+	"encoding/hex"
+	"strings"
+	"time"
+
+	"github.com/budgiehq/budgie/replica/watch"
+)
+
+// Phase is what a Follow is doing.
+type Phase string
+
+// The phases.
+const (
+	// Starting: the copy is compared with the source for the first time.
+	Starting Phase = "starting"
+	// Synced: the copy is as its source.
+	Synced Phase = "synced"
+	// Syncing: what changed is on its way.
+	Syncing Phase = "syncing"
+	// Suspended: the copy stays as it is. Reason says why.
+	Suspended Phase = "suspended"
+)
+
+// FollowState says how far a copy is behind its source.
+type FollowState struct {
+	// Phase is what is being done.
+	Phase Phase
+	// SyncedAt is the last moment at which the source said that the copy was as
+	// it; zero where there was none yet.
+	SyncedAt time.Time
+	// Digest identifies the content of the copy, as [Report] does.
+	Digest string
+	// Files and Bytes are what the copy consists of.
+	Files int
+	Bytes int64
+	// PendingFiles and PendingBytes are what is known to be on its way.
+	PendingFiles int
+	PendingBytes int64
+	// Reason is why it is suspended.
+	Reason string
+	// Held is what identifies the content that the source has and that the copy
+	// does not take over unless a person says so; empty where there is none.
+	Held string
+	// Conflicts are what was found in the copy that its source did not bring
+	// there, the last ones, and ConflictCount is how many there were in all, since
+	// Follow was called.
+	Conflicts     []Conflict
+	ConflictCount int
+}
+
+// FollowOptions are the parts of a Follow that its caller may have. The zero
+// value has none.
+type FollowOptions struct {
+	// Tell is called with the state when it has changed, at most a few times a
+	// second, by one goroutine at a time.
+	Tell func(FollowState)
+	// Accepted returns the content ([FollowState.Held]) that a person said may be
+	// taken over although much of the copy is lost by it. It is called every few
+	// seconds.
+	Accepted func() string
+}
+
+// mostConflicts is how many conflicts a state names.
+const mostConflicts = 16
+
+// silence is how long a source that has nothing to send may say nothing.
+const silence = 10 * idleEvery
+
+// tellEvery is how often progress is told.
+const tellEvery = 200 * time.Millisecond
+
+// following is what a Follow has beside a Receive. A nil one does nothing.
+type following struct {
+	FollowOptions
+	maxLoss float64
+	state   FollowState
+	told    time.Time
+	watcher watch.Watcher
+	limit   *complaint
+	// changed says that something changed in the copy.
+	changed bool
+	// scanned is when all of the copy was last looked at.
+	scanned   time.Time
+	scanEvery time.Duration
+}
+
+// accepts reports whether a person said that the copy may become so.
+func (f *following) accepts(m *manifest) bool {
+	return f != nil && f.Accepted != nil && f.state.Held != "" && f.Accepted() == f.state.Held && f.state.Held == nameOf(m)
+}
+
+func nameOf(m *manifest) string {
+	d := m.digest()
+	return "sha256:" + hex.EncodeToString(d[:])
+}
+
+// tell passes the state on; progress is told now and then only.
+func (f *following) tell(progress bool) {
+	if f == nil || f.Tell == nil || progress && time.Since(f.told) < tellEvery {
+		return
+	}
+	f.told = time.Now()
+	f.Tell(f.state)
+}
+
+// pending notes what is going to be sent.
+func (f *following) pending(m *manifest, p plan) {
+	if f == nil {
+		return
+	}
+	f.state.PendingFiles, f.state.PendingBytes = len(p.wanted), 0
+	for _, i := range p.wanted {
+		f.state.PendingBytes += m.entries[i].size
+	}
+	f.tell(true)
+}
+
+// arrived notes what has come of a file.
+func (f *following) arrived(n int64) {
+	if f == nil {
+		return
+	}
+	f.state.PendingBytes -= n
+	f.tell(true)
+}
+
+// follow takes over what changes at the source, until the connection or ctx ends.
+func (r *receiver) follow(ctx context.Context) error {
+	f := r.following
+	w, err := watch.New(r.dir)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	f.watcher, f.limit, f.scanned = w, newComplaint(r.log), time.Now()
+	defer func() { _ = r.remember(true) }() // it is worth less time the next time
+	r.copy.live = true
+	r.copy.tree.markAll()
+	if r.acked == nil {
+		r.acked = &manifest{}
+	} else {
+		r.synced()
+	}
+	for {
+		wish, err := r.wish(ctx)
+		if err != nil {
+			return err
+		}
+		if err := r.next(wish); err != nil {
+			return err
+		}
+		if err := r.answer(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// wish decides what to ask for: the source's content at once where the copy was
+// changed by something else, or a person accepted what was held.
+func (r *receiver) wish(ctx context.Context) (byte, error) {
+	f := r.following
+	if f.state.Held != "" && f.Accepted != nil && f.Accepted() == f.state.Held {
+		return nextNow, nil
+	}
+	for more := true; more; {
+		select {
+		case b := <-f.watcher.Changes():
+			f.limit.take(b)
+			r.copy.tree.take(b)
+			f.changed = true
+		default:
+			more = false
+		}
+	}
+	if time.Since(f.scanned) > f.scanEvery {
+		f.scanned, f.changed = time.Now(), true
+		r.copy.tree.markAll()
+	}
+	if r.copy.attic != nil {
+		r.copy.attic.prune()
+	}
+	if !f.changed || f.state.Phase != Synced || r.base == nil {
+		return nextChange, r.remember(false)
+	}
+	f.changed = false
+	r.m = r.base
+	if err := r.copy.index(ctx, r.m, true); err != nil {
+		return nextChange, err
+	}
+	strange, lost := r.strange(byPathOf(r.base), byPathOf(r.base))
+	if len(strange)+len(lost) > 0 || r.copy.differs(r.base) {
+		return nextNow, nil
+	}
+	return nextChange, nil
+}
+
+// differs reports whether anything of a manifest is not there, or is otherwise.
+func (t *target) differs(m *manifest) bool {
+	for _, e := range m.entries {
+		if f, there := t.local[e.path]; e.kind != kindSpecial && (!there || f.kind != e.kind || f.mode != e.mode || f.mtime != e.mtime && e.kind != kindSymlink) {
+			return true
+		}
+	}
+	return false
+}
+
+// answer reads the sender's turn, and does what it asks for.
+func (r *receiver) answer(ctx context.Context) error {
+	stop := r.expectSoon()
+	kind, payload, err := r.wire.read()
+	stop()
+	if err != nil {
+		return err
+	}
+	f := r.following
+	if kind != frameIdle {
+		return r.change(ctx, kind, payload)
+	}
+	if len(payload) == 0 || len(payload) > 1+maxErrorText {
+		return unexpected(kind, len(payload))
+	}
+	r.wire.mayWrite = true
+	switch payload[0] {
+	case idleSame:
+		r.synced()
+	case idleGone:
+		r.suspended(strings.Map(printable, strings.ToValidUTF8(string(payload[1:]), "?")))
+	case idleBehind:
+		f.tell(false)
+	default:
+		return unexpected(kind, len(payload))
+	}
+	return nil
+}
+
+// expectSoon ends the connection unless it is stopped soon.
+func (r *receiver) expectSoon() (stop func()) {
+	t := time.AfterFunc(silence, r.interrupt)
+	return func() { t.Stop() }
+}
+
+// synced notes that the copy is as its source.
+func (r *receiver) synced() {
+	f := r.following
+	first := f.state.Phase != Synced
+	f.state.Phase, f.state.SyncedAt = Synced, time.Now()
+	f.state.PendingFiles, f.state.PendingBytes = 0, 0
+	f.state.Reason, f.state.Held = "", ""
+	if first || f.state.Digest != nameOf(r.base) {
+		report := r.base.report()
+		f.state.Digest, f.state.Files, f.state.Bytes = report.Digest, report.Files, report.Bytes
+	}
+	f.tell(false)
+}
+
+func (r *receiver) suspended(reason string) {
+	f := r.following
+	f.state.Phase, f.state.Reason = Suspended, reason
+	f.tell(false)
+}
+
+// stay tells the sender that the copy stays as it is, and why.
+func (r *receiver) stay(reason error) error {
+	r.following.state.Held = nameOf(r.m)
+	r.suspended(reason.Error())
+	r.log.Warn("a copy of a volume stays as it is until a person accepts what its source has become", "reason", reason, "held", r.following.state.Held)
+	if err := r.wire.write(frameHold); err != nil {
+		return err
+	}
+	if err := r.wire.flush(); err != nil {
+		return err
+	}
+	if _, err := r.wire.expect(frameIdle, 1); err != nil {
+		return err
+	}
+	r.wire.mayWrite = true
+	return nil
+}
+
+// change makes the copy become what the source has become.
+func (r *receiver) change(ctx context.Context, kind byte, payload []byte) error {
+	var err error
+	if r.m, err = r.wire.patched(r.acked, kind, payload); err != nil {
+		return err
+	}
+	r.wire.mayWrite = true
+	r.following.state.Phase = Syncing
+	r.following.tell(true)
+	if ok, err := r.begin(ctx); err != nil || !ok {
+		return err
+	}
+	if _, err := r.round(ctx); err != nil {
+		return err
+	}
+	if err := r.finish(ctx); err != nil {
+		return err
+	}
+	r.synced()
+	return nil
+}

@@ -1,0 +1,185 @@
+package replica
+
+import (
+	"cmp"
+	"context"
+	"github.com/budgiehq/budgie/replica/watch"
+	"maps"
+	"path"
+	"slices"
+)
+
+// index is an image of a tree that is kept up to date by looking again at what
+// may have changed.
+type index struct {
+	scanner *scanner
+	// root is the tree's directory, and dirs are the entries of each directory
+	// by its path, sorted; nil before the first look.
+	root found
+	dirs map[string][]found
+	// dirty are directories to be looked at again: their attributes and entries,
+	// not what lies deeper, unless it is new.
+	dirty map[string]bool
+	// stale says that everything is to be looked at again.
+	stale bool
+}
+
+func newIndex(s *scanner) *index {
+	return &index{scanner: s, dirty: make(map[string]bool), stale: true}
+}
+
+// mark says that a directory may have changed.
+func (x *index) mark(dir string) { x.dirty[dir] = true }
+
+// markAll says that anything may have changed.
+func (x *index) markAll() { x.stale = true }
+
+// take marks what a watcher says.
+func (x *index) take(b watch.Batch) {
+	if b.All {
+		x.markAll()
+	}
+	for _, dir := range b.Dirs {
+		if dir == "." {
+			dir = ""
+		}
+		x.mark(dir)
+	}
+}
+
+// refresh looks at what is marked, and returns the tree, sorted by path, the
+// root first. After an error the marks are still there.
+func (x *index) refresh(ctx context.Context) ([]found, error) {
+	if x.stale {
+		all, err := x.scanner.scan(ctx)
+		if err != nil {
+			return nil, err
+		}
+		x.root, x.dirs = all[0], make(map[string][]found)
+		x.adopt(all)
+		clear(x.dirty)
+		x.stale = false
+		return all, nil
+	}
+	x.scanner.temporary = nil
+	dirty := x.dirty
+	x.dirty = make(map[string]bool)
+	for _, dir := range slices.Sorted(maps.Keys(dirty)) { // parents first: what is new is seen with its parent
+		if err := x.list(ctx, dir); err != nil {
+			maps.Copy(x.dirty, dirty)
+			return nil, err
+		}
+	}
+	return x.flat(), nil
+}
+
+// adopt takes over what was seen in a directory that was not known, the first of
+// all: its own place among its siblings is not meant.
+func (x *index) adopt(all []found) {
+	for i, f := range all {
+		if f.kind == kindDir {
+			x.dirs[f.path] = nil
+		}
+		if i > 0 { // parents come first
+			x.dirs[parent(f.path)] = append(x.dirs[parent(f.path)], f)
+		}
+	}
+	for _, f := range all {
+		if f.kind == kindDir {
+			slices.SortFunc(x.dirs[f.path], byPath)
+		}
+	}
+}
+
+func byPath(a, b found) int { return cmp.Compare(a.path, b.path) }
+
+// list looks at a directory and its entries, and at everything in those that
+// are new. What is not known as a directory is seen with its parent.
+func (x *index) list(ctx context.Context, dir string) error {
+	old, known := x.dirs[dir]
+	if !known {
+		return nil
+	}
+	f, err := x.scanner.look(ctx, dir)
+	if missing(err) && dir != "" || err == nil && f.kind != kindDir {
+		x.mark(parent(dir)) // it went after its parent was looked at
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	names, lock, err := x.scanner.list(f.entry)
+	if missing(err) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer lock()
+	entries := make([]found, 0, len(names))
+	for _, name := range names {
+		if entries, err = x.entry(ctx, entries, path.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(entries, byPath)
+	for _, e := range old {
+		i, there := slices.BinarySearchFunc(entries, e, byPath)
+		if e.kind == kindDir && !(there && entries[i].kind == kindDir) {
+			x.forget(e.path)
+		}
+	}
+	x.dirs[dir] = entries
+	x.describe(f)
+	return nil
+}
+
+// entry appends an entry of a directory that is looked at.
+func (x *index) entry(ctx context.Context, entries []found, name string) ([]found, error) {
+	if _, known := x.dirs[name]; known {
+		f, err := x.scanner.look(ctx, name)
+		if err == nil && f.kind == kindDir {
+			return append(entries, f), nil // its own content has its own mark
+		}
+	}
+	all, err := x.scanner.visit(ctx, nil, name)
+	if err != nil || len(all) == 0 {
+		return entries, err
+	}
+	if all[0].kind == kindDir {
+		x.forget(name)
+		x.adopt(all)
+	}
+	return append(entries, all[0]), nil
+}
+
+// describe notes the attributes of a directory that is known.
+func (x *index) describe(f found) {
+	if f.path == "" {
+		x.root = f
+		return
+	}
+	siblings := x.dirs[parent(f.path)]
+	if i, there := slices.BinarySearchFunc(siblings, f, byPath); there {
+		siblings[i] = f
+	}
+}
+
+// forget drops a directory's content.
+func (x *index) forget(dir string) {
+	for _, e := range x.dirs[dir] {
+		if e.kind == kindDir {
+			x.forget(e.path)
+		}
+	}
+	delete(x.dirs, dir)
+}
+
+// flat returns the tree, sorted by path.
+func (x *index) flat() []found {
+	all := []found{x.root}
+	for _, entries := range x.dirs {
+		all = append(all, entries...)
+	}
+	slices.SortFunc(all, byPath)
+	return all
+}

@@ -1,0 +1,96 @@
+package replica
+
+import (
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// TestIndexFollowsMarks changes a tree at random, marks what package watch would
+// name, and compares the index with a look at everything.
+func TestIndexFollowsMarks(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		dir, err := os.MkdirTemp("", "budgie-index-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		x := newIndex(&scanner{root: root})
+		if _, err := x.refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range rapid.IntRange(1, 12).Draw(t, "rounds") {
+			for range rapid.IntRange(1, 6).Draw(t, "changes") {
+				mutate(t, dir, x)
+			}
+			compareIndex(t, root, x)
+		}
+	})
+}
+
+var indexNames = []string{"a", "b", "a-b", "c/d", "c", "c/a/b", "c/a", "a/a", "a/b/c"}
+
+// mutate makes one change, and marks its directories.
+func mutate(t *rapid.T, dir string, x *index) {
+	name := rapid.SampledFrom(indexNames).Draw(t, "name")
+	at := filepath.Join(dir, name)
+	mark := func(name string) { x.mark(parent(name)) }
+	switch rapid.IntRange(0, 4).Draw(t, "change") {
+	case 0:
+		if os.WriteFile(at, []byte(rapid.StringN(0, 4, 8).Draw(t, "text")), 0o644) == nil {
+			mark(name)
+		}
+	case 1:
+		for d := name; d != "."; d = path.Dir(d) {
+			mark(d)
+			x.mark(d)
+		}
+		_ = os.MkdirAll(at, 0o755) // a file may be in the way
+	case 2:
+		_ = os.RemoveAll(at)
+		mark(name)
+	case 3:
+		to := rapid.SampledFrom(indexNames).Draw(t, "to")
+		if os.Rename(at, filepath.Join(dir, to)) != nil {
+			return
+		}
+		mark(name)
+		mark(to)
+		_ = filepath.WalkDir(filepath.Join(dir, to), func(p string, d os.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				rel, _ := filepath.Rel(dir, p) // both are absolute
+				x.mark(filepath.ToSlash(rel))
+			}
+			return err
+		})
+	case 4:
+		if os.Chmod(at, 0o700) == nil {
+			mark(name)
+			x.mark(name)
+		}
+	}
+}
+
+func compareIndex(t *rapid.T, root *os.Root, x *index) {
+	t.Helper()
+	got, err := x.refresh(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := (&scanner{root: root}).scan(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("the index has\n%+v\nand there is\n%+v", got, want)
+	}
+}

@@ -1,0 +1,158 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+)
+
+// idleEvery is how often the sender of a volume that does not change says so. It
+// is how exact the last synced moment is, and how soon either side sees that the
+// other is gone.
+const idleEvery = 2 * time.Second
+
+// What a receiver wants next: its payload in frameNext.
+const (
+	// nextNothing: the copy was all.
+	nextNothing byte = iota
+	// nextChange: what changes from now on.
+	nextChange
+	// nextNow: what changed, or else the same again: the copy has changed.
+	nextNow
+)
+
+// What a sender says while nothing changes: the first byte of frameIdle.
+const (
+	// idleSame: the source is as it was last sent.
+	idleSame byte = iota
+	// idleGone: the source cannot be looked at. The reason follows.
+	idleGone
+	// idleBehind: the source has changed, and could not be sent yet.
+	idleBehind
+)
+
+// lead sends what a receiver asked for that follows, and then what changes, for as
+// long as it wants that.
+func (s *sender) lead(ctx context.Context, now snapshot, a answer) (Report, error) {
+	s.src.watch()
+	// What it has instead is not known where it is held: then it is sent all of it.
+	have := snapshot{m: &manifest{}}
+	offered := now.sum
+	for {
+		var err error
+		if a.held {
+			s.wire.mayWrite = true
+			err = s.idle(snapshot{}, false)
+		} else {
+			have, err = s.complete(ctx, now, a)
+		}
+		if err != nil {
+			return Report{}, err
+		}
+		now, err = s.await(ctx, have, offered, a.held)
+		if err != nil || now.m == nil {
+			return s.report(have), err
+		}
+		offered = now.sum
+		if err := errors.Join(s.wire.difference(have.m, now.m), s.wire.seal(now.m, now.sum), s.wire.flush()); err != nil {
+			return Report{}, err
+		}
+		if a, err = s.wanted(now.m); err != nil {
+			return Report{}, err
+		}
+	}
+}
+
+// complete sends the files that the receiver asks for, and returns what it has
+// then: files that changed while they were read are as before.
+func (s *sender) complete(ctx context.Context, now snapshot, a answer) (snapshot, error) {
+	missed, err := s.files(ctx, now.m, a.wanted)
+	if err != nil {
+		return snapshot{}, err
+	}
+	if missed != "" {
+		s.log.Debug("files changed while they were read", "one", missed)
+	}
+	return s.finish(now)
+}
+
+// await returns what the source has become, once that is something else than was
+// offered last, or the receiver asks for it. Without a manifest, it wants no more.
+func (s *sender) await(ctx context.Context, have snapshot, offered digest, held bool) (snapshot, error) {
+	for {
+		wish, err := s.next()
+		if err != nil || wish == nextNothing {
+			return snapshot{}, err
+		}
+		now, err := s.news(ctx, offered, wish)
+		if err != nil {
+			return snapshot{}, err
+		}
+		if now.m == nil && have.sum != offered && !held {
+			// Some files changed while they were read. They may have changed back.
+			now, _ = s.src.current()
+		}
+		if now.m != nil && now.err == nil {
+			return now, nil
+		}
+		if err := s.idle(now, have.sum == offered); err != nil {
+			return snapshot{}, err
+		}
+	}
+}
+
+// next reads what the receiver wants. One that hangs up wants nothing.
+func (s *sender) next() (byte, error) {
+	payload, err := s.wire.expect(frameNext, 1)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return nextNothing, nil
+	}
+	if err != nil {
+		return nextNothing, err
+	}
+	if payload[0] > nextNow {
+		return nextNothing, unexpected(frameNext, 1)
+	}
+	s.wire.mayWrite = true
+	return payload[0], nil
+}
+
+// news waits a while for another snapshot than the one that was offered last. It
+// returns none where there is none, or one with an error.
+func (s *sender) news(ctx context.Context, offered digest, wish byte) (snapshot, error) {
+	idle := time.NewTimer(idleEvery)
+	defer idle.Stop()
+	for {
+		now, changed := s.src.current()
+		if now.err == nil && now.m != nil && (now.sum != offered || wish == nextNow) {
+			return now, nil
+		}
+		select {
+		case <-changed:
+		case <-idle.C:
+			if now.err == nil {
+				now = snapshot{}
+			}
+			return now, nil
+		case <-ctx.Done():
+			return snapshot{}, ctx.Err()
+		}
+	}
+}
+
+// idle says that there is nothing to send.
+func (s *sender) idle(now snapshot, same bool) error {
+	status := []byte{idleBehind}
+	switch {
+	case now.err != nil:
+		status = append([]byte{idleGone}, now.err.Error()...)
+		status = status[:min(len(status), maxErrorText)]
+	case same:
+		status[0] = idleSame
+	}
+	if err := s.wire.write(frameIdle, status); err != nil {
+		return err
+	}
+	return s.wire.flush()
+}

@@ -1,0 +1,173 @@
+package replica
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// memory is what a copy was when it was last complete, in a file beside it. It
+// tells what was changed in the copy from what its source has changed since, and
+// saves reading files again that were left alone. The file is:
+//
+//	"budgie copy 1\n"
+//	each entry as in the protocol, behind the length of that (4 bytes); for a file
+//	then 1, its fingerprint (5 numbers of 8 bytes) and when it was read (8 bytes),
+//	or 0 where that is not known
+//	SHA-256 of all that
+type memory struct {
+	m     *manifest
+	known map[string]hashed
+}
+
+const memoryHeading = "budgie copy 1\n"
+
+// store writes the file, whole or not at all.
+func (mem *memory) store(name string) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = os.Remove(f.Name())
+		}
+	}()
+	sum := sha256.New()
+	w := bufio.NewWriterSize(io.MultiWriter(f, sum), 64<<10)
+	_, _ = w.WriteString(memoryHeading) // Flush returns the error
+	var buf []byte
+	for _, e := range mem.m.entries {
+		buf = appendEntry(binary.BigEndian.AppendUint32(buf[:0], 0), e)
+		binary.BigEndian.PutUint32(buf, uint32(len(buf)-4))
+		if e.kind == kindFile {
+			buf = appendHashed(buf, mem.known[e.path], e)
+		}
+		_, _ = w.Write(buf) // Flush returns the error
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if _, err := f.Write(sum.Sum(nil)); err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
+}
+
+func appendHashed(b []byte, k hashed, e entry) []byte {
+	if k.digest != e.digest || k.at.IsZero() {
+		return append(b, 0)
+	}
+	b = append(b, 1)
+	for _, n := range []int64{int64(k.fp.dev), int64(k.fp.ino), k.fp.size, k.fp.mtime, k.fp.ctime, k.at.UnixNano()} {
+		b = binary.BigEndian.AppendUint64(b, uint64(n))
+	}
+	return b
+}
+
+// errNoMemory says that a file is none of a copy's memory.
+var errNoMemory = errors.New("not what it was when it was written")
+
+// loadMemory reads the file. It is nil where there is none.
+func loadMemory(name string) (*memory, error) {
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.New()
+	r := &memoryReader{r: bufio.NewReaderSize(io.LimitReader(f, info.Size()-sha256.Size), 64<<10), sum: sum}
+	mem, err := r.read()
+	if err == nil {
+		tail := make([]byte, sha256.Size)
+		if _, err = f.ReadAt(tail, info.Size()-sha256.Size); err == nil && !bytes.Equal(tail, sum.Sum(nil)) {
+			err = errNoMemory
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return mem, nil
+}
+
+// memoryReader reads a memory, and computes the sum of what it reads.
+type memoryReader struct {
+	r   *bufio.Reader
+	sum hash.Hash
+}
+
+func (r *memoryReader) bytes(n int) ([]byte, error) {
+	b := make([]byte, n)
+	_, err := io.ReadFull(r.r, b)
+	r.sum.Write(b)
+	return b, err
+}
+
+func (r *memoryReader) read() (*memory, error) {
+	heading, err := r.bytes(len(memoryHeading))
+	if err != nil || string(heading) != memoryHeading {
+		return nil, errNoMemory
+	}
+	mem := &memory{m: &manifest{}, known: make(map[string]hashed)}
+	for {
+		if _, err := r.r.Peek(1); err != nil {
+			return mem, nil
+		}
+		size, err := r.bytes(4)
+		if err != nil || binary.BigEndian.Uint32(size) > maxFrame {
+			return nil, errNoMemory
+		}
+		encoded, err := r.bytes(int(binary.BigEndian.Uint32(size)))
+		if err != nil {
+			return nil, errNoMemory
+		}
+		e, rest, err := cutEntry(encoded)
+		if err != nil || len(rest) > 0 || mem.m.add(e) != nil {
+			return nil, errNoMemory
+		}
+		if e.kind == kindFile {
+			if err := r.hashed(mem, e); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+func (r *memoryReader) hashed(mem *memory, e entry) error {
+	known, err := r.bytes(1)
+	if err != nil || known[0] == 0 {
+		return err
+	}
+	b, err := r.bytes(6 * 8)
+	if err != nil {
+		return errNoMemory
+	}
+	var n [6]int64
+	for i := range n {
+		n[i] = int64(binary.BigEndian.Uint64(b[8*i:]))
+	}
+	mem.known[e.path] = hashed{
+		fp:   fingerprint{uint64(n[0]), uint64(n[1]), n[2], n[3], n[4]},
+		size: e.size, digest: e.digest, at: time.Unix(0, n[5]),
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package replicatest
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/budgiehq/budgie/replica"
+)
+
+// pair is a Send and a Follow of one connection.
+type pair struct {
+	cancel      context.CancelFunc
+	here, there net.Conn
+	states      chan replica.FollowState
+	wg          sync.WaitGroup
+	ended       error
+}
+
+func follow(t *testing.T, s Syncer, src, dst string) *pair {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	p := &pair{cancel: cancel, states: make(chan replica.FollowState, 1<<12)}
+	p.here, p.there = net.Pipe()
+	p.wg.Go(func() {
+		_, _ = s.Send(ctx, p.here, src) // the other end says what counts
+		_ = p.here.Close()
+	})
+	p.wg.Go(func() {
+		defer close(p.states)
+		p.ended = s.Follow(ctx, p.there, dst, replica.FollowOptions{Tell: func(s replica.FollowState) { p.states <- s }})
+		_ = p.there.Close()
+	})
+	t.Cleanup(func() {
+		cancel()
+		p.wg.Wait()
+	})
+	return p
+}
+
+// equal waits until the copy is as its source, and says so.
+func (p *pair) equal(t *testing.T, src, dst string) {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		select {
+		case s, open := <-p.states:
+			if !open {
+				p.wg.Wait()
+				t.Fatalf("Follow ended: %v", p.ended)
+			}
+			if s.Phase == replica.Synced && Diff(src, dst) == "" {
+				if s.SyncedAt.IsZero() || s.Digest == "" {
+					t.Errorf("the state is %+v", s)
+				}
+				return
+			}
+		case <-deadline:
+			t.Fatalf("the copy does not follow: %s", Diff(src, dst))
+		}
+	}
+}
+
+// testFollows changes a source that is followed, and the connection.
+func testFollows(t *testing.T, s Syncer) {
+	src, dst := dirs(t)
+	Build(t, src, Tree{"a": F("a"), "dir/b": F("b")})
+	p := follow(t, s, src, dst)
+	p.equal(t, src, dst)
+	Build(t, src, Tree{"a": F("changed"), "new/dir/c": F("c"), "l": {Link: "a"}})
+	p.equal(t, src, dst)
+	if err := errors.Join(os.RemoveAll(filepath.Join(src, "dir")), os.Rename(filepath.Join(src, "new"), filepath.Join(src, "old"))); err != nil {
+		t.Fatal(err)
+	}
+	p.equal(t, src, dst)
+	_ = p.here.Close()
+	p.wg.Wait()
+	if p.ended == nil {
+		t.Error("Follow returned nil when its connection had ended")
+	}
+	Build(t, src, Tree{"later": F("later")})
+	p = follow(t, s, src, dst)
+	p.equal(t, src, dst)
+	p.cancel()
+	p.wg.Wait()
+	if !errors.Is(p.ended, context.Canceled) {
+		t.Errorf("Follow returned %v when its context had ended", p.ended)
+	}
+	mustCopy(t, s, src, dst)
+}

@@ -1,0 +1,272 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/budgiehq/budgie/replica/watch"
+)
+
+// source is a volume that is sent, shared by all the Sends of a Copier: what one
+// has read the others need not read again.
+type source struct {
+	dir       string
+	log       *slog.Logger
+	scanEvery time.Duration
+
+	// users are the Sends; the Copier's lock guards it.
+	users int
+	// stop ends the watching.
+	stop context.CancelFunc
+	ctx  context.Context
+	wg   sync.WaitGroup
+	once sync.Once
+
+	// looking is held by whoever uses what follows, up to now.
+	looking chan struct{}
+	root    *os.Root
+	index   *index
+	first   fingerprint // of the directory as it was first found
+
+	mu  sync.Mutex
+	now snapshot
+	// changed is closed when now is another one.
+	changed chan struct{}
+}
+
+// snapshot is a volume at a moment.
+type snapshot struct {
+	m   *manifest
+	sum digest
+	// temporary are files under way in it: the volume is a copy itself.
+	temporary []string
+	// err is why the volume cannot be looked at now; m is then from before.
+	err error
+}
+
+// acquire returns the source of a directory.
+func (c *Copier) acquire(dir string) (s *source, release func(), err error) {
+	key, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s = c.sources[key]
+	if s == nil {
+		s = &source{dir: key, log: c.log.With("volume", dir), scanEvery: c.scanEvery, looking: make(chan struct{}, 1), changed: make(chan struct{})}
+		s.ctx, s.stop = context.WithCancel(context.Background())
+		c.sources[key] = s
+	}
+	s.users++
+	return s, func() {
+		c.mu.Lock()
+		s.users--
+		last := s.users == 0
+		if last {
+			delete(c.sources, key)
+		}
+		c.mu.Unlock()
+		if last {
+			s.close()
+		}
+	}, nil
+}
+
+func (s *source) close() {
+	s.stop()
+	s.wg.Wait()
+	if s.root != nil {
+		_ = s.root.Close() // it was only read
+	}
+}
+
+// list looks at everything, and returns what there is.
+func (s *source) list(ctx context.Context) (snapshot, error) {
+	return s.update(ctx, func(x *index) { x.markAll() })
+}
+
+// update looks at what mark says that may have changed.
+func (s *source) update(ctx context.Context, mark func(*index)) (snapshot, error) {
+	select {
+	case s.looking <- struct{}{}:
+		defer func() { <-s.looking }()
+	case <-ctx.Done():
+		return snapshot{}, ctx.Err()
+	}
+	next, err := s.look(ctx, mark)
+	if ctx.Err() != nil {
+		return snapshot{}, ctx.Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		news := s.now.err == nil || s.now.err.Error() != err.Error()
+		s.now.err = err
+		if news {
+			s.tell()
+		}
+		return snapshot{}, err
+	}
+	if s.now.err == nil && s.now.m != nil && s.now.sum == next.sum {
+		return s.now, nil
+	}
+	s.now = next
+	s.tell()
+	return next, nil
+}
+
+// tell wakes who waits for changes. The caller holds the lock.
+func (s *source) tell() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// look does the work of update.
+func (s *source) look(ctx context.Context, mark func(*index)) (snapshot, error) {
+	if err := s.reopen(); err != nil {
+		return snapshot{}, err
+	}
+	mark(s.index)
+	all, err := s.index.refresh(ctx)
+	if err != nil {
+		return snapshot{}, err
+	}
+	next := snapshot{m: &manifest{}}
+	for _, f := range all {
+		if err := next.m.add(f.entry); err != nil {
+			return snapshot{}, fmt.Errorf("this volume cannot be copied: %w", err)
+		}
+	}
+	next.sum = next.m.digest()
+	for _, f := range s.index.scanner.temporary {
+		next.temporary = append(next.temporary, f.path)
+	}
+	return next, nil
+}
+
+// reopen sees to it that root is what the path leads to.
+func (s *source) reopen() error {
+	info, err := os.Stat(s.dir)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	now, known := fingerprintOf(info)
+	if s.root != nil {
+		if was, err := s.root.Stat("."); err == nil && os.SameFile(was, info) {
+			return nil
+		}
+		if known && now.dev != s.first.dev {
+			return fmt.Errorf("%w: %s is on another file system than before: something was mounted or unmounted there; undo that, or start the container anew",
+				ErrGone, s.dir)
+		}
+	}
+	root, err := os.OpenRoot(s.dir)
+	if err != nil {
+		return err
+	}
+	memory := make(map[string]hashed)
+	if s.root != nil {
+		_ = s.root.Close() // it was only read
+		memory = s.index.scanner.known
+	}
+	s.root, s.first = root, now
+	s.index = newIndex(&scanner{root: root, known: memory})
+	return nil
+}
+
+// open opens the directory as it is now, for reading files.
+func (s *source) open() (*os.Root, error) { return os.OpenRoot(s.dir) }
+
+// current returns the last snapshot, and what is closed when there is another.
+func (s *source) current() (snapshot, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now, s.changed
+}
+
+// watch keeps the snapshot up to date from now on, until close.
+func (s *source) watch() {
+	s.once.Do(func() {
+		s.wg.Go(func() {
+			for s.ctx.Err() == nil {
+				if w, err := watch.New(s.dir); err == nil {
+					s.keepUp(w)
+					_ = w.Close() // it returns nil
+				} else {
+					_, _ = s.list(s.ctx) // finds out, and tells, why
+					pause(s.ctx, sourceRetry)
+				}
+			}
+		})
+	})
+}
+
+// sourceRetry is how long to wait before a volume that could not be looked at is
+// looked at again.
+const sourceRetry = time.Second
+
+// keepUp follows the volume by a watcher, as long as that watches what the path
+// leads to.
+func (s *source) keepUp(w watch.Watcher) {
+	_, err := s.list(s.ctx)
+	scan := time.NewTicker(s.scanEvery)
+	defer scan.Stop()
+	limit := newComplaint(s.log)
+	for s.ctx.Err() == nil {
+		var again <-chan time.Time
+		if err != nil {
+			again = time.After(sourceRetry)
+		}
+		select {
+		case <-s.ctx.Done():
+		case b := <-w.Changes():
+			limit.take(b)
+			_, err = s.update(s.ctx, func(x *index) { x.take(b) })
+			if err == nil && errors.Is(b.Reason, watch.ErrRootGone) {
+				return // there is a directory again, and it needs another watcher
+			}
+		case <-scan.C:
+			_, err = s.list(s.ctx)
+		case <-again:
+			_, err = s.list(s.ctx)
+		}
+	}
+}
+
+// complaint tells the log why a tree is not watched, once for each reason.
+type complaint struct {
+	log    *slog.Logger
+	reason string
+}
+
+func newComplaint(log *slog.Logger) *complaint { return &complaint{log: log} }
+
+func (c *complaint) take(b watch.Batch) {
+	reason := ""
+	if b.Reason != nil {
+		reason = b.Reason.Error()
+	}
+	if reason != "" && reason != c.reason {
+		c.log.Warn("what changed in a volume is found by looking at all of it, until it can be watched", "reason", reason)
+	}
+	if reason != "" || b.All {
+		c.reason = reason
+	}
+}
+
+// pause waits for d, or the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
