@@ -92,13 +92,18 @@ type Discoverer interface {
 // talk over a connection that the caller made and trusts. All methods may be
 // called concurrently. replicatest.Run is the conformance suite.
 type Syncer interface {
-	// Send serves the directory dir to the Receive at the other end of conn
-	// and returns when that has verified its copy. It never changes dir.
+	// Send serves the directory dir to the Receive or Follow at the other end of
+	// conn and returns when that has verified its copy, or wants no more. It never
+	// changes dir.
 	Send(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error)
 	// Receive makes the directory dir, which it creates if needed, equal to
 	// the sender's and verifies it. A Receive that fails leaves every file
 	// either as it was or as the sender has it; the next one goes on from there.
 	Receive(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error)
+	// Follow does the same, and then takes over every change at the source until
+	// ctx or conn ends. It returns why it ended, never nil. What opts has is
+	// called by one goroutine at a time, before Follow returns.
+	Follow(ctx context.Context, conn io.ReadWriter, dir string, opts replica.FollowOptions) error
 }
 
 // Balancer opens frontends, which spread traffic over backends. Listen may be

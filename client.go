@@ -145,7 +145,7 @@ func (c *Client) openDefaults() error {
 		c.balancer = balance.New(balance.WithLogger(c.log))
 	}
 	if c.cfg.syncer == nil {
-		c.cfg.syncer = replica.New()
+		c.cfg.syncer = replica.New(replica.WithLogger(c.log), replica.Remember(replica.DefaultKeepAge, replica.DefaultKeepSize))
 	}
 	c.disc = sync.OnceValues(c.openDiscoverer)
 	return nil

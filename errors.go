@@ -47,6 +47,8 @@ var (
 	// ErrNotAllowed: what another node wants to run here needs to be allowed by
 	// this machine's user, or cannot be.
 	ErrNotAllowed = errors.New("not allowed")
+	// ErrNothingHeld: no copy of a volume waits for a person's consent.
+	ErrNothingHeld = errors.New("no copy of a volume waits for consent")
 	// ErrTokenFixed: the client was given its token, by WithToken or
 	// BUDGIE_TOKEN, and cannot change it.
 	ErrTokenFixed = trust.ErrFixed

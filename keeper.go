@@ -145,6 +145,7 @@ func (k *keeper) run(ctx context.Context, resume bool) {
 	}
 	defer k.markOver()
 	defer k.letGo()
+	defer k.followVolumes()()
 	next := k.look
 	if resume {
 		next = func(ctx context.Context) error {

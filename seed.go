@@ -33,8 +33,6 @@ type SeedStep string
 // The steps of a volume's copy. SeedDone is the last one, where the join goes
 // on.
 const (
-	// SeedKept: what was changed in the copy of an earlier replica was put aside.
-	SeedKept SeedStep = "kept"
 	// SeedStarted: a node is asked for the volume.
 	SeedStarted SeedStep = "started"
 	// SeedReceiving: some of it has come.
@@ -42,6 +40,8 @@ const (
 	// SeedFailed: the node did not give it. The next one, if any, is asked, and
 	// what has come need not come again.
 	SeedFailed SeedStep = "failed"
+	// SeedKept: what was changed in the copy of an earlier replica was put aside.
+	SeedKept SeedStep = "kept"
 	// SeedDone: the copy is there, and verified.
 	SeedDone SeedStep = "done"
 )
@@ -53,14 +53,13 @@ type SeedProgress struct {
 	// Volume is what is copied, and to where.
 	Volume JoinVolume
 	// Node is the id of the node that it comes from, and Addr the host:port where
-	// that answers. Both are empty at SeedKept.
+	// that answers.
 	Node, Addr string
 	// Received is how many bytes this node has sent so far, those of the protocol
 	// included.
 	Received int64
-	// Kept is where the earlier content was put, at SeedKept.
-	Kept string
-	// Report says what the copy consists of, at SeedDone.
+	// Report says what the copy consists of, at SeedDone, and what was put aside,
+	// at SeedKept.
 	Report replica.Report
 	// Err is why it failed, at SeedFailed.
 	Err error
@@ -146,13 +145,8 @@ func (j *joining) seedVolume(ctx context.Context, c *Client, name string, v Join
 			rc.onSeed(name, p)
 		}
 	}
-	kept, err := prepareSeed(v.Dir)
-	if err != nil {
+	if err := prepareSeed(v.Dir); err != nil {
 		return cannotKeep(v, err)
-	}
-	if kept != "" {
-		c.log.Warn("what an earlier replica changed in its copy of a volume is put aside", "volume", v.Target, "kept", kept)
-		tell(SeedProgress{Step: SeedKept, Kept: kept})
 	}
 	var errs []error
 	for _, s := range j.seedSources() {
@@ -160,10 +154,14 @@ func (j *joining) seedVolume(ctx context.Context, c *Client, name string, v Join
 		tell(p)
 		p, err := receiveVolume(ctx, c.cfg.syncer, s, v.Dir, p, v.Target, tell)
 		if err == nil {
-			err = finishSeed(v.Dir, seedRecord{Target: v.Target, Node: s.node, Digest: p.Report.Digest, At: time.Now().UTC()})
+			err = finishSeed(v.Dir)
 		}
 		switch {
 		case err == nil:
+			if len(p.Report.Conflicts) > 0 {
+				p.Step = SeedKept
+				tell(p)
+			}
 			p.Step = SeedDone
 			tell(p)
 			return nil

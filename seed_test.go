@@ -234,7 +234,10 @@ func TestSeedKeepsChanges(t *testing.T) {
 	}
 	_, log = join()
 	kept, ok := log.last(budgie.SeedKept)
-	if got, err := os.ReadFile(filepath.Join(kept.Kept, "mine")); !ok || err != nil || string(got) != "precious" {
+	if !ok || len(kept.Report.Conflicts) != 1 {
+		t.Fatalf("nothing was put aside: %+v", log)
+	}
+	if got, err := os.ReadFile(kept.Report.Conflicts[0].Kept); err != nil || string(got) != "precious" {
 		t.Errorf("the replica's own file: %q, %v, after %+v", got, err, log)
 	}
 }

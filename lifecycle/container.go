@@ -9,6 +9,7 @@ package lifecycle
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -159,6 +160,13 @@ type Container struct {
 	// not plain.
 	Reason string `json:"reason,omitempty"`
 
+	// Volumes says how far the copies of the service's volumes are behind, which
+	// the container has where it joined the service. Nil elsewhere.
+	Volumes []VolumeSync `json:"volumes,omitempty"`
+	// AcceptedLoss are the contents of volumes ([VolumeSync.Held]) that a person
+	// said may be taken over.
+	AcceptedLoss []string `json:"accepted_loss,omitempty"`
+
 	// Unsupervised is true where no living process looks after the container.
 	// It is seen when the container is listed, and not stored.
 	Unsupervised bool `json:"-"`
@@ -172,6 +180,8 @@ type Container struct {
 func (c Container) Clone() Container {
 	c.Spec = c.Spec.Clone()
 	c.Endpoints = append([]Endpoint(nil), c.Endpoints...)
+	c.Volumes = slices.Clone(c.Volumes)
+	c.AcceptedLoss = slices.Clone(c.AcceptedLoss)
 	if c.Exit != nil {
 		e := *c.Exit
 		c.Exit = &e

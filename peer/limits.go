@@ -102,7 +102,7 @@ func defaultLimits() limits {
 		pending: 128, pendingPerAddr: 32,
 		conns: 512, connsPerAddr: 64,
 		requests: 1024, requestsPerNode: 128,
-		volumes: 32, volumesPerNode: 4, quiet: quiet,
+		volumes: 256, volumesPerNode: 32, quiet: quiet,
 		ports: 8192, portsPerNode: 2048,
 		streams: 64,
 		write:   10 * time.Second, answer: 5 * time.Second,

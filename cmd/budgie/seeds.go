@@ -25,7 +25,17 @@ func (d *seeds) show(name string, e budgie.SeedProgress) {
 	now, volume := time.Now(), e.Volume.Target
 	switch e.Step {
 	case budgie.SeedKept:
-		d.line("%s: what an earlier replica changed in its copy of volume %s is now in %s: take what you need of it, and remove it", name, volume, e.Kept)
+		for i, c := range e.Report.Conflicts {
+			switch {
+			case i == mostSkipped:
+				d.line("%s: volume %s: … and %d more", name, volume, len(e.Report.Conflicts)-i)
+				return
+			case c.Kept == "":
+				d.line("%s: volume %s: %s had been removed from the copy of an earlier replica, and is there again", name, volume, c.Path)
+			default:
+				d.line("%s: volume %s: %s, as an earlier replica changed it, is now %s: take it from there, or remove it", name, volume, c.Path, c.Kept)
+			}
+		}
 	case budgie.SeedStarted:
 		d.began, d.said = now, now
 		d.line("%s: copying volume %s from node %.12s at %s", name, volume, e.Node, e.Addr)
@@ -58,7 +68,7 @@ func entries(n int) string {
 	return fmt.Sprintf("%d files and directories", n)
 }
 
-// mostSkipped is how many files are named that were not copied.
+// mostSkipped is how many files are named that were not copied, or put aside.
 const mostSkipped = 5
 
 // line prints a line. What is in it may come from another node.

@@ -1,0 +1,48 @@
+package lifecycle
+
+import "time"
+
+// SyncPhase is what the copy of a volume is doing.
+type SyncPhase string
+
+// The phases.
+const (
+	// SyncStarting: it is compared with its source for the first time.
+	SyncStarting SyncPhase = "starting"
+	// Synced: it is as its source.
+	Synced SyncPhase = "synced"
+	// Syncing: what changed is on its way.
+	Syncing SyncPhase = "syncing"
+	// SyncSuspended: it stays as it is, for the reason that is given.
+	SyncSuspended SyncPhase = "suspended"
+	// SyncCut: the owner of the volume does not answer, or the copy cannot be
+	// written. It is tried again and again.
+	SyncCut SyncPhase = "cut off"
+)
+
+// VolumeSync says how far the copy of a volume is behind its source. It is stored
+// when the phase changes, and every few seconds while nothing does.
+type VolumeSync struct {
+	// Target is where the container sees the volume.
+	Target string `json:"target"`
+	// Node is the id of the node that owns it; empty while none is known.
+	Node string `json:"node,omitempty"`
+	// Phase is what the copy is doing.
+	Phase SyncPhase `json:"phase"`
+	// SyncedAt is the last moment, by the clock of the copy's node, at which it
+	// was as its source; zero where it never was.
+	SyncedAt time.Time `json:"synced_at,omitzero"`
+	// PendingFiles and PendingBytes are what is known to be on its way.
+	PendingFiles int   `json:"pending_files,omitempty"`
+	PendingBytes int64 `json:"pending_bytes,omitempty"`
+	// Conflicts is how often something was found in the copy that its owner had
+	// not brought there, since the container was taken over by its supervisor;
+	// Kept is where the last of that is, on the copy's node.
+	Conflicts int    `json:"conflicts,omitempty"`
+	Kept      string `json:"kept,omitempty"`
+	// Reason is why it is suspended or cut off.
+	Reason string `json:"reason,omitempty"`
+	// Held identifies the content that waits for a person's consent; empty where
+	// there is none.
+	Held string `json:"held,omitempty"`
+}

@@ -1,0 +1,131 @@
+package budgie_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/discovery/discoverytest"
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/replica/replicatest"
+	"github.com/budgiehq/budgie/trust"
+)
+
+// syncedAs waits until a container's volumes are in a state.
+func syncedAs(t *testing.T, on *fakes, id, what string, is func(lifecycle.VolumeSync) bool) lifecycle.VolumeSync {
+	t.Helper()
+	changes, err := on.store.Watch(t.Context())
+	noError(t, err)
+	patience := time.After(30 * time.Second)
+	for {
+		rec, err := on.Get(t.Context(), id)
+		noError(t, err)
+		if len(rec.Volumes) == 1 && is(rec.Volumes[0]) {
+			return rec.Volumes[0]
+		}
+		select {
+		case <-changes:
+		case <-patience:
+			t.Fatalf("waiting for %s: the volumes are %+v", what, rec.Volumes)
+		}
+	}
+}
+
+// follower is a service with a volume, and a replica of it whose copy is synced.
+func follower(t *testing.T) (a, b *fakes, source string, rec lifecycle.Container) {
+	t.Helper()
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a, b = newNode(t, network, token), newNode(t, network, token)
+	source = runWithVolume(t, a)
+	rec, err := b.Join(t.Context(), "web")
+	noError(t, err)
+	syncedAs(t, b, rec.ID, "the first sync", func(v lifecycle.VolumeSync) bool {
+		return v.Phase == lifecycle.Synced && v.Target == "/data" && v.Node != "" && !v.SyncedAt.IsZero()
+	})
+	return a, b, source, rec
+}
+
+// sameWithin waits until two trees are the same.
+func sameWithin(t *testing.T, source, dir string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; <-time.After(10 * time.Millisecond) {
+		diff := replicatest.Diff(source, dir)
+		if diff == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the copy does not follow: %s", diff)
+		}
+	}
+}
+
+// What changes in a volume of the service's first replica reaches the others, for
+// as long as they live.
+func TestVolumesFollow(t *testing.T) {
+	_, b, source, rec := follower(t)
+	dir := rec.Spec.Volumes[0].Source
+	noError(t, os.WriteFile(filepath.Join(source, "index.html"), []byte("<h1>changed</h1>"), 0o644))
+	sameWithin(t, source, dir)
+	noError(t, os.MkdirAll(filepath.Join(source, "more/and"), 0o755))
+	noError(t, os.WriteFile(filepath.Join(source, "more/and/more"), []byte("more"), 0o644))
+	sameWithin(t, source, dir)
+	noError(t, b.Stop(t.Context(), rec.ID))
+	noError(t, os.WriteFile(filepath.Join(source, "late"), nil, 0o644))
+	if _, err := os.Stat(filepath.Join(dir, "late")); err == nil {
+		t.Error("the copy of a stopped container follows")
+	}
+}
+
+// V9: what a copy is behind, and since when, is said; it goes on where it was cut
+// off.
+func TestCaseV9StateIsToldWhenTheOwnerIsGone(t *testing.T) {
+	a, b, source, rec := follower(t)
+	noError(t, a.Stop(t.Context(), "web"))
+	v := syncedAs(t, b, rec.ID, "the end", func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncCut })
+	if v.Reason == "" || v.SyncedAt.IsZero() {
+		t.Errorf("the state is %+v", v)
+	}
+	if diff := replicatest.Diff(source, rec.Spec.Volumes[0].Source); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// V1: a source that loses most of what it had takes nothing from the copies until
+// a person says so.
+func TestCaseV1LossWaitsForConsent(t *testing.T) {
+	_, b, source, rec := follower(t)
+	if _, err := b.AcceptLoss(t.Context(), rec.ID); !errors.Is(err, budgie.ErrNothingHeld) {
+		t.Errorf("with nothing held: %v", err)
+	}
+	noError(t, os.RemoveAll(filepath.Join(source, "sub")))
+	noError(t, os.Remove(filepath.Join(source, "index.html")))
+	v := syncedAs(t, b, rec.ID, "suspension", func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncSuspended })
+	if v.Held == "" || v.Reason == "" {
+		t.Errorf("the state is %+v", v)
+	}
+	dir := rec.Spec.Volumes[0].Source
+	if _, err := os.Stat(filepath.Join(dir, "index.html")); err != nil {
+		t.Error(err)
+	}
+	held, err := b.AcceptLoss(t.Context(), rec.ID)
+	if err != nil || len(held) != 1 || held[0].Held != v.Held {
+		t.Errorf("accepted %+v, %v", held, err)
+	}
+	sameWithin(t, source, dir)
+	syncedAs(t, b, rec.ID, "sync", func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.Synced && v.Held == "" })
+}
+
+// V8: what a replica writes into its copy is reported and kept.
+func TestCaseV8ReplicasWritesAreReported(t *testing.T) {
+	_, b, source, rec := follower(t)
+	dir := rec.Spec.Volumes[0].Source
+	noError(t, os.WriteFile(filepath.Join(dir, "mine"), []byte("precious"), 0o600))
+	v := syncedAs(t, b, rec.ID, "the conflict", func(v lifecycle.VolumeSync) bool { return v.Conflicts == 1 })
+	if got, err := os.ReadFile(v.Kept); err != nil || string(got) != "precious" {
+		t.Errorf("kept as %q: %q, %v", v.Kept, got, err)
+	}
+	sameWithin(t, source, dir)
+}
