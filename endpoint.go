@@ -79,7 +79,21 @@ func (n *node) container(rec lifecycle.Container) peer.Container {
 		ID: rec.ID, ServiceID: rec.ServiceID, Name: rec.Name, Node: n.flock.NodeID(),
 		State: rec.State, Ready: rec.Ready && rec.Desired == lifecycle.WantRunning, Health: rec.Health, CreatedAt: rec.CreatedAt,
 		Image: rec.Spec.Image.DockerImage, ImageDigest: rec.ImageDigest, Runtime: rec.Runtime, Endpoints: rec.Endpoints,
+		VolumesTerm: rec.VolumesTerm(), Volumes: toldOf(rec.Volumes),
 	}
+}
+
+// toldOf returns what other nodes are told of the copies of volumes: no paths of
+// this one.
+func toldOf(volumes []lifecycle.VolumeSync) []lifecycle.VolumeSync {
+	told := slices.Clone(volumes)
+	for i := range told {
+		told[i].Kept = ""
+		if told[i].Phase == lifecycle.SyncCut {
+			told[i].Reason = ""
+		}
+	}
+	return told
 }
 
 // Watch tells of changes of the containers.

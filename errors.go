@@ -47,6 +47,9 @@ var (
 	// ErrNotAllowed: what another node wants to run here needs to be allowed by
 	// this machine's user, or cannot be.
 	ErrNotAllowed = errors.New("not allowed")
+	// ErrOwner: a replica cannot be made the owner of its volumes, or is it
+	// already.
+	ErrOwner = errors.New("cannot become the owner of the volumes")
 	// ErrNothingHeld: no copy of a volume waits for a person's consent.
 	ErrNothingHeld = errors.New("no copy of a volume waits for consent")
 	// ErrTokenFixed: the client was given its token, by WithToken or

@@ -61,6 +61,8 @@ type keeper struct {
 	// closed when there are none, where somebody waits for that.
 	tunnels int
 	idle    chan struct{}
+	// copies follow the owner of the volumes; nil where there are none.
+	copies *volumeCopies
 	// tail is the end of the log of a container that never became ready.
 	tail []string
 

@@ -36,10 +36,15 @@ func (k *keeper) record() lifecycle.Container {
 
 func (k *keeper) setRecord(rec lifecycle.Container) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
+	promoted := rec.Term != k.rec.Term
 	k.rec = rec
 	if rec.Ready && !isClosed(k.ready) {
 		close(k.ready)
+	}
+	copies := k.copies
+	k.mu.Unlock()
+	if promoted && copies != nil {
+		copies.choose()
 	}
 }
 

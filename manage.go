@@ -113,7 +113,8 @@ type stopConfig struct {
 // its kill. 0 kills at once.
 func Grace(d time.Duration) StopOption { return func(c *stopConfig) { c.grace = &d } }
 
-// Force makes [Client.Remove] stop a container that is not stopped.
+// Force makes [Client.Remove] stop a container that is not stopped, and
+// [Client.Promote] promote a replica although that may lose something.
 func Force() StopOption { return func(c *stopConfig) { c.force = true } }
 
 // Stop stops the container that ref means (see [Client.Get]), whoever runs it,

@@ -24,27 +24,33 @@ type volumeCopies struct {
 	k *keeper
 
 	mu sync.Mutex
-	// owner is the replica that owns the volumes, zero while none is known, and
-	// moved is closed when that changes.
+	// replicas are the service's replicas on other nodes that answer, by id.
+	replicas map[string]volumeOwner
+	// owner is the one of them that owns the volumes, zero while none is known, or
+	// where this node does, and moved is closed when that changes.
 	owner volumeOwner
 	moved chan struct{}
 	// states are what was last heard of each copy, and told what was stored.
 	states, told []lifecycle.VolumeSync
 	toldAt       time.Time
+	// owning says that nothing is stored, since this node owns the volumes.
+	owning bool
 }
 
-// volumeOwner is where the owner of a service's volumes answers.
+// volumeOwner is a replica that may own the service's volumes: in which term, and
+// where it answers.
 type volumeOwner struct {
 	id   string
 	node string
 	addr netip.AddrPort
+	term uint64
 }
 
-// followVolumes begins to follow the owner of the container's volumes, if it is
-// another, and returns what ends it.
+// followVolumes begins to follow the owner of the container's volumes, whenever it
+// is another, and returns what ends it.
 func (k *keeper) followVolumes() (stop func()) {
 	rec := k.record()
-	if rec.ID == rec.ServiceID || len(rec.Spec.Volumes) == 0 {
+	if len(rec.Spec.Volumes) == 0 {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(k.c.life)
@@ -53,15 +59,26 @@ func (k *keeper) followVolumes() (stop func()) {
 		cancel()
 		return func() {} // discovery is off, or the client ends
 	}
-	v := &volumeCopies{k: k, moved: make(chan struct{})}
+	v := &volumeCopies{k: k, replicas: make(map[string]volumeOwner), moved: make(chan struct{})}
+	for _, vol := range rec.Spec.Volumes {
+		state := lifecycle.VolumeSync{Target: vol.Target, Phase: lifecycle.SyncStarting}
+		for _, was := range rec.Volumes {
+			if was.Target == vol.Target {
+				state.Node, state.Term, state.SyncedAt = was.Node, was.Term, was.SyncedAt
+			}
+		}
+		v.states = append(v.states, state)
+	}
+	k.mu.Lock()
+	k.copies = v
+	k.mu.Unlock()
 	var wg sync.WaitGroup
 	for i, vol := range rec.Spec.Volumes {
-		v.states = append(v.states, lifecycle.VolumeSync{Target: vol.Target, Phase: lifecycle.SyncStarting})
 		wg.Go(func() { v.keepUp(ctx, i, vol) })
 	}
 	wg.Go(func() {
 		var r *roster
-		r = k.c.newRoster(0, func(string) { v.choose(r, rec.ServiceID) })
+		r = k.c.newRoster(0, func(id string) { v.hear(r, rec.ServiceID, id) })
 		r.run(ctx, only(ctx, events, func(s discovery.Service) bool { return s.ServiceID == rec.ServiceID && s.ID != rec.ID }))
 	})
 	return func() {
@@ -70,14 +87,34 @@ func (k *keeper) followVolumes() (stop func()) {
 	}
 }
 
-// choose follows the owner to where it answers.
-func (v *volumeCopies) choose(r *roster, service string) {
-	var owner volumeOwner
-	if told, addr, _, ok := r.proved(service); ok && told.ServiceID == service {
-		owner = volumeOwner{told.ID, told.Node, addr}
+// hear takes what another node says of a replica.
+func (v *volumeCopies) hear(r *roster, service, id string) {
+	told, addr, _, ok := r.proved(id)
+	v.mu.Lock()
+	if ok && told.ServiceID == service && told.VolumesTerm > 0 {
+		v.replicas[id] = volumeOwner{told.ID, told.Node, addr, told.VolumesTerm}
+	} else {
+		delete(v.replicas, id)
 	}
+	v.mu.Unlock()
+	v.choose()
+}
+
+// choose finds the owner among the replicas: the one of the greatest term. It is
+// asked again when this one's own term has changed.
+func (v *volumeCopies) choose() {
+	rec := v.k.record()
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	owner := volumeOwner{id: rec.ID, term: rec.VolumesTerm()}
+	for _, other := range v.replicas {
+		if other.term > owner.term || other.term == owner.term && other.id < owner.id {
+			owner = other
+		}
+	}
+	if owner.id == rec.ID {
+		owner = volumeOwner{}
+	}
 	if owner != v.owner {
 		v.owner = owner
 		close(v.moved)
@@ -94,12 +131,24 @@ func (v *volumeCopies) where() (volumeOwner, <-chan struct{}) {
 // keepUp follows a volume until ctx ends.
 func (v *volumeCopies) keepUp(ctx context.Context, i int, vol bunfile.Volume) {
 	retry := rosterRetry
+	if _, moved := v.where(); v.k.record().VolumesTerm() == 0 {
+		select {
+		case <-moved:
+		case <-time.After(ownerFound):
+		case <-ctx.Done():
+		}
+	}
 	for ctx.Err() == nil {
 		owner, moved := v.where()
 		var again <-chan time.Time
-		if owner == (volumeOwner{}) {
+		switch rec := v.k.record(); {
+		case owner == (volumeOwner{}) && rec.VolumesTerm() > 0:
+			v.own()
+		case owner == (volumeOwner{}):
 			v.cut(i, owner, errors.New("the node that owns the volume does not answer: the copy is as old as is said"))
-		} else {
+		case !v.k.c.isCopy(rec, vol):
+			v.superseded(i, owner)
+		default:
 			synced, err := v.follow(ctx, i, vol, owner, moved)
 			if ctx.Err() != nil {
 				return
@@ -118,6 +167,15 @@ func (v *volumeCopies) keepUp(ctx context.Context, i int, vol bunfile.Volume) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// ownerFound is how long the owner may take to be found before it counts as gone.
+const ownerFound = 3 * time.Second
+
+// isCopy reports whether the volume's directory is a copy of this machine's, and
+// not a directory that a person named.
+func (c *Client) isCopy(rec lifecycle.Container, vol bunfile.Volume) bool {
+	return vol.Source == seedDir(c.cfg.dataDir, rec.ServiceID, vol.Target)
 }
 
 // follow follows a volume over one connection, for as long as its owner is where
@@ -167,7 +225,7 @@ func (v *volumeCopies) state(i int) lifecycle.VolumeSync {
 // take notes what is heard of a copy.
 func (v *volumeCopies) take(i int, owner volumeOwner, s replica.FollowState) {
 	v.set(i, func(now *lifecycle.VolumeSync) {
-		now.Node = owner.node
+		now.Node, now.Term = owner.node, owner.term
 		now.Phase = lifecycle.SyncPhase(s.Phase)
 		if !s.SyncedAt.IsZero() {
 			now.SyncedAt = s.SyncedAt.UTC().Round(0)
@@ -185,10 +243,35 @@ func (v *volumeCopies) take(i int, owner volumeOwner, s replica.FollowState) {
 func (v *volumeCopies) cut(i int, owner volumeOwner, err error) {
 	v.set(i, func(now *lifecycle.VolumeSync) {
 		if owner.node != "" {
-			now.Node = owner.node
+			now.Node, now.Term = owner.node, owner.term
 		}
 		now.Phase, now.Reason = lifecycle.SyncCut, err.Error()
 	})
+}
+
+// superseded notes that another node was made the owner of what a person keeps
+// here.
+func (v *volumeCopies) superseded(i int, owner volumeOwner) {
+	v.set(i, func(now *lifecycle.VolumeSync) {
+		now.Node, now.Term = owner.node, owner.term
+		now.Phase = lifecycle.SyncSuperseded
+		now.Reason = fmt.Sprintf("node %.12s was made the owner of the volume meanwhile: what is here stays as it is, and is not what the other replicas have. "+
+			"To follow, remove this container and join the service; to be the owner again, promote it", owner.node)
+	})
+}
+
+// own notes that this node owns the volumes: there is nothing to tell of copies.
+func (v *volumeCopies) own() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.owning {
+		return
+	}
+	for i := range v.states {
+		v.states[i] = lifecycle.VolumeSync{Target: v.states[i].Target, Phase: lifecycle.SyncStarting}
+	}
+	v.owning = true
+	v.store(nil)
 }
 
 // How often the state of copies is stored: while nothing but its time changes, and
@@ -203,13 +286,20 @@ func (v *volumeCopies) set(i int, change func(*lifecycle.VolumeSync)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	change(&v.states[i])
-	if !v.due() {
-		return
+	if v.owning || v.due() {
+		v.owning = false
+		v.store(slices.Clone(v.states))
 	}
-	states := slices.Clone(v.states)
+}
+
+// store stores the states. The caller holds the lock.
+func (v *volumeCopies) store(states []lifecycle.VolumeSync) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(v.k.c.life), letGoTimeout)
 	defer cancel()
 	_, err := store.Modify(ctx, v.k.c.store, v.k.id, func(c *lifecycle.Container) error {
+		if states == nil && c.Volumes == nil {
+			return store.ErrUnchanged
+		}
 		c.Volumes = states
 		c.AcceptedLoss = slices.DeleteFunc(c.AcceptedLoss, func(held string) bool {
 			return !slices.ContainsFunc(states, func(s lifecycle.VolumeSync) bool { return s.Held == held })
@@ -241,6 +331,50 @@ func (v *volumeCopies) due() bool {
 		}
 	}
 	return false
+}
+
+// Promote makes this machine's replica that ref means (see [Client.Get]) the owner
+// of the service's volumes: the other replicas follow what is written here. It is
+// for when the owner is gone for good. When it comes back after all, its volumes
+// stay as they are, and nobody follows them.
+//
+// It returns [ErrOwner] where the replica owns them already, and where their owner
+// answers or a volume never was complete, unless [Force] is given.
+func (c *Client) Promote(ctx context.Context, ref string, opts ...StopOption) (lifecycle.Container, error) {
+	var cfg stopConfig
+	for _, o := range opts {
+		o(&cfg)
+	}
+	rec, err := c.Get(ctx, ref)
+	if err != nil {
+		return lifecycle.Container{}, err
+	}
+	rec, err = store.Modify(ctx, c.store, rec.ID, func(r *lifecycle.Container) error {
+		superseded := slices.ContainsFunc(r.Volumes, func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncSuperseded })
+		switch {
+		case len(r.Spec.Volumes) == 0:
+			return fmt.Errorf("%w: the service has no volumes", ErrOwner)
+		case r.VolumesTerm() > 0 && len(r.Volumes) == 0:
+			return ErrOwner
+		}
+		term := max(1, r.VolumesTerm())
+		for _, v := range r.Volumes {
+			term = max(term, v.Term)
+			switch {
+			case cfg.force || superseded:
+			case v.Phase != lifecycle.SyncCut:
+				return fmt.Errorf("%w: node %.12s owns volume %s and answers: stop the replica there first, or force it", ErrOwner, v.Node, v.Target)
+			case v.SyncedAt.IsZero():
+				return fmt.Errorf("%w: since it runs under its supervisor, the copy of volume %s never was as its source: force it to make it the owner nevertheless", ErrOwner, v.Target)
+			}
+		}
+		r.Term = term + 1
+		return nil
+	})
+	if err != nil {
+		return lifecycle.Container{}, fmt.Errorf("promote %.80s: %w", ref, err)
+	}
+	return rec, nil
 }
 
 // AcceptLoss lets the copies of volumes of the container that ref means (see

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,4 +129,40 @@ func TestCaseV8ReplicasWritesAreReported(t *testing.T) {
 		t.Errorf("kept as %q: %q, %v", v.Kept, got, err)
 	}
 	sameWithin(t, source, dir)
+}
+
+// A replica whose owner is gone becomes the owner: the others follow it. The former
+// owner, when it comes back, overwrites nothing, and nothing of it is overwritten.
+func TestPromote(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a, b, c := newNode(t, network, token), newNode(t, network, token), newNode(t, network, token)
+	source := runWithVolume(t, a)
+	second, err := b.Join(t.Context(), "web")
+	noError(t, err)
+	third, err := c.Join(t.Context(), "web")
+	noError(t, err)
+	isSynced := func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.Synced }
+	syncedAs(t, b, second.ID, "sync", isSynced)
+	syncedAs(t, c, third.ID, "sync", isSynced)
+	if _, err := b.Promote(t.Context(), second.ID); !errors.Is(err, budgie.ErrOwner) || !strings.Contains(err.Error(), "answers") {
+		t.Errorf("with the owner there: %v", err)
+	}
+	if _, err := a.Promote(t.Context(), "web"); !errors.Is(err, budgie.ErrOwner) {
+		t.Errorf("of the owner: %v", err)
+	}
+	noError(t, a.node.Close()) // its cable is out
+	isCut := func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncCut }
+	syncedAs(t, b, second.ID, "the cut", isCut)
+	syncedAs(t, c, third.ID, "the cut", isCut)
+	rec, err := b.Promote(t.Context(), second.ID)
+	if err != nil || rec.VolumesTerm() != 2 {
+		t.Fatalf("promoted to %d, %v", rec.VolumesTerm(), err)
+	}
+	here, there := second.Spec.Volumes[0].Source, third.Spec.Volumes[0].Source
+	noError(t, os.WriteFile(filepath.Join(here, "index.html"), []byte("of the second"), 0o644))
+	sameWithin(t, here, there)
+	syncedAs(t, c, third.ID, "sync with the new owner", func(v lifecycle.VolumeSync) bool { return isSynced(v) && v.Term == 2 })
+	if got, err := os.ReadFile(filepath.Join(source, "index.html")); err != nil || string(got) != "<h1>hi</h1>" {
+		t.Errorf("the former owner has %q, %v", got, err)
+	}
 }

@@ -160,6 +160,10 @@ type Container struct {
 	// not plain.
 	Reason string `json:"reason,omitempty"`
 
+	// Term is greater than 0 where somebody made this container's node the owner
+	// of the service's volumes. The replica with the greatest term owns them; see
+	// VolumesTerm.
+	Term uint64 `json:"term,omitempty"`
 	// Volumes says how far the copies of the service's volumes are behind, which
 	// the container has where it joined the service. Nil elsewhere.
 	Volumes []VolumeSync `json:"volumes,omitempty"`
@@ -191,6 +195,16 @@ func (c Container) Clone() Container {
 		c.StopGrace = &g
 	}
 	return c
+}
+
+// VolumesTerm returns the term in which the container's node owns the volumes of
+// the service, 0 where it does not: the one that began the service does so in the
+// first, and each promotion begins another.
+func (c Container) VolumesTerm() uint64 {
+	if c.Term == 0 && c.ID == c.ServiceID {
+		return 1
+	}
+	return c.Term
 }
 
 // ShortID returns the first 12 characters of the ID, enough to tell containers

@@ -15,6 +15,9 @@ const (
 	Syncing SyncPhase = "syncing"
 	// SyncSuspended: it stays as it is, for the reason that is given.
 	SyncSuspended SyncPhase = "suspended"
+	// SyncSuperseded: this node owned the volume, and another one was made its
+	// owner since. What is here stays as it is, and nobody follows it.
+	SyncSuperseded SyncPhase = "superseded"
 	// SyncCut: the owner of the volume does not answer, or the copy cannot be
 	// written. It is tried again and again.
 	SyncCut SyncPhase = "cut off"
@@ -27,6 +30,8 @@ type VolumeSync struct {
 	Target string `json:"target"`
 	// Node is the id of the node that owns it; empty while none is known.
 	Node string `json:"node,omitempty"`
+	// Term is the term in which that node owns it: see [Container.VolumesTerm].
+	Term uint64 `json:"term,omitempty"`
 	// Phase is what the copy is doing.
 	Phase SyncPhase `json:"phase"`
 	// SyncedAt is the last moment, by the clock of the copy's node, at which it

@@ -46,6 +46,12 @@ type Container struct {
 	// Endpoints are the published ports. Their Host is as the node binds them:
 	// a literal address, or empty for all of the node's.
 	Endpoints []lifecycle.Endpoint `json:"endpoints,omitempty"`
+	// VolumesTerm is the term in which the node owns the service's volumes, 0
+	// where it does not: see [lifecycle.Container.VolumesTerm].
+	VolumesTerm uint64 `json:"volumes_term,omitempty"`
+	// Volumes says how far its copies of the service's volumes are behind. Paths
+	// of the node are not in it.
+	Volumes []lifecycle.VolumeSync `json:"volumes,omitempty"`
 }
 
 // list is the JSON of a node's containers, and of a line of events. Without
@@ -133,7 +139,44 @@ func (c Container) check() error {
 			return err
 		}
 	}
+	return checkVolumes(c.Volumes)
+}
+
+// The most that is taken of what a node says of its volumes: how many, and how
+// long the reason of one.
+const (
+	mostVolumes = 64
+	mostReason  = 2048
+)
+
+func checkVolumes(volumes []lifecycle.VolumeSync) error {
+	if len(volumes) > mostVolumes {
+		return fmt.Errorf("volumes: %d, and no more than %d are taken", len(volumes), mostVolumes)
+	}
+	for i, v := range volumes {
+		switch {
+		case !strings.HasPrefix(v.Target, "/") || len(v.Target) > 4096 || plain(v.Target, 4096) != v.Target:
+			return errors.New("volumes: want an absolute path as the target")
+		case v.Node != "" && !isID(v.Node):
+			return errors.New("volumes: node: want 64 hexadecimal characters")
+		case !isPhase(v.Phase):
+			return errors.New("volumes: phase: not one of a copy")
+		case v.Held != "" && !isDigest(v.Held):
+			return errors.New("volumes: held: want sha256: and 64 hexadecimal characters")
+		case v.PendingFiles < 0 || v.PendingBytes < 0 || v.Conflicts < 0:
+			return errors.New("volumes: a number is negative")
+		}
+		volumes[i].Reason, volumes[i].Kept = plain(v.Reason, mostReason), ""
+	}
 	return nil
+}
+
+func isPhase(p lifecycle.SyncPhase) bool {
+	switch p {
+	case lifecycle.SyncStarting, lifecycle.Synced, lifecycle.Syncing, lifecycle.SyncSuspended, lifecycle.SyncSuperseded, lifecycle.SyncCut:
+		return true
+	}
+	return false
 }
 
 func checkEndpoint(e lifecycle.Endpoint) error {
