@@ -75,11 +75,15 @@ func (n *node) Containers(ctx context.Context) ([]peer.Container, error) {
 }
 
 func (n *node) container(rec lifecycle.Container) peer.Container {
+	var term uint64
+	if len(rec.Spec.Volumes) > 0 {
+		term = rec.VolumesTerm()
+	}
 	return peer.Container{
 		ID: rec.ID, ServiceID: rec.ServiceID, Name: rec.Name, Node: n.flock.NodeID(),
 		State: rec.State, Ready: rec.Ready && rec.Desired == lifecycle.WantRunning, Health: rec.Health, CreatedAt: rec.CreatedAt,
 		Image: rec.Spec.Image.DockerImage, ImageDigest: rec.ImageDigest, Runtime: rec.Runtime, Endpoints: rec.Endpoints,
-		VolumesTerm: rec.VolumesTerm(), Volumes: toldOf(rec.Volumes),
+		VolumesTerm: term, Volumes: toldOf(rec.Volumes),
 	}
 }
 

@@ -150,7 +150,8 @@ func TestPromote(t *testing.T) {
 	if _, err := a.Promote(t.Context(), "web"); !errors.Is(err, budgie.ErrOwner) {
 		t.Errorf("of the owner: %v", err)
 	}
-	noError(t, a.node.Close()) // its cable is out
+	network.Partition(a.node)
+	network.Expire()
 	isCut := func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncCut }
 	syncedAs(t, b, second.ID, "the cut", isCut)
 	syncedAs(t, c, third.ID, "the cut", isCut)
@@ -162,7 +163,25 @@ func TestPromote(t *testing.T) {
 	noError(t, os.WriteFile(filepath.Join(here, "index.html"), []byte("of the second"), 0o644))
 	sameWithin(t, here, there)
 	syncedAs(t, c, third.ID, "sync with the new owner", func(v lifecycle.VolumeSync) bool { return isSynced(v) && v.Term == 2 })
+	network.Heal()
+	first := syncedAs(t, a, rec.ServiceID, "the end of a reign", func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncSuperseded })
+	if !strings.Contains(first.Reason, "promote") || first.Term != 2 {
+		t.Errorf("the former owner says %+v", first)
+	}
+	noError(t, os.WriteFile(filepath.Join(source, "stale"), nil, 0o644))
+	noError(t, os.WriteFile(filepath.Join(here, "fresh"), nil, 0o644))
+	sameWithin(t, here, there)
+	if _, err := os.Stat(filepath.Join(there, "stale")); err == nil {
+		t.Error("the former owner is followed")
+	}
 	if got, err := os.ReadFile(filepath.Join(source, "index.html")); err != nil || string(got) != "<h1>hi</h1>" {
 		t.Errorf("the former owner has %q, %v", got, err)
 	}
+	rec, err = a.Promote(t.Context(), rec.ServiceID)
+	if err != nil || rec.VolumesTerm() != 3 {
+		t.Fatalf("promoted to %d, %v", rec.VolumesTerm(), err)
+	}
+	syncedAs(t, b, second.ID, "sync with the first again", func(v lifecycle.VolumeSync) bool { return isSynced(v) && v.Term == 3 })
+	sameWithin(t, source, here)
+	sameWithin(t, source, there)
 }

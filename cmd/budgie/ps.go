@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,6 +74,10 @@ func (a *app) printContainers(recs []lifecycle.Container, quiet bool, format str
 		return printJSON(a.stdout, recs, containerJSONOf)
 	}
 	t := table{header: []string{"ID", "NAME", "STATE", "HEALTH", "IMAGE", "ENDPOINTS"}}
+	copies := slices.ContainsFunc(recs, func(rec lifecycle.Container) bool { return len(rec.Volumes) > 0 })
+	if copies {
+		t.header = append(t.header, "SYNC")
+	}
 	orphans := make(map[bool]bool)
 	for _, rec := range recs {
 		state := stateWord(rec)
@@ -80,7 +85,11 @@ func (a *app) printContainers(recs []lifecycle.Container, quiet bool, format str
 			orphans[rec.Detached] = true
 			state += "*"
 		}
-		t.add(rec.ShortID(), shorten(rec.Name, 16), state, healthWord(rec), shorten(imageWord(rec), 13), firstEndpoint(rec))
+		cells := []string{rec.ShortID(), shorten(rec.Name, 16), state, healthWord(rec), shorten(imageWord(rec), 13), firstEndpoint(rec)}
+		if copies {
+			cells = append(cells, syncWord(rec))
+		}
+		t.add(cells...)
 	}
 	t.colour = stateColour
 	t.write(a.stdout, a.colour)
@@ -168,6 +177,7 @@ type containerJSON struct {
 	Reason     string     `json:"reason,omitempty"`
 	Detached   bool       `json:"detached"`
 	Supervised bool       `json:"supervised"`
+	Sync       string     `json:"sync,omitempty"`
 }
 
 func containerJSONOf(rec lifecycle.Container) containerJSON {
@@ -179,6 +189,9 @@ func containerJSONOf(rec lifecycle.Container) containerJSON {
 	}
 	if j.Health == "" {
 		j.Health = "none"
+	}
+	if len(rec.Volumes) > 0 {
+		j.Sync = syncWord(rec)
 	}
 	for _, e := range rec.Endpoints {
 		if !rec.Finished() {
