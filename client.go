@@ -63,6 +63,9 @@ type Client struct {
 	mu      sync.Mutex
 	closed  bool
 	keepers map[string]*keeper
+	// findingRoom has the replicas for which it is being found out whether their
+	// services have room for them.
+	findingRoom map[string]bool
 	// removed are containers that removed themselves.
 	removed removedRecords
 	// supervising is true while Supervise keeps detached containers.
@@ -81,6 +84,7 @@ func New(opts ...Option) (*Client, error) {
 	c := &Client{
 		cfg:             environment(),
 		keepers:         make(map[string]*keeper),
+		findingRoom:     make(map[string]bool),
 		owner:           "client-" + newID()[:16],
 		supervisorPoked: make(chan struct{}, 1),
 		activating:      make(chan struct{}, 1),

@@ -81,7 +81,7 @@ func (n *node) container(rec lifecycle.Container) peer.Container {
 	}
 	return peer.Container{
 		ID: rec.ID, ServiceID: rec.ServiceID, Name: rec.Name, Node: n.flock.NodeID(),
-		State: rec.State, Ready: rec.Ready && rec.Desired == lifecycle.WantRunning, Health: rec.Health, CreatedAt: rec.CreatedAt,
+		State: rec.State, Ready: rec.Ready && rec.Desired == lifecycle.WantRunning, Health: rec.Health, CreatedAt: rec.CreatedAt, Joining: rec.Joining != nil,
 		Image: rec.Spec.Image.DockerImage, ImageDigest: rec.ImageDigest, Runtime: rec.Runtime, Endpoints: rec.Endpoints,
 		VolumesTerm: term, Volumes: toldOf(rec.Volumes),
 	}

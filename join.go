@@ -93,15 +93,12 @@ func (c *Client) join(ctx context.Context, ref string, opts []RunOption) (lifecy
 	}
 	rc.join = j
 	rec, err := c.run(ctx, j.plan.Spec, rc)
-	if failed, ok := errors.AsType[*NotReadyError](err); ok {
-		// Its log is in the error.
-		return lifecycle.Container{}, errors.Join(err, c.takeBack(ctx, failed.Container.ID))
-	}
 	if err == nil {
-		err = c.stayOrWithdraw(ctx, j, rec)
+		rec, err = c.awaitRoom(ctx, rec)
 	}
 	if err != nil {
-		return lifecycle.Container{}, err
+		// What there is to say of the replica, its log included, is in the error.
+		return lifecycle.Container{}, errors.Join(err, c.takeBack(ctx, j.id))
 	}
 	return rec, nil
 }
@@ -123,6 +120,8 @@ type joining struct {
 	// members are the nodes of the flock that were found, those that run the
 	// service first.
 	members []*member
+	// id is the new replica's, empty before it has one.
+	id string
 	// release gives back the service, whose volumes this join copies; nil while
 	// it does not.
 	release func() error

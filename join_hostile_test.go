@@ -24,11 +24,18 @@ type rogue struct {
 	flock  *trust.Flock
 	server *peer.Server
 	served peer.Container
+	// node announces it.
+	node *discoverytest.Node
+	// list is what it says that it runs, instead of served, where that is not nil.
+	list func() []peer.Container
 	// spec answers for the specification.
 	spec func(ctx context.Context) ([]byte, error)
 }
 
 func (r *rogue) Containers(context.Context) ([]peer.Container, error) {
+	if r.list != nil {
+		return r.list(), nil
+	}
 	return []peer.Container{r.served}, nil
 }
 
@@ -68,18 +75,18 @@ func newRogue(t *testing.T, network *discoverytest.Network, token trust.Token, c
 	if err != nil {
 		t.Fatal(err)
 	}
-	node := network.Join(netip.MustParseAddr("127.0.0.1"))
+	r.node = network.Join(netip.MustParseAddr("127.0.0.1"))
 	svc := discovery.Service{
 		ID: r.served.ID, ServiceID: r.served.ServiceID, Name: r.served.Name, Image: r.served.Image, Node: f.NodeID(), Flock: g.FlockID(),
 		PeerPort: ln.Addr().(*net.TCPAddr).Port,
 	}
-	if err := node.Announce(t.Context(), svc); err != nil {
+	if err := r.node.Announce(t.Context(), svc); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = r.server.Close()
 		<-done
-		_ = node.Close()
+		_ = r.node.Close()
 		_ = f.Close()
 	})
 	return r

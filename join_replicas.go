@@ -4,46 +4,92 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"net/netip"
 	"time"
 
 	"github.com/budgiehq/budgie/discovery"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/peer"
+	"github.com/budgiehq/budgie/store"
 )
+
+// Replicas that join at the same time must not together exceed replicas.max. Each
+// is created as one that has yet to find room (lifecycle.Joining), and says so to
+// whoever asks. When it serves, and is announced, whoever keeps it looks for the
+// others, and it stays or withdraws. It yields to those that are past that,
+// whatever the clocks say, and among those that look at the same time to those
+// that came before. One that could stay if another, which came later, does not
+// stay, waits for what becomes of that one: it may have looked already.
 
 // joinConfirm is how long a new replica looks for others that joined at the same
 // time. A new instance is probed for for three quarters of a second before it is
 // announced (RFC 6762 section 8.1).
 const joinConfirm = 1500 * time.Millisecond
 
-// stayOrWithdraw removes a new replica again where others that joined at the same
-// time came first, and replicas.max leaves no room: each of them looks after it
-// is announced, so that the last one to look has seen all.
-func (c *Client) stayOrWithdraw(ctx context.Context, j *joining, rec lifecycle.Container) error {
-	most := rec.Spec.Replicas.Max
-	if most == 0 || rec.Finished() {
+// roomPatience bounds how long a replica waits for what becomes of others, after
+// which they count as staying. Whoever joins waits longer.
+const roomPatience = 20 * time.Second
+
+// roomFresh is how long what a replica has seen of others is good for: shorter
+// than others look, who see only then what was made of it.
+const roomFresh = time.Second
+
+// withdrawPatience bounds how long the removal of a replica may take that has to
+// go.
+const withdrawPatience = 30 * time.Second
+
+// open returns what the record of the new replica says of the join; nil where
+// there is always room.
+func (j *joining) open() *lifecycle.Joining {
+	if j.plan.Spec.Replicas.Max == 0 {
 		return nil
 	}
-	others, err := c.otherReplicas(ctx, j.plan.ServiceID)
-	if err == nil {
-		var first int
-		for _, o := range others {
-			known := slices.ContainsFunc(j.plan.Replicas, func(r JoinReplica) bool { return r.ID == o.ID })
-			if known || before(o, rec) {
-				first++
-			}
-		}
-		if first < most {
-			return nil
-		}
-		err = fmt.Errorf("%w: %d others joined at the same time and came first, and replicas.max is %d", ErrReplicas, first, most)
+	open := &lifecycle.Joining{}
+	for _, r := range j.plan.Replicas {
+		open.Known = append(open.Known, lifecycle.KnownReplica{ID: r.ID, Node: r.Node, Addr: r.Addr})
 	}
-	return errors.Join(err, c.takeBack(ctx, rec.ID))
+	return open
 }
 
-// takeBack removes a replica that is not to stay.
+// awaitRoom returns when a new replica may stay, with its record.
+func (c *Client) awaitRoom(ctx context.Context, rec lifecycle.Container) (lifecycle.Container, error) {
+	if rec.Joining == nil {
+		return rec, nil
+	}
+	waiting, cancel := context.WithTimeout(ctx, 2*roomPatience)
+	defer cancel()
+	err := c.follow(waiting, rec.ID, func(r lifecycle.Container) (bool, error) {
+		rec = r
+		if r.Joining == nil || r.Joining.Withdrawn || r.Finished() {
+			return true, nil
+		}
+		if r.Detached {
+			return false, c.ensureSupervisor(waiting)
+		}
+		return false, nil
+	})
+	switch {
+	case err == nil && (rec.Joining == nil || jobDone(rec)):
+		return rec, nil
+	case err == nil && rec.Joining.Withdrawn:
+		err = fmt.Errorf("%w: %s", ErrReplicas, rec.Reason)
+	case err == nil:
+		err = &NotReadyError{Container: rec, Reason: rec.EndReason()}
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case waiting.Err() != nil:
+		err = fmt.Errorf("whoever looks after the replica did not find out within %s whether the service has room for it: see %s in the data directory", 2*roomPatience, "supervisor.log")
+	case errors.Is(err, store.ErrNotFound):
+		err = fmt.Errorf("the replica was removed before it was clear whether the service has room for it: %w", err)
+	}
+	return lifecycle.Container{}, err
+}
+
+// takeBack removes a replica that is not to stay, if there is one.
 func (c *Client) takeBack(ctx context.Context, id string) error {
+	if id == "" || c.open() != nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawPatience)
 	defer cancel()
 	if err := c.Remove(ctx, id, Force()); err != nil && !errors.Is(err, ErrNotFound) {
@@ -52,36 +98,173 @@ func (c *Client) takeBack(ctx context.Context, id string) error {
 	return nil
 }
 
-// withdrawPatience bounds how long the removal of a replica may take that has to
-// go.
-const withdrawPatience = 30 * time.Second
+// findRoom begins to find out whether a replica that this client keeps, and that
+// has joined and serves, may stay.
+func (c *Client) findRoom(rec lifecycle.Container) {
+	if rec.Joining == nil || rec.Joining.Withdrawn || !rec.Ready || rec.Desired != lifecycle.WantRunning {
+		return
+	}
+	c.mu.Lock()
+	under := c.findingRoom[rec.ID]
+	c.findingRoom[rec.ID] = true
+	c.mu.Unlock()
+	if under {
+		return
+	}
+	c.spawn(func() {
+		for again := true; again; {
+			again = c.stayOrWithdraw(c.life, rec)
+		}
+		c.mu.Lock()
+		delete(c.findingRoom, rec.ID)
+		c.mu.Unlock()
+	})
+}
 
-// otherReplicas returns what other nodes of the flock say that they run of a
-// service.
-func (c *Client) otherReplicas(ctx context.Context, service string) ([]peer.Container, error) {
+// stayOrWithdraw finds out whether a replica may stay and stores that. It reports
+// whether that is to be tried again.
+func (c *Client) stayOrWithdraw(ctx context.Context, rec lifecycle.Container) (again bool) {
+	log := c.log.With("container", rec.ShortID(), "name", rec.Name)
+	most := rec.Spec.Replicas.Max
+	until := time.Now().Add(roomPatience)
+	var room others
+	var err error
+	for {
+		if room, err = c.lookForOthers(ctx, rec); err != nil {
+			log.Warn("cannot find out whether the service has room for the replica; trying again", "error", err)
+			wait(ctx, storeRetry)
+			return c.stillJoins(ctx, rec)
+		}
+		if room.first >= most || room.first+room.open < most || time.Now().After(until) {
+			break
+		}
+	}
+	n := room.first
+	if n < most {
+		n += room.open
+	}
+	_, err = store.Modify(ctx, c.store, rec.ID, func(r *lifecycle.Container) error {
+		switch {
+		case !sameJoin(*r, rec) || time.Since(room.seen) > roomFresh:
+			return store.ErrUnchanged // what was seen is no longer of use
+		case n < most:
+			r.Joining = nil
+			return nil
+		}
+		r.Joining.Withdrawn = true
+		r.Desired, r.RestartAt = lifecycle.WantStopped, time.Time{}
+		r.AutoRemove = false // who joins has yet to learn why
+		r.Reason = fmt.Sprintf("it joined, but %d others came first, and replicas.max is %d", n, most)
+		return nil
+	})
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		log.Warn("cannot store whether the service has room for the replica; trying again", "error", err)
+		wait(ctx, storeRetry)
+	}
+	return c.stillJoins(ctx, rec)
+}
+
+// sameJoin reports whether a replica still runs as it did when it began to look
+// for room, which it has yet to find.
+func sameJoin(now, then lifecycle.Container) bool {
+	return now.Joining != nil && !now.Joining.Withdrawn && now.Ready && now.StartedAt.Equal(then.StartedAt) && now.Desired == lifecycle.WantRunning
+}
+
+// stillJoins reports whether a replica has yet to find room in the way that it
+// began to look for it. Otherwise the next change of its record is waited for.
+func (c *Client) stillJoins(ctx context.Context, rec lifecycle.Container) bool {
+	now, err := c.store.Get(ctx, rec.ID)
+	return ctx.Err() == nil && (err != nil && !errors.Is(err, store.ErrNotFound) && !gone(err) || err == nil && sameJoin(now, rec))
+}
+
+// others counts the replicas on other nodes that matter to one that looks for
+// room.
+type others struct {
+	// first are those that it has to yield to, and open those that came later,
+	// but may have found room already.
+	first, open int
+	// seen is when they said what they run.
+	seen time.Time
+}
+
+// lookForOthers counts the replicas of a replica's service on other nodes, as they
+// say themselves. One that the join knew of, that is announced, and whose node
+// does not answer now, counts as still there.
+func (c *Client) lookForOthers(ctx context.Context, rec lifecycle.Container) (others, error) {
 	f, flock, err := c.membership()
 	if err != nil {
-		return nil, err
+		return others{}, err
 	}
-	all, err := c.hear(ctx, joinConfirm, func(discovery.Service) bool { return false })
+	heard, err := c.hear(ctx, joinConfirm, func(discovery.Service) bool { return false })
 	if err != nil {
-		return nil, err
+		if ctx.Err() != nil {
+			return others{}, context.Cause(ctx)
+		}
+		c.log.Warn("only the replicas that the join knew of are asked whether they are still there", "error", err)
+		wait(ctx, joinConfirm)
 	}
-	hints, err := chooseHints(all, service, flock, f.NodeID())
-	if err != nil {
-		return nil, nil // nobody else announces it
+	announced := make(map[string]discovery.Service)
+	var hints []discovery.Service
+	for _, s := range heard {
+		if s.ServiceID == rec.ServiceID && s.Flock == flock && s.Node != f.NodeID() && s.PeerPort != 0 && len(s.Addrs) > 0 {
+			announced[s.ID] = s
+			hints = append(hints, s)
+		}
+	}
+	for _, k := range rec.Joining.Known {
+		if s := endpointOf(k); s.PeerPort != 0 && keyOf(announced[k.ID]) != keyOf(s) {
+			hints = append(hints, s)
+		}
 	}
 	members, _ := prove(ctx, f, hints)
-	var others []peer.Container
-	for _, m := range members {
-		for _, o := range m.containers {
-			if o.ServiceID == service && o.State != lifecycle.Stopped {
-				others = append(others, o)
-			}
+	defer func() {
+		for _, m := range members {
+			m.close()
 		}
-		m.close()
+	}()
+	n := count(rec, members, announced)
+	n.seen = time.Now()
+	return n, ctx.Err()
+}
+
+// endpointOf returns where a replica's node answered when the join began.
+func endpointOf(k lifecycle.KnownReplica) discovery.Service {
+	at, err := netip.ParseAddrPort(k.Addr)
+	if err != nil {
+		return discovery.Service{}
 	}
-	return others, ctx.Err()
+	return discovery.Service{Node: k.Node, Addrs: []netip.Addr{at.Addr()}, PeerPort: int(at.Port())}
+}
+
+// count counts the other replicas by what members say and what is announced.
+func count(rec lifecycle.Container, members []*member, announced map[string]discovery.Service) others {
+	var n others
+	seen := make(map[string]bool)
+	answered := make(map[endpointKey]bool)
+	for _, m := range members {
+		answered[endpointKey{m.node, int(m.client.Addr().Port())}] = true
+		for _, o := range m.containers {
+			switch {
+			case o.ServiceID != rec.ServiceID || seen[o.ID]:
+				continue
+			case !o.Joining, o.Ready && before(o, rec):
+				n.first++
+			case o.Ready:
+				n.open++
+			default:
+				continue // it looks when it is ready, and then sees this one
+			}
+			seen[o.ID] = true
+		}
+	}
+	for _, k := range rec.Joining.Known {
+		s, there := announced[k.ID]
+		if there && !seen[k.ID] && s.Node == k.Node && !answered[keyOf(s)] && !answered[keyOf(endpointOf(k))] {
+			n.first++
+			seen[k.ID] = true
+		}
+	}
+	return n
 }
 
 // before reports whether another replica came before this machine's, by the

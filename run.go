@@ -145,7 +145,7 @@ func (c *Client) prepare(ctx context.Context, spec bunfile.Spec, rc runConfig) (
 	id := newID()
 	service, digest := id, ""
 	if rc.join != nil {
-		service = rc.join.plan.ServiceID
+		service, rc.join.id = rc.join.plan.ServiceID, id
 		digest, err = rc.join.fetch(ctx, c, rt, spec, rc)
 	} else {
 		digest, err = pullImage(ctx, rt, spec, rc)
@@ -156,6 +156,9 @@ func (c *Client) prepare(ctx context.Context, spec bunfile.Spec, rc runConfig) (
 	rec := lifecycle.Container{
 		ID: id, Name: spec.Name, ServiceID: service, Spec: spec, ImageDigest: digest, Runtime: rt.Name(), Owner: c.owner,
 		Detached: rc.detached, AutoRemove: rc.autoRemove, Bind: c.cfg.bind, Desired: lifecycle.WantRunning,
+	}
+	if rc.join != nil {
+		rec.Joining = rc.join.open()
 	}
 	if rec.Name == "" {
 		rec.Name = rec.ShortID()

@@ -286,10 +286,13 @@ func (c *Client) reconcile(ctx context.Context) (waiting bool, err error) {
 			if rec.Revision > k.record().Revision {
 				k.poke()
 			}
+			c.findRoom(rec)
 		} else if supervising && rec.Detached && !rec.Finished() {
 			if err := c.adopt(ctx, rec, supervisorOwner); err != nil {
 				c.log.Error("cannot take on a detached container", "container", rec.ShortID(), "error", err)
-			} else if c.keeperOf(rec.ID) == nil && rec.Owner != supervisorOwner {
+			} else if c.keeperOf(rec.ID) != nil {
+				c.findRoom(rec)
+			} else if rec.Owner != supervisorOwner {
 				waiting = true
 			}
 		}

@@ -175,9 +175,30 @@ type Container struct {
 	// It is seen when the container is listed, and not stored.
 	Unsupervised bool `json:"-"`
 
+	// Joining is set while a replica that joined has yet to find out whether its
+	// service has room for it; nil from when it stays, and for all others.
+	Joining *Joining `json:"joining,omitempty"`
+
 	// Revision is the store's: it grows with every write. 0 means that the
 	// record has not been stored.
 	Revision uint64 `json:"revision"`
+}
+
+// Joining is what is open about a replica that joined.
+type Joining struct {
+	// Known are the replicas of its service that the join knew of.
+	Known []KnownReplica `json:"known,omitempty"`
+	// Withdrawn is true from when it had to go; the container's Reason says why.
+	Withdrawn bool `json:"withdrawn,omitempty"`
+}
+
+// KnownReplica is a replica on another node.
+type KnownReplica struct {
+	// ID of the replica, and Node, the id of its node.
+	ID   string `json:"id"`
+	Node string `json:"node"`
+	// Addr is the host:port at which the node's endpoint answered.
+	Addr string `json:"addr"`
 }
 
 // Clone returns a copy that shares no memory with c.
@@ -193,6 +214,11 @@ func (c Container) Clone() Container {
 	if c.StopGrace != nil {
 		g := *c.StopGrace
 		c.StopGrace = &g
+	}
+	if c.Joining != nil {
+		j := *c.Joining
+		j.Known = append([]KnownReplica(nil), j.Known...)
+		c.Joining = &j
 	}
 	return c
 }

@@ -36,6 +36,9 @@ type Container struct {
 	// CreatedAt is when it was created, by the node's clock; zero where an older
 	// version does not say.
 	CreatedAt time.Time `json:"created_at,omitzero"`
+	// Joining is true while a replica that joined has yet to find out whether the
+	// service has room for it: it yields to those that are past that.
+	Joining bool `json:"joining,omitempty"`
 	// Image is the image reference; empty for a custom command.
 	Image string `json:"image,omitempty"`
 	// ImageDigest is the digest of the image; empty where its runtime has no
