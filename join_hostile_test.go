@@ -260,3 +260,30 @@ func TestJoinInterrupted(t *testing.T) {
 		t.Errorf("it leaves %+v", recs)
 	}
 }
+
+// The one announcement that is heard of a replica leads nowhere, as a liar's does
+// that hides the true one: the other nodes of the flock are asked.
+func TestJoinAsksNodesThatAnnounceOtherThings(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a := newNode(t, network, token)
+	first, err := a.Run(t.Context(), web("web"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Run(t.Context(), web("other")); err != nil {
+		t.Fatal(err)
+	}
+	s := discovery.Collect(t.Context(), browse(t, a))[0]
+	s.ID, s.ServiceID, s.Name, s.Image = first.ID, first.ID, "web", ""
+	liar := network.Join(netip.MustParseAddr("127.0.0.2")) // nobody answers there
+	for _, node := range []string{s.Node, strings.Repeat("6", 64)} {
+		s.Node = node
+		if err := liar.Announce(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		plan, err := newNode(t, network, token).PlanJoin(t.Context(), "web")
+		if err != nil || plan.ServiceID != first.ID {
+			t.Errorf("the plan is %+v, %v", plan, err)
+		}
+	}
+}

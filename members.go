@@ -80,6 +80,9 @@ func (c *Client) findMembers(ctx context.Context, ref string) (members []*member
 		return nil, nil, err
 	}
 	members, errs := prove(ctx, f, hints)
+	if _, err := meant(members, ref); errors.Is(err, ErrNotFound) && ctx.Err() == nil {
+		members = append(members, c.askOthers(ctx, f, flock, ref, hints)...)
+	}
 	if ctx.Err() != nil {
 		for _, m := range members {
 			m.close()
@@ -87,6 +90,43 @@ func (c *Client) findMembers(ctx context.Context, ref string) (members []*member
 		return nil, nil, context.Cause(ctx)
 	}
 	return members, whyUnproved(errs), nil
+}
+
+// askOthers asks the nodes of the flock that are announced and were not asked,
+// after none of those that were asked proved to run what ref means: what was heard
+// first may be out of date, or a lie, and hide what others run. Those whose
+// announcements fit are asked first.
+func (c *Client) askOthers(ctx context.Context, f *trust.Flock, flock, ref string, asked []discovery.Service) []*member {
+	known := make(map[string]bool)
+	for _, s := range asked {
+		known[whereabouts(s)] = true
+	}
+	other := func(s discovery.Service) bool {
+		return s.Flock == flock && s.Node != f.NodeID() && s.PeerPort != 0 && len(s.Addrs) > 0 && !known[whereabouts(s)]
+	}
+	all, err := c.hear(ctx, joinConfirm, func(s discovery.Service) bool { return other(s) && mayMean(s, ref) })
+	if err != nil {
+		return nil // of those that were asked there is more to say
+	}
+	rest := slices.DeleteFunc(all, func(s discovery.Service) bool { return !other(s) })
+	slices.SortStableFunc(rest, func(a, b discovery.Service) int {
+		switch fits := mayMean(a, ref); {
+		case fits == mayMean(b, ref):
+			return 0
+		case fits:
+			return -1
+		}
+		return 1
+	})
+	var hints []discovery.Service
+	for _, s := range rest {
+		if !known[whereabouts(s)] && len(hints) < mostOthers {
+			known[whereabouts(s)] = true
+			hints = append(hints, s)
+		}
+	}
+	members, _ := prove(ctx, f, hints)
+	return members
 }
 
 // membership returns this machine's membership, and the id of its flock.
@@ -224,13 +264,16 @@ const (
 	mostProofs   = 16
 )
 
+// mostOthers is how many nodes are asked that do not announce what is looked for.
+const mostOthers = 64
+
 // prove connects to the endpoints of announcements and returns those that are
 // who they are said to be, in the order of the announcements.
 func prove(ctx context.Context, f *trust.Flock, hints []discovery.Service) ([]*member, []error) {
 	var asked []discovery.Service
 	seen := make(map[string]bool)
 	for _, s := range hints {
-		if key := fmt.Sprint(s.Node, s.PeerPort, s.Addrs); !seen[key] {
+		if key := whereabouts(s); !seen[key] {
 			seen[key] = true
 			asked = append(asked, s)
 		}
@@ -250,6 +293,9 @@ func prove(ctx context.Context, f *trust.Flock, hints []discovery.Service) ([]*m
 	return slices.DeleteFunc(members, func(m *member) bool { return m == nil }),
 		slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }
+
+// whereabouts is what an announcement says of whom to ask where.
+func whereabouts(s discovery.Service) string { return fmt.Sprint(s.Node, s.PeerPort, s.Addrs) }
 
 func proveOne(ctx context.Context, f *trust.Flock, s discovery.Service) (*member, error) {
 	ctx, cancel := context.WithTimeout(ctx, proveTimeout)
