@@ -289,7 +289,7 @@ func meant(members []*member, ref string) (service string, err error) {
 		case len(services) == 1:
 			return services[0], nil
 		case len(services) > 1:
-			return "", fmt.Errorf("%w: it fits %s: give more of an id", ErrAmbiguous, strings.Join(words, ", "))
+			return "", fmt.Errorf("%w: it fits %s: give more of an id", ErrAmbiguous, someOf(words))
 		}
 	}
 	return "", fmt.Errorf("%w: the nodes of the flock that announced it do not run it any more", ErrNotFound)
@@ -299,23 +299,20 @@ func meant(members []*member, ref string) (service string, err error) {
 // serves before the others, and lists the replicas.
 func (j *joining) order() {
 	rank := func(m *member) int {
-		best := 2
-		for _, c := range m.containers {
-			if c.ServiceID == j.plan.ServiceID {
-				best = 1
-				if c.Ready {
-					return 0
-				}
-			}
+		switch c, ok := m.replica(j.plan.ServiceID); {
+		case !ok:
+			return 2
+		case !c.Ready:
+			return 1
 		}
-		return best
+		return 0
 	}
 	slices.SortStableFunc(j.members, func(a, b *member) int { return rank(a) - rank(b) })
 	for _, m := range j.members {
-		for _, c := range m.containers {
-			if c.ServiceID == j.plan.ServiceID {
-				j.plan.Replicas = append(j.plan.Replicas, JoinReplica{ID: c.ID, Node: c.Node, Addr: m.client.Addr().String()})
-			}
+		c, ok := m.replica(j.plan.ServiceID)
+		known := slices.ContainsFunc(j.plan.Replicas, func(r JoinReplica) bool { return r.ID == c.ID })
+		if ok && !known {
+			j.plan.Replicas = append(j.plan.Replicas, JoinReplica{ID: c.ID, Node: c.Node, Addr: m.client.Addr().String()})
 		}
 	}
 }
@@ -325,21 +322,20 @@ func (j *joining) order() {
 func (j *joining) fetchSpec(ctx context.Context) (peer.Container, error) {
 	var errs []error
 	for _, m := range j.members {
-		for _, c := range m.containers {
-			if c.ServiceID != j.plan.ServiceID {
-				continue
-			}
-			spec, err := m.spec(ctx, c.ID)
-			if err == nil {
-				j.plan.Spec = spec
-				first := slices.IndexFunc(j.plan.Replicas, func(r JoinReplica) bool { return r.ID == c.ID })
-				j.plan.Replicas[0], j.plan.Replicas[first] = j.plan.Replicas[first], j.plan.Replicas[0]
-				return c, nil
-			}
-			errs = append(errs, fmt.Errorf("specification of %.12s from node %.12s (%s): %w", c.ID, c.Node, m.client.Addr(), err))
+		c, ok := m.replica(j.plan.ServiceID)
+		if !ok {
+			continue
 		}
+		spec, err := m.spec(ctx, c.ID)
+		if err == nil {
+			j.plan.Spec = spec
+			first := slices.IndexFunc(j.plan.Replicas, func(r JoinReplica) bool { return r.ID == c.ID })
+			j.plan.Replicas[0], j.plan.Replicas[first] = j.plan.Replicas[first], j.plan.Replicas[0]
+			return c, nil
+		}
+		errs = append(errs, fmt.Errorf("specification of %.12s from node %.12s (%s): %w", c.ID, c.Node, m.client.Addr(), err))
 	}
-	return peer.Container{}, errors.Join(errs...)
+	return peer.Container{}, someErrors(errs)
 }
 
 // fetch makes ready what the replica needs: its image, and its volumes as late

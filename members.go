@@ -22,9 +22,22 @@ type member struct {
 	node       string
 	client     *peer.Client
 	containers []peer.Container
+	// announced are the replicas whose announcements lead to it.
+	announced []string
 }
 
 func (m *member) close() { _ = m.client.Close() } // nothing is under way
+
+// replica returns what the member says that it runs of a service: one replica, as
+// no node runs two, and one that serves if there is one.
+func (m *member) replica(service string) (replica peer.Container, ok bool) {
+	for _, c := range m.containers {
+		if c.ServiceID == service && (!ok || c.Ready && !replica.Ready) {
+			replica, ok = c, true
+		}
+	}
+	return replica, ok
+}
 
 // spec returns the specification of a container, read as strictly as anything
 // from another machine.
@@ -145,9 +158,9 @@ func (c *Client) membership() (f *trust.Flock, flock string, err error) {
 func whyUnproved(errs []error) error {
 	switch strange := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return errors.Is(err, ErrUnreachable) }); {
 	case len(strange) > 0:
-		return fmt.Errorf("%w: it is announced, but nobody who announces it proves to be in the flock: %w", ErrNotTrusted, errors.Join(strange...))
+		return fmt.Errorf("%w: it is announced, but nobody who announces it proves to be in the flock: %w", ErrNotTrusted, someErrors(strange))
 	case len(errs) > 0:
-		return fmt.Errorf("it is announced, but its node does not answer: it may have died a moment ago, or a firewall may close its TCP port: %w", errors.Join(errs...))
+		return fmt.Errorf("it is announced, but its node does not answer: it may have died a moment ago, or a firewall may close its TCP port: %w", someErrors(errs))
 	}
 	return nil
 }
@@ -235,7 +248,7 @@ func chooseHints(all []discovery.Service, ref, flock, self string) ([]discovery.
 		return nil, fmt.Errorf("%w: it is announced by a node without an endpoint: update Budgie there, and see its log", ErrNotTrusted)
 	case len(elsewhere) > 0:
 		return nil, fmt.Errorf("%w: it is announced by another flock (%s), and this machine is in flock %.12s: give both the same token (budgie token set)",
-			ErrNotTrusted, strings.Join(elsewhere, ", "), flock)
+			ErrNotTrusted, someOf(elsewhere), flock)
 	default:
 		return nil, fmt.Errorf("%w: nothing that is announced on the network has this name or id; \"budgie chirp\" lists what is", ErrNotFound)
 	}
@@ -248,6 +261,26 @@ func chooseHints(all []discovery.Service, ref, flock, self string) ([]discovery.
 		}
 	}
 	return hints, nil
+}
+
+// mostNamed is how much of a kind an error names: what others announce and say has
+// no end.
+const mostNamed = 4
+
+// someOf lists the first words, and how many more there are.
+func someOf(words []string) string {
+	if more := len(words) - mostNamed; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(words[:mostNamed], ", "), more)
+	}
+	return strings.Join(words, ", ")
+}
+
+// someErrors joins the first errors, and says how many more there are.
+func someErrors(errs []error) error {
+	if more := len(errs) - mostNamed; more > 0 {
+		errs = append(slices.Clone(errs[:mostNamed]), fmt.Errorf("and so on, %d more", more))
+	}
+	return errors.Join(errs...)
 }
 
 func orNone(flock string) string {
@@ -290,6 +323,12 @@ func prove(ctx context.Context, f *trust.Flock, hints []discovery.Service) ([]*m
 		})
 	}
 	wg.Wait()
+	for _, s := range hints {
+		i := slices.IndexFunc(asked, func(a discovery.Service) bool { return whereabouts(a) == whereabouts(s) })
+		if members[i] != nil && s.ID != "" {
+			members[i].announced = append(members[i].announced, s.ID)
+		}
+	}
 	return slices.DeleteFunc(members, func(m *member) bool { return m == nil }),
 		slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }
@@ -306,7 +345,7 @@ func proveOne(ctx context.Context, f *trust.Flock, s discovery.Service) (*member
 		_ = client.Close() // the error that counts is the other one
 		return nil, fmt.Errorf("node %.12s: %w", s.Node, err)
 	}
-	return &member{s.Node, client, containers}, nil
+	return &member{node: s.Node, client: client, containers: containers}, nil
 }
 
 // peerAddrs returns where a service's node answers.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -120,21 +121,28 @@ type seedSource struct {
 }
 
 // seedSources are the replicas, the one that the service began with first: the
-// others have copies of its volumes, of the day when they joined.
+// others have copies of its volumes, of the day when they joined. Of several nodes
+// that say that they run it, those come first to which its announcement leads, and
+// then the rest comes last.
 func (j *joining) seedSources() []seedSource {
-	var first, others []seedSource
+	service := j.plan.ServiceID
+	var announced, claimed, others []seedSource
 	for _, m := range j.members {
-		for _, c := range m.containers {
-			switch {
-			case c.ServiceID != j.plan.ServiceID:
-			case c.ID == c.ServiceID:
-				first = append(first, seedSource{m, c.ID})
-			default:
-				others = append(others, seedSource{m, c.ID})
-			}
+		c, ok := m.replica(service)
+		switch source := (seedSource{m, c.ID}); {
+		case !ok:
+		case c.ID != service:
+			others = append(others, source)
+		case slices.Contains(m.announced, service):
+			announced = append(announced, source)
+		default:
+			claimed = append(claimed, source)
 		}
 	}
-	return append(first, others...)
+	if len(announced) > 0 || len(claimed) > 1 {
+		return slices.Concat(announced, others, claimed)
+	}
+	return append(claimed, others...)
 }
 
 // seedVolume copies one volume from the first node that gives it.
