@@ -33,6 +33,9 @@ type Client struct {
 	// disc makes or returns the discoverer, at the first need: a client that
 	// only lists containers opens no sockets.
 	disc func() (Discoverer, error)
+	// given is what the nodes tell whose addresses the client was given; nil
+	// before the discoverer, and without such addresses.
+	given atomic.Pointer[toldByPeers]
 	// flock is this machine's membership, nil before the first need.
 	flockMu sync.Mutex
 	flock   *trust.Flock

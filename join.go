@@ -146,7 +146,7 @@ func (c *Client) planJoin(ctx context.Context, ref string, opts []RunOption) (_ 
 	}
 	members, unproved, err := c.findMembers(ctx, ref)
 	if err != nil {
-		return nil, err
+		return nil, c.withPeerProblems(err)
 	}
 	j := &joining{members: members}
 	defer func() {
@@ -159,7 +159,7 @@ func (c *Client) planJoin(ctx context.Context, ref string, opts []RunOption) (_ 
 		err = unproved
 	}
 	if err != nil {
-		return nil, err
+		return nil, c.withPeerProblems(err)
 	}
 	j.plan.ServiceID = service
 	j.order()

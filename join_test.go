@@ -428,6 +428,45 @@ func TestGivenPeers(t *testing.T) {
 	}
 }
 
+// Nodes that are named by their address and do not answer are named, also where
+// that is still open.
+func TestPeerProblems(t *testing.T) {
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = dead.Close()
+	addrs := []string{mute.Addr().String(), dead.Addr().String(), mute.Addr().String()}
+	b := newNode(t, discoverytest.NewNetwork(), trust.NewToken(), budgie.WithPeers(addrs...))
+	if problems := b.PeerProblems(); problems != nil {
+		t.Errorf("nobody was asked, and there is %v", problems)
+	}
+	events, err := b.Discover(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for problems := b.PeerProblems(); ; problems = b.PeerProblems() {
+		if len(problems) != 2 || problems[0].Addr != addrs[0] || problems[1].Addr != addrs[1] {
+			t.Fatalf("the problems are %v", problems)
+		}
+		if problems[1].Err != nil {
+			if problems[0].Err != nil || !strings.Contains(problems[0].String(), "has not answered so far") {
+				t.Errorf("the one that takes its time: %v", problems[0])
+			}
+			break
+		}
+		select {
+		case <-events:
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
 // browse returns the events until one is there.
 func browse(t *testing.T, f *fakes) <-chan discovery.Event {
 	t.Helper()

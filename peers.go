@@ -53,7 +53,11 @@ func isHost(text string) bool {
 // flock.
 func (c *Client) fixedPeers() *static.Discoverer {
 	d := static.New()
-	told := &toldByPeers{to: d, by: make(map[string][]discovery.Service)}
+	told := &toldByPeers{to: d, by: make(map[string][]discovery.Service), problems: make(map[string]error)}
+	for _, addr := range c.cfg.peers {
+		told.problems[addr] = nil
+	}
+	c.given.Store(told)
 	for _, addr := range c.cfg.peers {
 		c.spawn(func() { c.followPeer(addr, told) })
 	}
@@ -66,12 +70,72 @@ type toldByPeers struct {
 
 	mu sync.Mutex
 	by map[string][]discovery.Service // by address as given
+	// problems are why those do not answer that do not, nil while that is open.
+	problems map[string]error
+}
+
+// PeerProblem says that nothing is known of the node at an address that the client
+// was given, by [WithPeers] or BUDGIE_PEERS.
+type PeerProblem struct {
+	// Addr is the host:port.
+	Addr string
+	// Err is why; nil where it has neither answered nor failed so far.
+	Err error
+}
+
+// String says so in words.
+func (p PeerProblem) String() string {
+	if p.Err == nil {
+		return fmt.Sprintf("the peer %s has not answered so far", p.Addr)
+	}
+	return fmt.Sprintf("the peer %s does not answer: %v", p.Addr, p.Err)
+}
+
+// PeerProblems returns which of the nodes whose addresses the client was given do
+// not answer, in the order of the addresses. They are asked from the first use of
+// discovery on: before that there are no problems.
+func (c *Client) PeerProblems() []PeerProblem {
+	t := c.given.Load()
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var problems []PeerProblem
+	for _, addr := range c.cfg.peers {
+		err, silent := t.problems[addr]
+		if silent && !slices.ContainsFunc(problems, func(p PeerProblem) bool { return p.Addr == addr }) {
+			problems = append(problems, PeerProblem{addr, err})
+		}
+	}
+	return problems
+}
+
+// withPeerProblems adds to an error which of the given nodes do not answer.
+func (c *Client) withPeerProblems(err error) error {
+	var words []string
+	for _, p := range c.PeerProblems() {
+		words = append(words, p.String())
+	}
+	if len(words) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; %s", err, someOf(words))
+}
+
+// fail notes why the node at an address says nothing.
+func (t *toldByPeers) fail(addr string, err error) {
+	t.set(addr, nil)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.problems[addr] = err
 }
 
 func (t *toldByPeers) set(addr string, services []discovery.Service) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.by[addr] = services
+	delete(t.problems, addr)
 	var all []discovery.Service
 	for _, s := range t.by {
 		all = append(all, s...)
@@ -88,7 +152,7 @@ func (c *Client) followPeer(addr string, told *toldByPeers) {
 			retry, complaint = rosterRetry, ""
 			told.set(addr, services)
 		})
-		told.set(addr, nil)
+		told.fail(addr, err)
 		if text := err.Error(); text != complaint && c.life.Err() == nil {
 			c.log.Warn("a peer does not answer; trying again", "peer", addr, "error", err)
 			complaint = text

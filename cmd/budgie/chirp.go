@@ -54,18 +54,34 @@ func chirpCommand() *command {
 			return c.usagef("-%s is for joining: which ID or NAME?", name)
 		}
 		return a.withClient(slog.LevelWarn, func(client *budgie.Client) error {
-			services, err := listen(ctx, client, timeout.or(2*time.Second))
-			if err != nil {
-				return err
-			}
-			if *format == "json" {
-				return printJSON(a.stdout, services, serviceJSONOf)
-			}
-			a.printServices(services)
-			return nil
+			return a.listServices(ctx, client, timeout.or(2*time.Second), *format)
 		}, budgie.WithPeers(peers...))
 	}
 	return c
+}
+
+// listServices prints what is announced within a time.
+func (a *app) listServices(ctx context.Context, client *budgie.Client, timeout time.Duration, format string) error {
+	services, err := listen(ctx, client, timeout)
+	if err != nil {
+		return err
+	}
+	for _, p := range client.PeerProblems() {
+		if p.Err == nil { // else there is a warning
+			fmt.Fprintf(a.stderr, "budgie: %s\n", p)
+		}
+	}
+	if format == "json" {
+		return printJSON(a.stdout, services, serviceJSONOf)
+	}
+	own := ""
+	if len(services) > 0 { // else there is no need of a token
+		if tok, err := client.Token(ctx); err == nil {
+			own = tok.FlockID()
+		}
+	}
+	a.printServices(services, own)
+	return nil
 }
 
 // listen returns what is announced within a time.
@@ -79,7 +95,10 @@ func listen(ctx context.Context, client *budgie.Client, timeout time.Duration) (
 	return discovery.Collect(ctx, events), nil
 }
 
-func (a *app) printServices(services []discovery.Service) {
+// printServices lists services, and marks those that are not of the own flock. An
+// empty one is not known.
+func (a *app) printServices(services []discovery.Service, own string) {
+	foreign := false
 	t := table{header: []string{"ID", "NAME", "ADDRESS", "PORTS", "IMAGE", "NODE"}}
 	for _, s := range services {
 		addr := "-"
@@ -90,9 +109,17 @@ func (a *app) printServices(services []discovery.Service) {
 		if image == "" {
 			image = "-"
 		}
-		t.add(s.ID[:min(12, len(s.ID))], shorten(s.Name, 14), addr, portsWord(s.Ports), shorten(image, 14), shorten(s.Node, 8))
+		node := shorten(s.Node, 8)
+		if own != "" && s.Flock != own {
+			foreign = true
+			node += "*"
+		}
+		t.add(s.ID[:min(12, len(s.ID))], shorten(s.Name, 14), addr, portsWord(s.Ports), shorten(image, 14), node)
 	}
 	t.write(a.stdout, a.colour)
+	if foreign {
+		fmt.Fprintln(a.stderr, "* announced by another flock, or none: to be joined from there, this machine needs that token (budgie token set).")
+	}
 }
 
 // portsWord shows the first port, and how many more there are.
