@@ -93,6 +93,11 @@ func (a *app) printContainers(recs []lifecycle.Container, quiet bool, format str
 	}
 	t.colour = stateColour
 	t.write(a.stdout, a.colour)
+	for _, rec := range recs {
+		if why := failedStart(rec); why != "" {
+			fmt.Fprintln(a.stderr, printable(fmt.Sprintf("%s (%s): %s", rec.Name, rec.ShortID(), why)))
+		}
+	}
 	if len(orphans) > 0 {
 		fmt.Fprintln(a.stderr, "* nobody supervises these: they are neither published nor restarted.")
 	}
@@ -114,6 +119,17 @@ func stateWord(rec lifecycle.Container) string {
 	return string(rec.State)
 }
 
+// failedStart says why a container that is stopped did not come to run, or had to
+// go; it is empty for those that ran and ended.
+func failedStart(rec lifecycle.Container) string {
+	withdrawn := rec.Joining != nil && rec.Joining.Withdrawn
+	if rec.State != lifecycle.Stopped || rec.Exit != nil && !withdrawn {
+		return ""
+	}
+	why, _, _ := strings.Cut(rec.Reason, "\n")
+	return why
+}
+
 // healthWord says how a container is, or how it ended.
 func healthWord(rec lifecycle.Container) string {
 	switch {
@@ -122,6 +138,8 @@ func healthWord(rec lifecycle.Container) string {
 			return "out of memory"
 		}
 		return fmt.Sprintf("exit %d", rec.Exit.Code)
+	case failedStart(rec) != "":
+		return "failed"
 	case rec.Health != lifecycle.HealthNone:
 		return string(rec.Health)
 	}

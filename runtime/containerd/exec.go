@@ -138,7 +138,7 @@ func (r *Runtime) execSpec(ctx context.Context, task client.Task, id string, cfg
 	}
 	if cfg.User != "" {
 		if err := r.execUser(ctx, id, cfg.User, spec); err != nil {
-			return nil, fmt.Errorf("%w as user %q: %w", runtime.ErrCommand, cfg.User, err)
+			return nil, fmt.Errorf("%w: %w", runtime.ErrCommand, err)
 		}
 	}
 	p := *spec.Process
@@ -177,5 +177,5 @@ func (r *Runtime) execUser(ctx context.Context, id, user string, spec *oci.Spec)
 	if err != nil {
 		return err
 	}
-	return withUser(user)(ctx, c, &info, spec)
+	return withUser(user, "the user to run it as")(ctx, c, &info, spec)
 }

@@ -348,3 +348,36 @@ func TestWithoutPermission(t *testing.T) {
 		}
 	}
 }
+
+// A user who is not there: the error says who named it, and image.user takes the
+// place of the image's.
+func TestRefusedUsers(t *testing.T) {
+	b := newBench(t)
+	for i, user := range []string{"no-such-user", "1:2:3", "99999999999"} {
+		busybox, err := containerdtest.Busybox(ocispec.ImageConfig{Cmd: []string{"sh"}, Env: []string{"PATH=/bin", "ODD=yes"}, User: user})
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := fmt.Sprintf("docker.io/library/odd:%d", i)
+		if err := daemon(t).Import(b.ctx, busybox, name); err != nil {
+			t.Fatal(err)
+		}
+		s := spec(name, "sh", "-c", "echo $ODD; id -u")
+		if text := b.refused(s, "from the image's config", user).Error(); strings.Count(text, "image.user") != 1 {
+			t.Errorf("the error is %q", text)
+		}
+		s.Image.User = "12"
+		if _, out := b.end(s); out != "yes\n12\n" {
+			t.Errorf("with image.user: %q", out)
+		}
+		s.Image.User = "nor-this-one"
+		if text := b.refused(s, "image.user", "nor-this-one").Error(); strings.Contains(text, "config") {
+			t.Errorf("the error is %q", text)
+		}
+	}
+	id, _ := b.run(shell("exec sleep 1000"))
+	_, err := b.Exec(b.ctx, id, runtime.ExecConfig{Command: []string{"id"}, User: "no-such-user"})
+	if !errors.Is(err, runtime.ErrCommand) || !strings.Contains(err.Error(), `"no-such-user"`) || strings.Contains(err.Error(), "image.user") {
+		t.Errorf("a command as a user who is not there: %v", err)
+	}
+}

@@ -42,7 +42,7 @@ func checkResources(res bunfile.Resources) error {
 // exists when they are applied.
 func (r *Runtime) specOptions(img client.Image, cfg runtime.Config) []oci.SpecOpts {
 	spec := cfg.Spec
-	inside := []oci.SpecOpts{oci.WithImageConfigArgs(img, spec.Image.Command)}
+	inside := []oci.SpecOpts{withImage(img, spec.Image)}
 	opts := []oci.SpecOpts{
 		oci.WithHostname(hostname(cfg)),
 		oci.WithNoNewPrivileges,
@@ -56,7 +56,7 @@ func (r *Runtime) specOptions(img client.Image, cfg runtime.Config) []oci.SpecOp
 		inside = append(inside, oci.WithProcessCwd(spec.Image.Workdir))
 	}
 	if spec.Image.User != "" {
-		inside = append(inside, withUser(spec.Image.User))
+		inside = append(inside, withUser(spec.Image.User, "image.user"))
 	}
 	inside = append(inside, withChecks(spec))
 	switch spec.Network {
@@ -71,12 +71,38 @@ func (r *Runtime) specOptions(img client.Image, cfg runtime.Config) []oci.SpecOp
 	return slices.Concat(first, opts, []oci.SpecOpts{seccomp.WithDefaultProfile()})
 }
 
-// withUser looks a user up in the image.
-func withUser(user string) oci.SpecOpts {
+// withImage takes what the image's configuration says of the process. Its user
+// does not matter where image.user names another one.
+func withImage(img client.Image, want bunfile.Image) oci.SpecOpts {
+	return func(ctx context.Context, c oci.Client, container *containers.Container, s *oci.Spec) error {
+		err := oci.WithImageConfigArgs(img, want.Command)(ctx, c, container, s)
+		if err == nil {
+			return nil
+		}
+		conf, confErr := img.Spec(ctx)
+		if confErr != nil || conf.Config.User == "" {
+			return err
+		}
+		// It is looked up last. A specification of which nothing is used tells
+		// whether that is what failed.
+		scratch := oci.Spec{Root: s.Root, Linux: s.Linux, Process: &specs.Process{}}
+		userErr := withUser(conf.Config.User, "the user from the image's config (USER)")(ctx, c, container, &scratch)
+		switch {
+		case userErr == nil:
+			return err
+		case want.User != "":
+			return nil
+		}
+		return fmt.Errorf("%w: image.user can name another one", userErr)
+	}
+}
+
+// withUser looks a user up in the image. where says who names the user.
+func withUser(user, where string) oci.SpecOpts {
 	return func(ctx context.Context, c oci.Client, container *containers.Container, s *oci.Spec) error {
 		for _, opt := range []oci.SpecOpts{oci.WithUser(user), oci.WithAdditionalGIDs(user)} {
 			if err := opt(ctx, c, container, s); err != nil {
-				return fmt.Errorf("image.user %q is not in the image: %w", user, err)
+				return fmt.Errorf("%s: %q is not in the image: %w", where, user, err)
 			}
 		}
 		return nil
