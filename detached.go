@@ -30,13 +30,17 @@ func (c *Client) runDetached(ctx context.Context, rec lifecycle.Container, rc ru
 		}
 		return lifecycle.Container{}, err
 	}
-	id, timedOut := rec.ID, false
+	id, timedOut, ends := rec.ID, false, 0
 	waitCtx, cancel := context.WithTimeout(ctx, rc.readyTimeout)
 	defer cancel()
 	err = c.follow(waitCtx, id, func(r lifecycle.Container) (bool, error) {
 		rec = r
 		if r.Ready || r.Finished() {
 			return true, nil
+		}
+		if n := earlyEnds(r); n > ends && rc.onRestart != nil {
+			rc.onRestart(r)
+			ends = n
 		}
 		return false, c.ensureSupervisor(waitCtx)
 	})
@@ -61,6 +65,14 @@ func (c *Client) runDetached(ctx context.Context, rec lifecycle.Container, rc ru
 		reason = notReadyWithin(rc.readyTimeout, rec)
 	}
 	return lifecycle.Container{}, &NotReadyError{Container: rec, Reason: reason, Log: tail}
+}
+
+// earlyEnds counts the ends of a container that has yet to become ready.
+func earlyEnds(rec lifecycle.Container) int {
+	if rec.State == lifecycle.Stopped {
+		return rec.Restarts + 1 // it waits for the next start
+	}
+	return rec.Restarts
 }
 
 // giveUp stops a detached container that did not become ready.

@@ -189,6 +189,7 @@ type runConfig struct {
 	allowProcess bool
 	onJoin       func(JoinPlan)
 	onSeed       func(name string, p SeedProgress)
+	onRestart    func(lifecycle.Container)
 	// join is what the container is a replica of; nil for the first of a
 	// service.
 	join *joining
@@ -233,6 +234,15 @@ func ReadyWithin(d time.Duration) RunOption { return func(c *runConfig) { c.read
 // detached container: use [Client.Logs].
 func OnLog(f func(lifecycle.Container, runtime.LogEntry)) RunOption {
 	return func(c *runConfig) { c.onLog = f }
+}
+
+// OnRestart calls f each time that a [Detached] container ends before it is ready,
+// with its record, where it is started again: EndReason says why it ended, and
+// RestartAt when it starts. Calls for one container follow each other, and its start
+// waits for f; those of the same RunAll may be concurrent. What other containers do
+// is in the client's log.
+func OnRestart(f func(lifecycle.Container)) RunOption {
+	return func(c *runConfig) { c.onRestart = f }
 }
 
 // OnPull calls f with what happens while the image of the container with that

@@ -88,7 +88,7 @@ type starter func(opts ...budgie.RunOption) ([]lifecycle.Container, error)
 
 // detached starts containers that outlive the command, and prints their ids.
 func (a *app) detached(start starter, opts []budgie.RunOption) error {
-	recs, err := start(append(opts, budgie.Detached())...)
+	recs, err := start(append(opts, budgie.Detached(), budgie.OnRestart(a.tellRestart))...)
 	if err != nil {
 		return err
 	}
@@ -96,6 +96,16 @@ func (a *app) detached(start starter, opts []budgie.RunOption) error {
 		fmt.Fprintln(a.stdout, rec.ID)
 	}
 	return nil
+}
+
+// tellRestart says that a container ended before it was ready, and why.
+func (a *app) tellRestart(rec lifecycle.Container) {
+	if rec.State != lifecycle.Stopped {
+		fmt.Fprintf(a.stderr, "%s (%s) ended, and was started again: restart %d\n", rec.Name, rec.ShortID(), rec.Restarts)
+		return
+	}
+	in := max(0, time.Until(rec.RestartAt)).Round(100 * time.Millisecond)
+	fmt.Fprintln(a.stderr, printable(fmt.Sprintf("%s (%s): %s; it is started again in %s", rec.Name, rec.ShortID(), rec.EndReason(), in)))
 }
 
 // foreground starts containers and shows their logs, with names where there are
