@@ -60,7 +60,7 @@ func (a *attic) place(part, name string) (*os.File, string, error) {
 
 // keep moves what is at a path of the copy into the attic, or with link gives it
 // another name there. It returns where that is.
-func (a *attic) keep(copied *os.Root, part, name string, link bool) (where string, err error) {
+func (a *attic) keep(copied tree, part, name string, link bool) (where string, err error) {
 	from, err := copied.Open(osPath(parent(name)))
 	if err != nil {
 		return "", err
@@ -87,10 +87,13 @@ func (a *attic) keep(copied *os.Root, part, name string, link bool) (where strin
 // attic, so that there is no moment without one or the other.
 func (t *target) keepReplaced(e entry) error {
 	f, there := t.local[e.path]
+	if e.kind == kindHardLink {
+		e, _ = t.m.find(e.target)
+	}
 	if t.attic == nil || !there || f.kind != kindFile && f.kind != kindSymlink || sameContent(f.entry, e) && f.hashed {
 		return nil
 	}
-	_, err := t.attic.keep(t.root, atticReplaced, e.path, true)
+	_, err := t.attic.keep(t.root, atticReplaced, f.path, true)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
 		return nil // it has gone, or was kept already
 	}

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"crypto/sha256"
 	"errors"
 	"io/fs"
 	"os"
@@ -39,17 +40,17 @@ func (b *beside) expect(contents []digest) error {
 	return errors.Join(err, f.Close())
 }
 
-// expected returns what expect noted since forget.
-func (b *beside) expected() (map[digest]bool, error) {
+// expected returns what expect noted since forget, and whether it did.
+func (b *beside) expected() (ours map[digest]bool, noted bool, err error) {
+	ours = make(map[digest]bool)
 	data, err := os.ReadFile(b.ours())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	if errors.Is(err, fs.ErrNotExist) {
+		return ours, false, nil
 	}
-	ours := make(map[digest]bool)
 	for ; len(data) >= len(digest{}); data = data[len(digest{}):] {
 		ours[digest(data)] = true
 	}
-	return ours, nil
+	return ours, true, err
 }
 
 // forget drops what expect noted.
@@ -80,6 +81,7 @@ func (r *receiver) remember(now bool) error {
 		return nil // more is on its way
 	}
 	clear(r.ours)
+	r.changing, r.unfinished = false, false
 	return r.side.forget()
 }
 
@@ -89,33 +91,43 @@ func (r *receiver) recall() {
 	mem, err := loadMemory(r.side.memory())
 	if mem != nil {
 		r.base, r.copy.scanner.known = mem.m, mem.known
-		r.ours, err = r.side.expected()
+		r.ours, r.unfinished, err = r.side.expected()
 	}
 	if err != nil {
 		r.log.Warn("what the copy of a volume was is not known: what was changed in it since is kept like what is replaced", "error", err)
 	}
 }
 
-// expect notes what is going to be put into the copy.
+// expect notes what is going to be put into the copy, and that it may be cut off
+// in the midst of a change.
 func (r *receiver) expect(p plan) error {
 	if r.side == nil || r.base == nil {
 		return nil
 	}
 	var contents []digest
-	add := func(e entry) {
-		if !r.ours[e.digest] {
-			contents = append(contents, e.digest)
-			r.ours[e.digest] = true
+	add := func(d digest) {
+		if !r.ours[d] {
+			contents = append(contents, d)
+			r.ours[d] = true
 		}
 	}
 	for _, e := range p.copies {
-		add(e)
+		add(e.digest)
 	}
 	for _, i := range p.wanted {
-		add(r.m.entries[i])
+		add(r.m.entries[i].digest)
 	}
-	if len(contents) == 0 {
+	for _, e := range r.m.entries {
+		if e.kind == kindSymlink && r.copy.local[e.path].target != e.target {
+			add(linkDigest(e.target))
+		}
+	}
+	if len(contents) == 0 && r.changing {
 		return nil
 	}
+	r.changing = true
 	return r.side.expect(contents)
 }
+
+// linkDigest stands for the content of a symbolic link.
+func linkDigest(target string) digest { return sha256.Sum256([]byte("symbolic link to " + target)) }

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -55,17 +54,24 @@ func (r *receiver) strange(was, will map[string]entry) (strange, lost []string) 
 		if f.kind != kindFile && f.kind != kindSymlink {
 			continue
 		}
-		if known := f.kind == kindSymlink || f.hashed; known && (sameContent(f.entry, was[name]) || sameContent(f.entry, will[name]) || f.hashed && r.ours[f.digest]) {
+		content, known := f.digest, f.hashed
+		if f.kind == kindSymlink {
+			content, known = linkDigest(f.target), true
+		}
+		if known && (r.ours[content] || sameContent(f.entry, was[name]) || sameContent(f.entry, will[name])) {
 			continue
 		}
 		strange = append(strange, name)
+	}
+	slices.Sort(strange)
+	if r.unfinished {
+		return strange, nil // it may have been removed by the change that was cut off
 	}
 	for name, e := range was {
 		if _, there := r.copy.local[name]; !there && (e.kind == kindFile || e.kind == kindSymlink) && sameContent(e, will[name]) {
 			lost = append(lost, name)
 		}
 	}
-	slices.SortFunc(strange, cmp.Compare)
 	slices.Sort(lost)
 	return strange, lost
 }
@@ -80,10 +86,16 @@ func (r *receiver) note(c Conflict) {
 	r.log.Warn("a copy of a volume was changed by something else than its source", "path", c.Path, "kept", c.Kept)
 }
 
+// byPathOf returns the entries of a manifest, and the file itself for each of its
+// other names.
 func byPathOf(m *manifest) map[string]entry {
 	by := make(map[string]entry, len(m.entries))
 	for _, e := range m.entries {
-		by[e.path] = e
+		if e.kind == kindHardLink {
+			by[e.path] = by[e.target] // which comes before it
+		} else {
+			by[e.path] = e
+		}
 	}
 	return by
 }

@@ -25,6 +25,8 @@ type Copier struct {
 	remember  bool
 	keepAge   time.Duration
 	keepSize  int64
+	// openRoot opens the directory of a copy: another file system, in tests.
+	openRoot func(dir string) (tree, error)
 
 	mu      sync.Mutex
 	busy    map[string]chan struct{} // per directory, closed by the Receive that ends
@@ -101,7 +103,7 @@ func (c *Copier) Follow(ctx context.Context, conn io.ReadWriter, dir string, opt
 }
 
 func (c *Copier) receiver(conn io.ReadWriter, dir string) *receiver {
-	r := &receiver{wire: newWire(conn), dir: dir, log: c.log.With("receive", dir), ours: make(map[digest]bool)}
+	r := &receiver{wire: newWire(conn), dir: dir, openRoot: c.openRoot, log: c.log.With("receive", dir), ours: make(map[digest]bool)}
 	if c.remember {
 		r.side = &beside{dir: filepath.Clean(dir), age: c.keepAge, size: c.keepSize}
 	}

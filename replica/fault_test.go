@@ -307,14 +307,15 @@ func TestChangingSourceIsSentAgain(t *testing.T) {
 }
 
 func TestSourceThatNeverHoldsStill(t *testing.T) {
-	// Each file is what it was at some moment, if not all at the same one.
-	enough := []string{"file grows", "another file appears", "mode changes", "link changes"}
+	// Of the others each file can be what it was at some moment, if not all at the
+	// same one.
+	torn := []string{"file rewritten", "file truncated", "file moves", "content changes, times are put back"}
 	for name, change := range changes {
 		t.Run(name, func(t *testing.T) {
 			_, dst, o := changing(t, change, 1000)
-			if slices.Contains(enough, name) {
-				if o.sendErr != nil || o.receivedErr != nil || o.sent.Digest != o.received.Digest {
-					t.Errorf("got %v and %v, %+v and %+v", o.sendErr, o.receivedErr, o.sent, o.received)
+			if !slices.Contains(torn, name) && o.sendErr == nil && o.receivedErr == nil {
+				if o.sent.Digest != o.received.Digest {
+					t.Errorf("got %+v and %+v", o.sent, o.received)
 				}
 				return
 			}

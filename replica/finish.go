@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"time"
 )
 
 // finish makes the tree equal to m, all of whose files are in place or staged:
@@ -22,10 +21,14 @@ func (t *target) finish(ctx context.Context, m *manifest) (removed int, err erro
 	if err != nil {
 		return 0, err
 	}
-	clear(t.local)
-	for _, f := range all {
-		t.local[f.path] = f
+	respelled, err := t.checkNames(ctx)
+	if err == nil && respelled {
+		all, err = t.look(ctx)
 	}
+	if err != nil {
+		return 0, err
+	}
+	t.countNames(all)
 	if removed, err = t.removeExtra(all, m); err != nil {
 		return 0, err
 	}
@@ -37,6 +40,17 @@ func (t *target) finish(ctx context.Context, m *manifest) (removed int, err erro
 			return 0, fmt.Errorf("completing %s: %w", e.path, err)
 		}
 	}
+	if err := t.settleLinks(ctx, m); err != nil {
+		return 0, err
+	}
+	for _, e := range m.entries {
+		if e.kind != kindFile {
+			continue
+		}
+		if err := t.settleFile(e); err != nil {
+			return 0, fmt.Errorf("completing %s: %w", e.path, err)
+		}
+	}
 	if err := t.syncDirs(); err != nil {
 		return 0, err
 	}
@@ -45,14 +59,28 @@ func (t *target) finish(ctx context.Context, m *manifest) (removed int, err erro
 		if e.kind != kindDir {
 			continue
 		}
-		if f := t.local[e.path]; t.live && !t.touched[e.path] && f.mode == e.mode && f.mtime == e.mtime {
+		f := t.local[e.path]
+		if t.live && !t.touched[e.path] && f.is(e) {
 			continue
 		}
-		if err := t.setMetadata(e); err != nil {
-			return 0, err
+		if err := t.redress(e, f); err != nil {
+			return 0, fmt.Errorf("completing %s: %w", e.path, err)
 		}
 	}
 	return removed, nil
+}
+
+// look lists the tree anew.
+func (t *target) look(ctx context.Context) ([]found, error) {
+	all, err := t.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	clear(t.local)
+	for _, f := range all {
+		t.local[f.path] = f
+	}
+	return all, nil
 }
 
 // removeExtra removes what is not in m, or is a directory on one side and
@@ -122,12 +150,12 @@ func (t *target) unlockAbove(name string) error {
 	return nil
 }
 
-// settle brings one entry of the manifest into its final state; of a directory
-// only that it exists.
+// settle brings one entry of the manifest into its final state; of directories
+// and files only that they exist. Hard links come later.
 func (t *target) settle(e entry) error {
 	f, there := t.local[e.path]
 	switch {
-	case e.kind == kindSpecial || e.kind == kindDir && there:
+	case e.kind == kindSpecial || e.kind == kindHardLink || e.kind == kindDir && there:
 		return nil
 	case e.kind == kindDir:
 		if err := t.unlockAbove(e.path); err != nil {
@@ -136,23 +164,42 @@ func (t *target) settle(e entry) error {
 		return t.mkdir(e.path)
 	case e.kind == kindSymlink:
 		if there && f.kind == kindSymlink && f.target == e.target {
-			return nil
+			return t.redressLink(e, f)
 		}
 		return t.symlink(e)
 	}
 	if name, ok := t.staged[e.path]; ok {
-		return t.rename(name, e)
+		return t.placeStaged(name, e)
 	}
 	if f.kind != kindFile {
 		return fmt.Errorf("%w: it was removed by somebody else", ErrVerify)
 	}
-	if f.mode == e.mode && f.mtime == e.mtime {
+	return nil
+}
+
+// placeStaged moves a file into its place, in which something else was.
+func (t *target) placeStaged(name string, e entry) error {
+	if err := t.rename(name, e); err != nil {
+		return err
+	}
+	f, err := t.identify(e.path)
+	if err == nil && f.node.links > 1 {
+		f.xattrs = unknownXattrs // a borrowed one is not dressed
+		t.local[e.path] = f
+	}
+	return err
+}
+
+// settleFile brings all of a file but its content into its final state.
+func (t *target) settleFile(e entry) error {
+	f := t.local[e.path]
+	if f.is(e) {
 		return nil
 	}
 	if err := t.unlockAbove(e.path); err != nil {
 		return err
 	}
-	return t.setMetadata(e)
+	return t.redress(e, f)
 }
 
 // symlink makes a link, in the place of whatever file is there.
@@ -165,37 +212,28 @@ func (t *target) symlink(e entry) error {
 		return err
 	}
 	t.temporary[name] = true
-	return t.rename(name, e)
-}
-
-func (t *target) setMetadata(e entry) error {
-	t.tree.mark(parent(e.path))
-	if e.kind == kindDir {
-		t.tree.mark(e.path)
-	}
-	if err := t.root.Chmod(e.osPath(), fileMode(e.mode)); err != nil {
+	if err := t.dressLink(name, e); err != nil {
 		return err
 	}
-	return t.root.Chtimes(e.osPath(), time.Time{}, time.Unix(0, e.mtime))
+	return t.rename(name, e)
 }
 
 // verify reads the whole tree again, as far as it was not read before and left
 // alone since, and compares it with m.
 func (t *target) verify(ctx context.Context, m *manifest) (*manifest, error) {
 	t.scanner.wants = nil
-	all, err := t.look(ctx)
+	all, err := t.list(ctx)
 	if err != nil {
 		return nil, err
 	}
-	copied := &manifest{}
-	for _, f := range all {
-		if err := copied.add(f.entry); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrVerify, err)
-		}
+	copied, _, err := listing(all, ability{keeps: keepAll})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrVerify, err)
 	}
 	if copied.digest() != m.digest() {
 		return nil, fmt.Errorf("%w: %s; something else writes there, or the file system cannot keep it",
 			ErrVerify, m.difference(copied))
 	}
+	t.made = nil // it stays, empty or not
 	return copied, nil
 }

@@ -138,9 +138,9 @@ func (r *receiver) follow(ctx context.Context) error {
 	f.watcher, f.limit, f.scanned = w, newComplaint(r.log), time.Now()
 	defer func() { _ = r.remember(true) }() // it is worth less time the next time
 	r.copy.live = true
-	r.copy.tree.markAll()
+	r.copy.image.markAll()
 	if r.acked == nil {
-		r.acked = &manifest{}
+		r.acked = &manifest{keeps: r.copy.keeps}
 	} else {
 		r.synced()
 	}
@@ -169,7 +169,7 @@ func (r *receiver) wish(ctx context.Context) (byte, error) {
 		select {
 		case b := <-f.watcher.Changes():
 			f.limit.take(b)
-			r.copy.tree.take(b)
+			r.copy.image.take(b)
 			f.changed = true
 		default:
 			more = false
@@ -177,7 +177,7 @@ func (r *receiver) wish(ctx context.Context) (byte, error) {
 	}
 	if time.Since(f.scanned) > f.scanEvery {
 		f.scanned, f.changed = time.Now(), true
-		r.copy.tree.markAll()
+		r.copy.image.markAll()
 	}
 	if r.copy.attic != nil {
 		r.copy.attic.prune()
@@ -200,7 +200,17 @@ func (r *receiver) wish(ctx context.Context) (byte, error) {
 // differs reports whether anything of a manifest is not there, or is otherwise.
 func (t *target) differs(m *manifest) bool {
 	for _, e := range m.entries {
-		if f, there := t.local[e.path]; e.kind != kindSpecial && (!there || f.kind != e.kind || f.mode != e.mode || f.mtime != e.mtime && e.kind != kindSymlink) {
+		f, there := t.local[e.path]
+		same := there && f.kind == e.kind && f.is(e)
+		switch e.kind {
+		case kindSpecial:
+			continue
+		case kindHardLink:
+			same = there && f.node.file == t.local[e.target].node.file
+		case kindSymlink:
+			same = there && f.kind == e.kind && f.owner == e.owner && f.mtime == e.mtime
+		}
+		if !same {
 			return true
 		}
 	}

@@ -40,7 +40,7 @@ func sentVolume(e entry, content string) []byte {
 	m := &manifest{entries: []entry{volume, e}}
 	d := m.digest()
 	return script(
-		frameOf(frameHello, []byte(magic), []byte{0, 1}),
+		frameOf(frameHello, []byte(magic), []byte{0, maxVersion}),
 		frameOf(frameEntries, appendEntry(appendEntry(nil, volume), e)),
 		frameOf(frameManifest, []byte{0, 0, 0, 2}, d[:]),
 		frameOf(frameData, []byte(content)),
@@ -57,8 +57,10 @@ func FuzzEntries(f *testing.F) {
 	f.Add(appendEntry(appendEntry(nil, volume), file("a", "1")))
 	f.Add(appendEntry(appendEntry(nil, volume), entry{path: "l", kind: kindSymlink, target: "../x"}))
 	f.Add(appendEntry(appendEntry(nil, volume), entry{path: "../s", kind: kindSpecial}))
+	f.Add(appendEntry(appendEntry(appendEntry(nil, volume), owned(file("a", "1"))), entry{path: "b", kind: kindHardLink, target: "a"}))
+	f.Add(appendEntry(appendEntry(nil, volume), withXattrs(owned(file("a", "1")), xattrs("user.a", "1"))))
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		m := &manifest{}
+		m := &manifest{keeps: keepAll}
 		if err := m.addFrame(payload); err != nil {
 			if !errors.Is(err, ErrProtocol) {
 				t.Errorf("want ErrProtocol, got %v", err)
@@ -108,6 +110,8 @@ func FuzzReceive(f *testing.F) {
 	f.Add(sentVolume(file("a", "1"), "2"))
 	f.Add(sentVolume(file("out", "1"), "1"))
 	f.Add(sentVolume(file("../outside", "1"), "1"))
+	f.Add(sentVolume(owned(file("a", "1")), "1"))
+	f.Add(sentVolume(withXattrs(file("a", "1"), xattrs("user.a", "1")), "1"))
 	f.Add(sentVolume(entry{path: "out", kind: kindSymlink, target: "../outside"}, ""))
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		base := t.TempDir()
@@ -142,7 +146,9 @@ func FuzzReceive(f *testing.F) {
 }
 
 func FuzzSend(f *testing.F) {
-	hello := frameOf(frameHello, []byte(magic), []byte{0, 1, 0, 1})
+	hello := func(w *wire) error {
+		return errors.Join(w.write(frameHello, []byte(magic), []byte{0, minVersion, 0, maxVersion}), w.offer(ability{keeps: keepAll}))
+	}
 	f.Add(script(hello, frameOf(frameWant, []byte{0, 0, 0, 1}), frameOf(frameWantEnd, []byte{0}), frameOf(frameVerified, make([]byte, 36))))
 	f.Add(script(hello, frameOf(frameWant, []byte{0xff, 0, 0, 1})))
 	f.Add(script(hello, frameOf(frameError, []byte("\x04no"))))

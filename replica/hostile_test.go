@@ -85,11 +85,14 @@ func untouched(t *testing.T, base string) {
 
 // accept plays the sender's part of the greeting.
 func accept(w *wire) error {
-	if err := w.welcome(); err != nil {
+	if err := w.welcome(ready); err != nil {
 		return err
 	}
-	return w.flush()
+	_, err := w.offered()
+	return err
 }
+
+func ready() error { return nil }
 
 // announce sends a manifest without looking at it, and reads what is wanted.
 func announce(w *wire, entries ...entry) error {
@@ -126,34 +129,44 @@ func file(path, content string) entry {
 func TestHostileManifests(t *testing.T) {
 	long := strings.Repeat("x/", 2500)
 	cases := map[string][]entry{
-		"nothing":              nil,
-		"no volume":            {file("a", "1")},
-		"volume is a file":     {file("", "1")},
-		"absolute":             {volume, file("/etc/passwd", "1")},
-		"parent":               {volume, file("..", "1")},
-		"outside":              {volume, file("../outside/secret", "1")},
-		"inner parent":         {volume, {path: "a", kind: kindDir}, file("a/../../x", "1")},
-		"dot":                  {volume, file(".", "1")},
-		"double slash":         {volume, {path: "a", kind: kindDir}, file("a//b", "1")},
-		"trailing slash":       {volume, file("a/", "1")},
-		"NUL":                  {volume, file("a\x00b", "1")},
-		"long name":            {volume, file(strings.Repeat("x", 256), "1")},
-		"long path":            {volume, file(long[:maxPath+1], "1")},
-		"deep path":            {volume, file(strings.Repeat("x/", maxDepth)+"x", "1")},
-		"reserved name":        {volume, file(temporaryName(), "1")},
-		"twice":                {volume, file("a", "1"), file("a", "2")},
-		"unsorted":             {volume, file("b", "1"), file("a", "2")},
-		"no parent":            {volume, file("a/b", "1")},
-		"file as parent":       {volume, file("a", "1"), file("a/b", "1")},
-		"link as parent":       {volume, {path: "a", kind: kindSymlink, target: "../outside"}, file("a/secret", "1")},
-		"negative size":        {volume, {path: "a", kind: kindFile, size: -1}},
-		"absurd size":          {volume, {path: "a", kind: kindFile, size: maxFileSize + 1}},
-		"set-user-ID":          {volume, {path: "a", kind: kindFile, mode: 0o4755}},
-		"sticky file":          {volume, {path: "a", kind: kindFile, mode: 0o1755}},
-		"empty link":           {volume, {path: "a", kind: kindSymlink}},
-		"NUL in link":          {volume, {path: "a", kind: kindSymlink, target: "a\x00b"}},
-		"long link":            {volume, {path: "a", kind: kindSymlink, target: strings.Repeat("x", maxTarget+1)}},
-		"special with a child": {volume, {path: "a", kind: kindSpecial}, file("a/b", "1")},
+		"nothing":                nil,
+		"no volume":              {file("a", "1")},
+		"volume is a file":       {file("", "1")},
+		"absolute":               {volume, file("/etc/passwd", "1")},
+		"parent":                 {volume, file("..", "1")},
+		"outside":                {volume, file("../outside/secret", "1")},
+		"inner parent":           {volume, {path: "a", kind: kindDir}, file("a/../../x", "1")},
+		"dot":                    {volume, file(".", "1")},
+		"double slash":           {volume, {path: "a", kind: kindDir}, file("a//b", "1")},
+		"trailing slash":         {volume, file("a/", "1")},
+		"NUL":                    {volume, file("a\x00b", "1")},
+		"long name":              {volume, file(strings.Repeat("x", 256), "1")},
+		"long path":              {volume, file(long[:maxPath+1], "1")},
+		"deep path":              {volume, file(strings.Repeat("x/", maxDepth)+"x", "1")},
+		"reserved name":          {volume, file(temporaryName(), "1")},
+		"twice":                  {volume, file("a", "1"), file("a", "2")},
+		"unsorted":               {volume, file("b", "1"), file("a", "2")},
+		"no parent":              {volume, file("a/b", "1")},
+		"file as parent":         {volume, file("a", "1"), file("a/b", "1")},
+		"link as parent":         {volume, {path: "a", kind: kindSymlink, target: "../outside"}, file("a/secret", "1")},
+		"negative size":          {volume, {path: "a", kind: kindFile, size: -1}},
+		"absurd size":            {volume, {path: "a", kind: kindFile, size: maxFileSize + 1}},
+		"set-user-ID":            {volume, {path: "a", kind: kindFile, mode: 0o4755}},
+		"half an owner":          {volume, {path: "a", kind: kindDir, owner: owner{uid: noID, known: true}}},
+		"set-group-ID":           {volume, {path: "a", kind: kindDir, mode: 0o2755}},
+		"mode beyond modes":      {volume, {path: "a", kind: kindDir, mode: 0o10755}},
+		"empty link":             {volume, {path: "a", kind: kindSymlink}},
+		"NUL in link":            {volume, {path: "a", kind: kindSymlink, target: "a\x00b"}},
+		"long link":              {volume, {path: "a", kind: kindSymlink, target: strings.Repeat("x", maxTarget+1)}},
+		"hard link to nothing":   {volume, {path: "a", kind: kindHardLink, target: "0"}},
+		"hard link outside":      {volume, {path: "a", kind: kindHardLink, target: "../outside/secret"}},
+		"hard link to itself":    {volume, {path: "a", kind: kindHardLink, target: "a"}},
+		"hard link to a later":   {volume, {path: "a", kind: kindHardLink, target: "b"}, file("b", "1")},
+		"hard link to the whole": {volume, {path: "a", kind: kindHardLink}},
+		"hard link to a link":    {volume, {path: "a", kind: kindSymlink, target: "x"}, {path: "b", kind: kindHardLink, target: "a"}},
+		"hard link to a second":  {volume, file("a", "1"), {path: "b", kind: kindHardLink, target: "a"}, {path: "c", kind: kindHardLink, target: "b"}},
+		"attributes of SELinux":  {volume, withXattrs(file("a", "1"), xattrs("security.selinux", "1"))},
+		"special with a child":   {volume, {path: "a", kind: kindSpecial}, file("a/b", "1")},
 	}
 	for name, entries := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -186,6 +199,9 @@ func TestHostileTransfers(t *testing.T) {
 	end := func(ok byte) func(w *wire) error {
 		return func(w *wire) error { return w.write(frameFileEnd, []byte{ok}) }
 	}
+	hole := func(n uint64) func(w *wire) error {
+		return func(w *wire) error { return w.write(frameZeros, binary.BigEndian.AppendUint64(nil, n)) }
+	}
 	frame := func(kind byte) func(w *wire) error { return func(w *wire) error { return w.write(kind) } }
 	forever := func(f func(w *wire) error) func(w *wire) error {
 		return func(w *wire) error {
@@ -204,6 +220,10 @@ func TestHostileTransfers(t *testing.T) {
 		"less than announced": {sends(file("a", "12"), data("1"), end(1)), ErrVerify},
 		"more than announced": {sends(file("a", "1"), data("12"), end(1)), ErrProtocol},
 		"endless content":     {sends(file("a", "1"), forever(data("1"))), ErrProtocol},
+		"hole beyond the end": {sends(file("a", "1"), hole(2)), ErrProtocol},
+		"hole of 2^64":        {sends(file("a", "1"), hole(1<<64-1)), ErrProtocol},
+		"hole of nothing":     {sends(file("a", "1"), hole(0)), ErrProtocol},
+		"hole for content":    {sends(file("a", "1"), hole(1), end(1)), ErrVerify},
 		"endless nothing":     {sends(file("a", "1"), forever(data(""))), ErrProtocol},
 		"done without files":  {sends(file("a", "1"), end(0), frame(frameDone)), ErrProtocol},
 		"done too early":      {sends(file("a", "1"), frame(frameDone)), ErrProtocol},
@@ -273,7 +293,7 @@ func TestSenderWithAnotherDigestInTheEnd(t *testing.T) {
 
 func TestHostileReceivers(t *testing.T) {
 	hello := func(w *wire) error {
-		if err := w.greet(); err != nil {
+		if err := errors.Join(w.greet(), w.offer(ability{})); err != nil {
 			return err
 		}
 		for {
@@ -392,17 +412,17 @@ func TestOtherVersionsAreRefusedPolitely(t *testing.T) {
 // A newer side that speaks this version too is understood.
 func TestNewerReceiverIsServed(t *testing.T) {
 	var sent bytes.Buffer
-	in := binary.BigEndian.AppendUint16([]byte(magic), 1)
+	in := binary.BigEndian.AppendUint16([]byte(magic), maxVersion)
 	in = binary.BigEndian.AppendUint16(in, 40)
 	conn := struct {
 		io.Reader
 		io.Writer
 	}{io.MultiReader(bytes.NewReader([]byte{frameHello, 0, 0, 0, byte(len(in))}), bytes.NewReader(in)), &sent}
 	w := newWire(conn)
-	if err := errors.Join(w.welcome(), w.flush()); err != nil {
+	if err := w.welcome(ready); err != nil {
 		t.Fatal(err)
 	}
-	if want := "\x01\x00\x00\x00\x0a" + magic + "\x00\x01"; sent.String() != want {
+	if want := "\x01\x00\x00\x00\x0a" + magic + string([]byte{0, maxVersion}); sent.String() != want {
 		t.Errorf("the sender said %q, want %q", sent.String(), want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"github.com/budgiehq/budgie/replica/watch"
 	"maps"
+	"os"
 	"path"
 	"slices"
 )
@@ -62,6 +63,7 @@ func (x *index) refresh(ctx context.Context) ([]found, error) {
 		return all, nil
 	}
 	x.scanner.temporary = nil
+	x.scanner.linked = make(map[fileID]hashed)
 	dirty := x.dirty
 	x.dirty = make(map[string]bool)
 	for _, dir := range slices.Sorted(maps.Keys(dirty)) { // parents first: what is new is seen with its parent
@@ -70,7 +72,41 @@ func (x *index) refresh(ctx context.Context) ([]found, error) {
 			return nil, err
 		}
 	}
+	if err := x.otherNames(ctx, dirty); err != nil {
+		maps.Copy(x.dirty, dirty)
+		return nil, err
+	}
 	return x.flat(), nil
+}
+
+// otherNames looks at the directories with other names of files that have
+// several: what is done to a file by one name is seen in that one's directory
+// alone.
+func (x *index) otherNames(ctx context.Context, done map[string]bool) error {
+	several := make(map[fileID]bool)
+	for _, entries := range x.dirs {
+		for _, f := range entries {
+			if f.kind == kindFile && f.node.links > 1 {
+				several[f.node.file] = true
+			}
+		}
+	}
+	if len(several) == 0 {
+		return nil
+	}
+	var again []string
+	for dir, entries := range x.dirs {
+		if !done[dir] && slices.ContainsFunc(entries, func(f found) bool { return f.kind == kindFile && several[f.node.file] }) {
+			again = append(again, dir)
+		}
+	}
+	slices.Sort(again)
+	for _, dir := range again {
+		if err := x.list(ctx, dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // adopt takes over what was seen in a directory that was not known, the first of
@@ -100,7 +136,7 @@ func (x *index) list(ctx context.Context, dir string) error {
 	if !known {
 		return nil
 	}
-	f, err := x.scanner.look(ctx, dir)
+	f, err := x.scanner.look(ctx, nil, dir)
 	if missing(err) && dir != "" || err == nil && f.kind != kindDir {
 		x.mark(parent(dir)) // it went after its parent was looked at
 		return nil
@@ -108,16 +144,19 @@ func (x *index) list(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	names, lock, err := x.scanner.list(f.entry)
+	open, names, leave, err := x.scanner.enter(f.entry)
 	if missing(err) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	defer lock()
+	defer leave()
+	if f.xattrs, err = x.scanner.xattrsOf(f.entry, open, ""); err != nil {
+		return err
+	}
 	entries := make([]found, 0, len(names))
 	for _, name := range names {
-		if entries, err = x.entry(ctx, entries, path.Join(dir, name)); err != nil {
+		if entries, err = x.entry(ctx, entries, old, open, path.Join(dir, name)); err != nil {
 			return err
 		}
 	}
@@ -133,15 +172,19 @@ func (x *index) list(ctx context.Context, dir string) error {
 	return nil
 }
 
-// entry appends an entry of a directory that is looked at.
-func (x *index) entry(ctx context.Context, entries []found, name string) ([]found, error) {
+// entry appends an entry of an open directory that had old ones.
+func (x *index) entry(ctx context.Context, entries, old []found, open *os.File, name string) ([]found, error) {
 	if _, known := x.dirs[name]; known {
-		f, err := x.scanner.look(ctx, name)
+		f, err := x.scanner.look(ctx, open, name)
 		if err == nil && f.kind == kindDir {
-			return append(entries, f), nil // its own content has its own mark
+			// Its own content and attributes have its own mark.
+			if i, there := slices.BinarySearchFunc(old, f, byPath); there {
+				f.xattrs = old[i].xattrs
+			}
+			return append(entries, f), nil
 		}
 	}
-	all, err := x.scanner.visit(ctx, nil, name)
+	all, err := x.scanner.visit(ctx, nil, open, name)
 	if err != nil || len(all) == 0 {
 		return entries, err
 	}

@@ -37,13 +37,13 @@ const (
 func (s *sender) lead(ctx context.Context, now snapshot, a answer) (Report, error) {
 	s.src.watch()
 	// What it has instead is not known where it is held: then it is sent all of it.
-	have := snapshot{m: &manifest{}}
+	have := snapshot{m: &manifest{keeps: s.receiver.keeps}}
 	offered := now.sum
 	for {
 		var err error
 		if a.held {
 			s.wire.mayWrite = true
-			err = s.idle(snapshot{}, false)
+			err = s.idle(nil, false)
 		} else {
 			have, err = s.complete(ctx, now, a)
 		}
@@ -85,18 +85,18 @@ func (s *sender) await(ctx context.Context, have snapshot, offered digest, held 
 		if err != nil || wish == nextNothing {
 			return snapshot{}, err
 		}
-		now, err := s.news(ctx, offered, wish)
+		now, reason, err := s.news(ctx, offered, wish)
 		if err != nil {
 			return snapshot{}, err
 		}
-		if now.m == nil && have.sum != offered && !held {
+		if now.m == nil && reason == nil && have.sum != offered && !held {
 			// Some files changed while they were read. They may have changed back.
-			now, _ = s.src.current()
+			now = s.view
 		}
-		if now.m != nil && now.err == nil {
+		if now.m != nil {
 			return now, nil
 		}
-		if err := s.idle(now, have.sum == offered); err != nil {
+		if err := s.idle(reason, have.sum == offered); err != nil {
 			return snapshot{}, err
 		}
 	}
@@ -119,34 +119,36 @@ func (s *sender) next() (byte, error) {
 }
 
 // news waits a while for another snapshot than the one that was offered last. It
-// returns none where there is none, or one with an error.
-func (s *sender) news(ctx context.Context, offered digest, wish byte) (snapshot, error) {
+// returns none where there is none, and why that may be.
+func (s *sender) news(ctx context.Context, offered digest, wish byte) (now snapshot, reason, err error) {
 	idle := time.NewTimer(idleEvery)
 	defer idle.Stop()
 	for {
-		now, changed := s.src.current()
-		if now.err == nil && now.m != nil && (now.sum != offered || wish == nextNow) {
-			return now, nil
+		seen, changed, reason := s.src.current()
+		if reason == nil {
+			if now, err := s.snapshot(seen); err != nil {
+				reason = err
+			} else if now.sum != offered || wish == nextNow {
+				return now, nil, nil
+			}
 		}
 		select {
 		case <-changed:
 		case <-idle.C:
-			if now.err == nil {
-				now = snapshot{}
-			}
-			return now, nil
+			return snapshot{}, reason, nil
 		case <-ctx.Done():
-			return snapshot{}, ctx.Err()
+			return snapshot{}, nil, ctx.Err()
 		}
 	}
 }
 
-// idle says that there is nothing to send.
-func (s *sender) idle(now snapshot, same bool) error {
+// idle says that there is nothing to send: for a reason, or since the receiver has
+// the same, or since it will not have what there is.
+func (s *sender) idle(reason error, same bool) error {
 	status := []byte{idleBehind}
 	switch {
-	case now.err != nil:
-		status = append([]byte{idleGone}, now.err.Error()...)
+	case reason != nil:
+		status = append([]byte{idleGone}, reason.Error()...)
 		status = status[:min(len(status), maxErrorText)]
 	case same:
 		status[0] = idleSame

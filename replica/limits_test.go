@@ -47,7 +47,7 @@ func TestManifestOf100000FilesNeedsLittleMemory(t *testing.T) {
 		return m.HeapAlloc
 	}
 	before := heap()
-	r := &receiver{wire: newWire(readWriter{&sent, nil})}
+	r := &receiver{wire: newWire(readWriter{&sent, nil}), copy: &target{}}
 	if err := r.manifest(); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -17,35 +18,61 @@ const (
 	kindFile
 	kindSymlink
 	kindSpecial
+	kindHardLink
 )
 
 func (k kind) String() string {
-	return [...]string{"nothing", "directory", "file", "symbolic link", "special file"}[k]
+	return [...]string{"nothing", "directory", "file", "symbolic link", "special file", "hard link"}[k]
+}
+
+// noID stands on the wire for an owner that is not carried: no Unix gives it
+// to anybody.
+const noID = 1<<32 - 1
+
+// owner is the numeric owner and group of an entry. The zero value is none.
+type owner struct {
+	uid, gid uint32
+	known    bool
+}
+
+func (o owner) String() string {
+	if !o.known {
+		return "none"
+	}
+	return fmt.Sprintf("%d:%d", o.uid, o.gid)
 }
 
 // digest is a SHA-256.
 type digest [sha256.Size]byte
 
-// modeMask are the mode bits that are carried. Set-user-ID and set-group-ID
-// are not: without the owner they would give a program to somebody else.
-const modeMask = 0o777 | modeSticky
-
-// modeSticky is carried for directories.
-const modeSticky = 0o1000
+// The mode bits beside the permissions.
+const (
+	modeSetUID = 0o4000
+	modeSetGID = 0o2000
+	modeSticky = 0o1000
+	modeMask   = 0o7777
+)
 
 // entry is one thing in a volume. On the wire it is: kind (1 byte), length of
-// the path (2), path; then for a directory mode (2) and mtime (8); for a file
-// mode, mtime, size (8) and digest (32); for a symlink the length of the
-// target (2) and the target.
+// the path (2), path; then for a directory mode (2), owner (4), group (4),
+// mtime (8), length of the attributes (2) and the attributes (see xattr.go);
+// for a file mode, owner, group, mtime, size (8), digest (32), length of the
+// attributes and these; for a symlink owner, group, mtime, length of the target
+// (2) and the target; for a hard link length of the target and the target.
 type entry struct {
 	// path is relative to the volume, with slashes; the volume itself is "".
 	path   string
 	kind   kind
 	mode   uint16
+	owner  owner
 	mtime  int64 // nanoseconds since 1970
 	size   int64
 	digest digest
+	// target is what a symbolic link says, and of a hard link the path of the
+	// file's first name, which comes before it.
 	target string
+	// xattrs are the extended attributes, encoded.
+	xattrs string
 }
 
 // osPath is the path as os.Root wants it.
@@ -66,61 +93,101 @@ func parent(path string) string {
 // appendEntry encodes e.
 func appendEntry(b []byte, e entry) []byte {
 	b = append(b, byte(e.kind))
-	b = binary.BigEndian.AppendUint16(b, uint16(len(e.path)))
-	b = append(b, e.path...)
+	b = appendText(b, e.path)
 	switch e.kind {
 	case kindDir, kindFile:
 		b = binary.BigEndian.AppendUint16(b, e.mode)
+		b = appendOwner(b, e.owner)
 		b = binary.BigEndian.AppendUint64(b, uint64(e.mtime))
 		if e.kind == kindFile {
 			b = binary.BigEndian.AppendUint64(b, uint64(e.size))
 			b = append(b, e.digest[:]...)
 		}
+		b = appendText(b, e.xattrs)
 	case kindSymlink:
-		b = binary.BigEndian.AppendUint16(b, uint16(len(e.target)))
-		b = append(b, e.target...)
+		b = appendOwner(b, e.owner)
+		b = binary.BigEndian.AppendUint64(b, uint64(e.mtime))
+		b = appendText(b, e.target)
+	case kindHardLink:
+		b = appendText(b, e.target)
 	}
 	return b
+}
+
+func appendText(b []byte, text string) []byte {
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(text))), text...)
+}
+
+func appendOwner(b []byte, o owner) []byte {
+	if !o.known {
+		o.uid, o.gid = noID, noID
+	}
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, o.uid), o.gid)
+}
+
+// cutter takes pieces off the front of what came.
+type cutter struct {
+	rest  []byte
+	short bool // there was less than was to be taken
+}
+
+func (c *cutter) take(n int) []byte {
+	if len(c.rest) < n {
+		c.short = true
+		c.rest = nil
+		return make([]byte, n)
+	}
+	taken := c.rest[:n]
+	c.rest = c.rest[n:]
+	return taken
+}
+
+func (c *cutter) number(n int) uint64 {
+	var buf [8]byte
+	copy(buf[8-n:], c.take(n))
+	return binary.BigEndian.Uint64(buf[:])
+}
+
+func (c *cutter) text() string { return string(c.take(int(c.number(2)))) }
+
+func (c *cutter) owner() owner {
+	o := owner{uid: uint32(c.number(4)), gid: uint32(c.number(4)), known: true}
+	if o.uid == noID && o.gid == noID {
+		return owner{}
+	}
+	return o
 }
 
 // cutEntry decodes the first entry of b and returns the rest. What the entry
 // says is not checked.
 func cutEntry(b []byte) (e entry, rest []byte, err error) {
-	ok := true
-	take := func(n int) []byte {
-		if len(b) < n {
-			ok = false
-			return make([]byte, n)
-		}
-		taken := b[:n]
-		b = b[n:]
-		return taken
-	}
-	number := func(n int) uint64 {
-		var buf [8]byte
-		copy(buf[8-n:], take(n))
-		return binary.BigEndian.Uint64(buf[:])
-	}
-	e.kind = kind(number(1))
-	e.path = string(take(int(number(2))))
+	c := &cutter{rest: b}
+	e.kind = kind(c.number(1))
+	e.path = c.text()
 	switch e.kind {
 	case kindDir, kindFile:
-		e.mode = uint16(number(2))
-		e.mtime = int64(number(8))
+		e.mode = uint16(c.number(2))
+		e.owner = c.owner()
+		e.mtime = int64(c.number(8))
 		if e.kind == kindFile {
-			e.size = int64(number(8))
-			copy(e.digest[:], take(len(e.digest)))
+			e.size = int64(c.number(8))
+			copy(e.digest[:], c.take(len(e.digest)))
 		}
+		e.xattrs = c.text()
 	case kindSymlink:
-		e.target = string(take(int(number(2))))
+		e.owner = c.owner()
+		e.mtime = int64(c.number(8))
+		e.target = c.text()
+	case kindHardLink:
+		e.target = c.text()
 	case kindSpecial:
 	default:
 		return entry{}, nil, fmt.Errorf("%w: entry of unknown kind %d", ErrProtocol, e.kind)
 	}
-	if !ok {
+	if c.short {
 		return entry{}, nil, fmt.Errorf("%w: entry cut off", ErrProtocol)
 	}
-	return e, b, nil
+	return e, c.rest, nil
 }
 
 // temporaryPrefix begins the names of files under way.
@@ -162,17 +229,20 @@ func checkPath(path string) error {
 
 // check says what is wrong with an entry, its path apart.
 func (e entry) check() error {
-	mask := uint16(modeMask)
-	if e.kind == kindFile {
-		mask &^= modeSticky
-	}
 	switch {
-	case e.mode&^mask != 0:
+	case e.mode&^modeMask != 0:
 		return fmt.Errorf("%q has the mode %o", e.path, e.mode)
+	case e.mode&(modeSetUID|modeSetGID) != 0 && !e.owner.known:
+		return fmt.Errorf("%q has the mode %o, but no owner", e.path, e.mode)
+	case e.owner.known && (e.owner.uid == noID || e.owner.gid == noID):
+		return fmt.Errorf("%q has the impossible owner %v", e.path, e.owner)
 	case e.size < 0 || e.size > maxFileSize:
 		return fmt.Errorf("%q has the size %d, at most %d is carried", e.path, e.size, int64(maxFileSize))
 	case e.kind == kindSymlink && (e.target == "" || len(e.target) > maxTarget || strings.IndexByte(e.target, 0) >= 0):
 		return fmt.Errorf("%q is a link with an impossible target", e.path)
+	}
+	if err := checkXattrs(e.xattrs, e.kind); err != nil {
+		return fmt.Errorf("%q: %w", e.path, err)
 	}
 	return nil
 }
@@ -181,9 +251,11 @@ func (e entry) check() error {
 // first. Parents stand before what they contain.
 type manifest struct {
 	entries []entry
-	dirs    map[string]bool
-	bytes   int64 // encoded
-	total   int64 // sizes of files
+	// keeps is what entries may have beside what all receivers keep.
+	keeps keeps
+	dirs  map[string]bool
+	bytes int64 // encoded
+	total int64 // sizes of files
 }
 
 // add appends the next entry, which the rules must allow.
@@ -207,17 +279,38 @@ func (m *manifest) add(e entry) error {
 	if err := e.check(); err != nil {
 		return err
 	}
-	m.bytes += int64(len(e.path) + len(e.target) + 64)
+	if e.kind == kindHardLink {
+		if file, ok := m.find(e.target); !ok || file.kind != kindFile {
+			return fmt.Errorf("%q is another name of %q, which is no file before it", e.path, e.target)
+		}
+	}
+	if more := e.needs() &^ m.keeps; more != 0 {
+		return fmt.Errorf("%q has %v, which the receiver cannot keep", e.path, more)
+	}
+	m.bytes += int64(len(e.path) + len(e.target) + len(e.xattrs) + 64)
 	m.total += e.size
 	if len(m.entries) >= maxEntries || m.bytes > maxManifestBytes || m.total < 0 {
-		return fmt.Errorf("the volume has more than %d entries, %d bytes of names, or %d bytes of content",
+		return fmt.Errorf("the volume has more than %d entries, %d bytes of names and attributes, or %d bytes of content",
 			maxEntries, maxManifestBytes, int64(1<<63-1))
 	}
 	if e.kind == kindDir {
 		m.dirs[e.path] = true
 	}
+	// Neighbours often have the same attributes, inherited from their directory.
+	if n := len(m.entries); n > 0 && m.entries[n-1].xattrs == e.xattrs {
+		e.xattrs = m.entries[n-1].xattrs
+	}
 	m.entries = append(m.entries, e)
 	return nil
+}
+
+// find returns the entry at a path.
+func (m *manifest) find(path string) (entry, bool) {
+	i, ok := slices.BinarySearchFunc(m.entries, path, func(e entry, path string) int { return strings.Compare(e.path, path) })
+	if !ok {
+		return entry{}, false
+	}
+	return m.entries[i], true
 }
 
 // addFrame decodes a frame of entries and adds them.
@@ -242,7 +335,7 @@ func (m *manifest) addFrame(payload []byte) error {
 // entries, special files left out.
 func (m *manifest) digest() digest {
 	h := sha256.New()
-	h.Write([]byte("budgie volume 1\n"))
+	h.Write([]byte("budgie volume 2\n"))
 	var buf []byte
 	for _, e := range m.entries {
 		if e.kind != kindSpecial {
@@ -282,8 +375,14 @@ func (m *manifest) difference(other *manifest) string {
 			return fmt.Sprintf("%q should not be there", y.path)
 		case x.kind != y.kind:
 			return fmt.Sprintf("%q is a %s instead of a %s", x.path, y.kind, x.kind)
+		case x.kind == kindHardLink && x.target != y.target:
+			return fmt.Sprintf("%q is another name of %q instead of %q", x.path, y.target, x.target)
 		case x.digest != y.digest || x.target != y.target:
 			return fmt.Sprintf("%q has another content", x.path)
+		case x.owner != y.owner:
+			return fmt.Sprintf("%q has the owner %v instead of %v", x.path, y.owner, x.owner)
+		case x.xattrs != y.xattrs:
+			return fmt.Sprintf("%q has other extended attributes: %s", x.path, differentXattr(x.xattrs, y.xattrs))
 		case x.mode != y.mode:
 			return fmt.Sprintf("%q has the mode %o instead of %o", x.path, y.mode, x.mode)
 		default:

@@ -127,7 +127,7 @@ func (r *memoryReader) read() (*memory, error) {
 	if err != nil || string(heading) != memoryHeading {
 		return nil, errNoMemory
 	}
-	mem := &memory{m: &manifest{}, known: make(map[string]hashed)}
+	mem := &memory{m: &manifest{keeps: keepAll}, known: make(map[string]hashed)}
 	for {
 		if _, err := r.r.Peek(1); err != nil {
 			return mem, nil

@@ -94,7 +94,7 @@ func (p *patch) grow(n int) error {
 
 // apply returns the manifest that the patch makes of one.
 func (p *patch) apply(from *manifest) (*manifest, error) {
-	to := &manifest{}
+	to := &manifest{keeps: from.keeps}
 	add := func(e entry) error {
 		if err := to.add(e); err != nil {
 			return fmt.Errorf("%w: %w", ErrProtocol, err)
@@ -137,14 +137,17 @@ func (p *patch) apply(from *manifest) (*manifest, error) {
 // without returns a manifest in which files of some contents are as they are in
 // the copy, or are not, where the copy has no files.
 func (m *manifest) without(missed map[digest]bool, local map[string]found) (*manifest, error) {
-	kept := &manifest{}
+	kept := &manifest{keeps: m.keeps}
 	for _, e := range m.entries {
 		if e.kind == kindFile && missed[e.digest] {
 			f, there := local[e.path]
 			if !there || f.kind != kindFile || !f.hashed {
 				continue
 			}
-			e = f.entry
+			e = f.entry.only(m.keeps)
+		}
+		if _, there := kept.find(e.target); e.kind == kindHardLink && !there {
+			continue
 		}
 		if err := kept.add(e); err != nil {
 			return nil, err

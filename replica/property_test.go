@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,32 +21,56 @@ import (
 // have the same path with another kind, or the same content elsewhere.
 func genTree(t *rapid.T, label string) replicatest.Tree {
 	tree := replicatest.Tree{}
+	var files []string
 	var fill func(dir string, depth int)
 	fill = func(dir string, depth int) {
 		names := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "b-", "c\xff", "d"}), 0, 4, rapid.ID[string]).Draw(t, label+dir)
 		for _, name := range names {
 			path := filepath.Join(dir, name)
-			n := replicatest.Node{
-				Mode: fs.FileMode(rapid.SampledFrom([]int{0o755, 0o700, 0o644, 0o600, 0o444}).Draw(t, "mode")),
-				Time: time.Unix(int64(rapid.IntRange(0, 3).Draw(t, "time")), 5),
-			}
-			switch rapid.IntRange(0, 3).Draw(t, "kind") {
-			case 0:
+			n := genNode(t)
+			switch kind := rapid.IntRange(0, 4).Draw(t, "kind"); {
+			case kind == 0:
 				n.Mode |= 0o700
 				tree[path] = n
 				if depth < 3 {
 					fill(path, depth+1)
 				}
-			case 1:
-				n.Link = rapid.SampledFrom([]string{"a", "../b", "/etc/passwd", "."}).Draw(t, "link")
-				tree[path] = n
+				continue
+			case kind == 1:
+				n.Link, n.Xattrs = rapid.SampledFrom([]string{"a", "../b", "/etc/passwd", "."}).Draw(t, "link"), nil
+			case kind == 2 && len(files) > 0:
+				n = replicatest.Node{HardLink: rapid.SampledFrom(files).Draw(t, "other name")}
 			default:
 				n.File, n.Content = true, rapid.SampledFrom([]string{"", "1", "2", "333"}).Draw(t, "content")
-				tree[path] = n
+				files = append(files, path)
 			}
+			tree[path] = n
 		}
 	}
 	fill("", 0)
+	return tree
+}
+
+// genNode draws what all kinds of nodes can have, and this user can make.
+func genNode(t *rapid.T) replicatest.Node {
+	n := replicatest.Node{
+		Mode: fs.FileMode(rapid.SampledFrom([]int{0o755, 0o700, 0o644, 0o600, 0o444}).Draw(t, "mode")),
+		Time: time.Unix(int64(rapid.IntRange(0, 3).Draw(t, "time")), 5),
+	}
+	if runtime.GOOS == "linux" {
+		n.Xattrs = rapid.MapOfN(rapid.SampledFrom([]string{"user.a", "user.b"}), rapid.StringN(0, 3, 9), 0, 2).Draw(t, "attributes")
+	}
+	if os.Geteuid() == 0 {
+		n.Mode |= rapid.SampledFrom([]fs.FileMode{0, 0, fs.ModeSetuid, fs.ModeSetgid, fs.ModeSticky}).Draw(t, "bits")
+		n.UID, n.GID = rapid.SampledFrom([]int{0, 1, 1000}).Draw(t, "user"), rapid.SampledFrom([]int{0, 2}).Draw(t, "group")
+	}
+	return n
+}
+
+// treeOf is the same tree for the same seed, and is not empty.
+func treeOf(seed int) replicatest.Tree {
+	tree := rapid.Custom(func(t *rapid.T) replicatest.Tree { return genTree(t, "tree") }).Example(seed)
+	tree["stays"] = replicatest.F("0")
 	return tree
 }
 
@@ -123,5 +149,81 @@ func TestEqualFilesAreSentOnce(t *testing.T) {
 	}
 	if diff := replicatest.Diff(src, dst); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What names are one file changes without data on the way.
+func TestHardLinksMoveNoData(t *testing.T) {
+	type tree = replicatest.Tree
+	big, other := replicatest.F(strings.Repeat("x", 200_000)), replicatest.F("other")
+	name := func(of string) replicatest.Node { return replicatest.Node{HardLink: of} }
+	for what, c := range map[string]struct {
+		before, after tree
+		bytes         int64
+	}{
+		"joined":             {tree{"a": big, "b": big}, tree{"a": big, "b": name("a")}, 0},
+		"apart":              {tree{"a": big, "b": name("a")}, tree{"a": big, "b": big}, 0},
+		"one more":           {tree{"b": big}, tree{"b": big, "c": name("b")}, 0},
+		"one more before":    {tree{"b": big}, tree{"a": big, "b": name("a")}, 0},
+		"first one goes":     {tree{"a": big, "b": name("a"), "c": name("a")}, tree{"b": big, "c": name("b")}, 0},
+		"to another file":    {tree{"a": big, "b": other, "c": name("b")}, tree{"a": big, "b": name("a"), "c": other}, 0},
+		"two become one":     {tree{"a": big, "b": name("a"), "c": big, "d": name("c")}, tree{"a": big, "b": name("a"), "c": name("a"), "d": name("a")}, 0},
+		"exchange":           {tree{"a": big, "b": other, "c": name("a"), "d": name("b")}, tree{"a": big, "b": other, "c": name("b"), "d": name("a")}, 0},
+		"moved together":     {tree{"a": big, "b": name("a")}, tree{"x/a": big, "x/b": name("x/a")}, 0},
+		"under its own name": {tree{"a": big, "b": name("a")}, tree{"a/a": big, "b": name("a/a")}, 0},
+		"content of all":     {tree{"a": big, "b": name("a")}, tree{"a": other, "b": name("a")}, 5},
+		"content of one":     {tree{"a": big, "b": name("a")}, tree{"a": big, "b": other}, 5},
+	} {
+		t.Run(what, func(t *testing.T) {
+			src, dst := filepath.Join(t.TempDir(), "src"), filepath.Join(t.TempDir(), "dst")
+			replicatest.Build(t, src, c.after)
+			replicatest.Build(t, dst, c.before)
+			report, _, err := replicatest.Copy(t.Context(), replica.New(), src, dst)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := replicatest.Diff(src, dst); diff != "" {
+				t.Error(diff)
+			}
+			if report.Transferred != c.bytes {
+				t.Errorf("%d bytes were sent, want %d", report.Transferred, c.bytes)
+			}
+		})
+	}
+}
+
+// A file in the copy may have a name outside of it, in a backup perhaps: what
+// happens to the copy does not happen there.
+func TestNamesOutsideTheCopyAreLeftAlone(t *testing.T) {
+	f := replicatest.F("content")
+	changed := replicatest.Node{File: true, Content: "content", Mode: 0o600, Time: time.Unix(1, 1)}
+	for what, after := range map[string]replicatest.Tree{
+		"mode and time":      {"a": changed},
+		"of all names":       {"a": changed, "b": {HardLink: "a"}},
+		"content":            {"a": replicatest.F("other")},
+		"name moves":         {"c": changed},
+		"name comes before":  {"A": changed, "a": {HardLink: "A"}},
+		"under its own name": {"a/a": changed},
+	} {
+		t.Run(what, func(t *testing.T) {
+			base := t.TempDir()
+			src, dst, outside := filepath.Join(base, "src"), filepath.Join(base, "dst"), filepath.Join(base, "outside")
+			replicatest.Build(t, src, after)
+			replicatest.Build(t, dst, replicatest.Tree{"a": f, "b": {HardLink: "a"}})
+			replicatest.Build(t, outside, replicatest.Tree{})
+			if err := os.Link(filepath.Join(dst, "a"), filepath.Join(outside, "a")); err != nil {
+				t.Fatal(err)
+			}
+			before := state(t, outside)
+			if _, _, err := replicatest.Copy(t.Context(), replica.New(), src, dst); err != nil {
+				t.Fatal(err)
+			}
+			if diff := replicatest.Diff(src, dst); diff != "" {
+				t.Error(diff)
+			}
+			if after := state(t, outside); after["a"] != before["a"] {
+				t.Errorf("outside it was %q, is %q", before["a"], after["a"])
+			}
+		})
 	}
 }

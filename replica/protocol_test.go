@@ -19,15 +19,18 @@ func TestProtocolDocumentIsRight(t *testing.T) {
 	for i, name := range []string{"hello", "error", "entries", "manifest", "want", "wantEnd", "data", "fileEnd", "again", "done", "verified", "bye"} {
 		want = append(want, fmt.Sprintf("| %d | %s |", int(frameHello)+i, name))
 	}
+	for i, name := range []string{"keeps", "leftOut", "zeros"} {
+		want = append(want, fmt.Sprintf("| %d | %s |", int(frameKeeps)+i, name))
+	}
 	for what, limit := range map[string]int64{
 		"| entries | %s |": maxEntries, "together | %s bytes |": maxManifestBytes,
 		"| path | %s bytes |": maxPath, "| name | %s bytes |": maxName, "| depth | %s |": maxDepth,
-		"link | %s bytes |": maxTarget, "| file | %s bytes |": maxFileSize,
+		"link | %s bytes |": maxTarget, "encoded | %s bytes |": maxXattrs, "| file | %s bytes |": maxFileSize,
 		"session | %s |": maxRounds, "at most %s bytes; a longer": maxFrame, "text (at most %s bytes)": maxErrorText,
 	} {
 		want = append(want, fmt.Sprintf(what, grouped(limit)))
 	}
-	for i, k := range []kind{kindDir, kindFile, kindSymlink, kindSpecial} {
+	for i, k := range []kind{kindDir, kindFile, kindSymlink, kindSpecial, kindHardLink} {
 		if int(k) != i+1 {
 			t.Errorf("kind %v is %d on the wire, not as documented", k, k)
 		}

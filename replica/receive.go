@@ -7,16 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 )
 
 // receiver is one Receive or Follow.
 type receiver struct {
-	wire *wire
-	dir  string
-	log  *slog.Logger
-	side *beside
+	wire     *wire
+	dir      string
+	openRoot func(dir string) (tree, error)
+	log      *slog.Logger
+	side     *beside
 	// following is nil where the copy is made once.
 	following *following
 
@@ -24,11 +24,16 @@ type receiver struct {
 	// m is what the copy is to become, acked what the sender knows that it is, and
 	// base what it was when it was last complete, nil where that is not known.
 	m, acked, base *manifest
+	// left is what the source has and this side cannot keep.
+	left leftOut
 	// ours is content that came for the copy since base was stored, and may be in
 	// it; storedBase is what was stored, and stored when.
-	ours       map[digest]bool
-	storedBase *manifest
-	stored     time.Time
+	ours map[digest]bool
+	// unfinished says that a change was cut off since, and changing that one has
+	// begun.
+	unfinished, changing bool
+	storedBase           *manifest
+	stored               time.Time
 	// interrupt ends the connection.
 	interrupt   func()
 	transferred int64
@@ -42,18 +47,19 @@ func (r *receiver) run(ctx context.Context) (Report, error) {
 	if err := r.wire.greet(); err != nil {
 		return Report{}, err
 	}
+	if err := r.open(); err != nil {
+		return Report{}, err
+	}
+	defer r.copy.close()
+	if err := r.wire.offer(r.copy.ability); err != nil {
+		return Report{}, err
+	}
 	for round := 1; ; round++ {
 		if round > maxRounds {
 			return Report{}, fmt.Errorf("%w: more than %d manifests", ErrProtocol, maxRounds)
 		}
 		if err := r.manifest(); err != nil {
 			return Report{}, err
-		}
-		if r.copy == nil {
-			if err := r.open(); err != nil {
-				return Report{}, err
-			}
-			defer r.copy.close()
 		}
 		ok, err := r.begin(ctx)
 		if err != nil {
@@ -83,17 +89,13 @@ func (r *receiver) run(ctx context.Context) (Report, error) {
 	return r.report(), nil
 }
 
-// open opens the directory to receive into, not before there is something to
-// receive.
-func (r *receiver) open() error {
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+// open opens the directory to receive into. Until the sender has heard what
+// that can keep it is this side's turn.
+func (r *receiver) open() (err error) {
+	r.wire.mayWrite = true
+	if r.copy, err = openTarget(r.dir, r.openRoot); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(r.dir)
-	if err != nil {
-		return err
-	}
-	r.copy = newTarget(root)
 	if r.side != nil {
 		r.recall()
 	}
@@ -117,13 +119,18 @@ func (r *receiver) begin(ctx context.Context) (bool, error) {
 
 // manifest reads what the volume shall consist of.
 func (r *receiver) manifest() error {
-	m := &manifest{}
+	m := &manifest{keeps: r.copy.keeps}
+	r.left = leftOut{}
 	for {
 		kind, payload, err := r.wire.read()
 		if err != nil {
 			return err
 		}
 		switch {
+		case kind == frameLeftOut:
+			if r.left, err = decodeLeftOut(payload); err != nil {
+				return err
+			}
 		case kind == frameEntries:
 			if err := m.addFrame(payload); err != nil {
 				return err
@@ -330,6 +337,16 @@ func (r *receiver) file(ctx context.Context, e entry) (ok bool, err error) {
 			}
 			err := t.accept()
 			return err == nil, err
+		case kind == frameZeros && len(payload) == 8:
+			n := binary.BigEndian.Uint64(payload)
+			if n == 0 || n > uint64(left) {
+				return false, fmt.Errorf("%w: a hole of %d bytes where %d are missing", ErrProtocol, n, left)
+			}
+			if err := t.Zeros(ctx, int64(n)); err != nil {
+				return false, err
+			}
+			left -= int64(n)
+			continue
 		case kind != frameData || len(payload) == 0:
 			return false, unexpected(kind, len(payload))
 		case int64(len(payload)) > left:
@@ -376,7 +393,7 @@ func (r *receiver) finish(ctx context.Context) error {
 
 func (r *receiver) report() Report {
 	report := r.m.report()
-	report.Transferred, report.Removed, report.Conflicts = r.transferred, r.removed, r.conflicts
+	report.Transferred, report.Removed, report.Conflicts, report.NotKept = r.transferred, r.removed, r.conflicts, r.left.lines()
 	return report
 }
 

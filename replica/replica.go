@@ -12,11 +12,15 @@
 // the whole, which each computed from its own files.
 //
 // Carried are directories, empty ones too, files, symbolic links as they are,
-// permission bits, the sticky bit of directories, and modification times of
-// files and directories to the nanosecond. Not carried are owners and groups,
-// set-user-ID and set-group-ID bits (which mean nothing without the owner),
-// extended attributes, hard links (each name gets a file of its own) and holes
-// in files. Sockets, devices and pipes are skipped and reported. The copy
+// modification times to the nanosecond, permission and sticky bits; where the
+// receiver can keep them, which takes root, also numeric owners and groups and
+// with them set-user-ID and set-group-ID bits; on Linux also the extended
+// attributes user.*, access control lists, and for root security.capability and
+// trusted.*, of files and directories; hard links between names in the volume.
+// Other attributes, and those of symbolic links, are not. What the receiver cannot
+// keep is left out and reported. On Linux a hole in a file stays one where its
+// content is copied. Sockets, devices and pipes are skipped and reported. A file
+// system that is mounted inside the volume is part of it. The copy
 // of an empty source is empty, but a copy that holds something is not emptied.
 //
 // The receiver works below its directory through [os.Root]: no name and no
@@ -56,6 +60,9 @@ var (
 	ErrGone = errors.New("source is gone")
 	// ErrSilent: the source, which has nothing to send, does not say so.
 	ErrSilent = errors.New("source is silent")
+	// ErrNames: the file system of the copy cannot keep the names of the source: it
+	// takes two of them for one, or spells one in its own way. The text has both.
+	ErrNames = errors.New("file system cannot tell names apart or keep them")
 	// ErrVerify: what arrived is not what the sender has.
 	ErrVerify = errors.New("copy differs from its source")
 )
@@ -76,6 +83,11 @@ type Report struct {
 	// Conflicts are what was found in the copy that its source had not brought
 	// there, and was kept aside; without [Remember] none are.
 	Conflicts []Conflict
+	// NotKept says of owners, attributes and the like that the source has and
+	// the receiver cannot keep, in words, how often and where they were left out:
+	// its user may not set them, or its file system has none. It is empty where
+	// the copy is like its source in everything.
+	NotKept []string
 	// Digest identifies the volume's content: both sides have computed it
 	// independently.
 	Digest string

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -35,6 +36,19 @@ type fingerprint struct {
 	mtime, ctime int64
 }
 
+// fileID tells the files of a system apart.
+type fileID struct{ dev, ino uint64 }
+
+// node is which file of the system a name leads to. The zero value is one that
+// is not known.
+type node struct {
+	file fileID
+	// links is how many names it has, anywhere.
+	links uint64
+	// allocated is how many bytes it occupies.
+	allocated int64
+}
+
 // hashed is a digest once computed.
 type hashed struct {
 	fp     fingerprint
@@ -43,16 +57,38 @@ type hashed struct {
 	at     time.Time // before the first byte was read
 }
 
+// tree is what is done with the files of a volume: what *os.Root does.
+type tree interface {
+	Open(name string) (*os.File, error)
+	OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error)
+	Stat(name string) (fs.FileInfo, error)
+	Lstat(name string) (fs.FileInfo, error)
+	Readlink(name string) (string, error)
+	Mkdir(name string, perm fs.FileMode) error
+	Link(oldname, newname string) error
+	Symlink(oldname, newname string) error
+	Rename(oldname, newname string) error
+	Remove(name string) error
+	Chmod(name string, mode fs.FileMode) error
+	Lchown(name string, uid, gid int) error
+	Chtimes(name string, atime, mtime time.Time) error
+	Close() error
+}
+
 // scanner looks at a tree.
 type scanner struct {
-	root *os.Root
+	root tree
 	// known are the digests computed so far, by path.
 	known map[string]hashed
 	// wants says which sizes of files are worth hashing; nil means all.
 	wants func(size int64) bool
+	// linked are the digests of files with several names, of the scan under way.
+	linked map[fileID]hashed
 	// unlock lets the scanner read what the modes forbid their owner, by
 	// changing them for a moment.
 	unlock bool
+	// keeps are the attributes that are looked at.
+	keeps keeps
 	// temporary are the files under way that were found; they are not part of
 	// the tree.
 	temporary []found
@@ -73,13 +109,15 @@ func (b *buffer) bytes() []byte {
 // hashed.
 type found struct {
 	entry
+	node   node
 	hashed bool
 }
 
 // scan lists the tree, sorted by path, the root first.
 func (s *scanner) scan(ctx context.Context) ([]found, error) {
 	s.temporary = nil
-	all, err := s.visit(ctx, nil, "")
+	s.linked = make(map[fileID]hashed)
+	all, err := s.visit(ctx, nil, nil, "")
 	if err != nil {
 		return nil, err
 	}
@@ -87,16 +125,16 @@ func (s *scanner) scan(ctx context.Context) ([]found, error) {
 	return all, nil
 }
 
-// visit appends what is at path and below. What vanishes meanwhile was not
-// there.
-func (s *scanner) visit(ctx context.Context, all []found, name string) ([]found, error) {
+// visit appends what is at path and below, in the directory above. What
+// vanishes meanwhile was not there.
+func (s *scanner) visit(ctx context.Context, all []found, above *os.File, name string) ([]found, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	var f found
 	var err error
 	for range scanAttempts {
-		f, err = s.look(ctx, name)
+		f, err = s.look(ctx, above, name)
 		if !errors.Is(err, errRaced) {
 			break
 		}
@@ -112,19 +150,22 @@ func (s *scanner) visit(ctx context.Context, all []found, name string) ([]found,
 		s.temporary = append(s.temporary, f)
 		return all, nil
 	}
-	all = append(all, f)
 	if f.kind != kindDir {
-		return all, nil
+		return append(all, f), nil
 	}
-	names, lock, err := s.list(f.entry)
+	dir, names, leave, err := s.enter(f.entry)
 	if missing(err) {
-		return all, nil
+		return append(all, f), nil
 	} else if err != nil {
 		return nil, err
 	}
-	defer lock()
+	defer leave()
+	if f.xattrs, err = s.xattrsOf(f.entry, dir, ""); err != nil {
+		return nil, err
+	}
+	all = append(all, f)
 	for _, child := range names {
-		if all, err = s.visit(ctx, all, path.Join(name, child)); err != nil {
+		if all, err = s.visit(ctx, all, dir, path.Join(name, child)); err != nil {
 			return nil, err
 		}
 	}
@@ -132,61 +173,110 @@ func (s *scanner) visit(ctx context.Context, all []found, name string) ([]found,
 }
 
 // missing is true for errors of names that lead to nothing, or not any more
-// through a directory.
+// through a directory: a link may have taken its place.
 func missing(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+	return err != nil && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) ||
+		errors.Is(err, syscall.ELOOP) || errors.Is(err, errEscapes()))
 }
 
-// list returns the names in a directory, and a function that takes back the
-// permissions that this needed.
-func (s *scanner) list(dir entry) (names []string, lock func(), err error) {
-	lock = func() {}
-	if s.unlock && dir.mode&0o500 != 0o500 {
-		if err := s.root.Chmod(dir.osPath(), fileMode(dir.mode|0o700)); err == nil {
-			lock = func() { _ = s.root.Chmod(dir.osPath(), fileMode(dir.mode)) }
+// errEscapes is what an [os.Root] returns for names that lead out of it. Package os
+// does not export it.
+var errEscapes = sync.OnceValue(func() error {
+	root, err := os.OpenRoot(os.TempDir())
+	if err != nil {
+		return errors.New("no directory to try it on") // and what escapes ends the copy
+	}
+	defer root.Close()
+	_, err = root.Lstat("..")
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		return path.Err
+	}
+	return err
+})
+
+// enter opens a directory and returns the names in it, with a function that
+// closes it and takes back the permissions that this needed.
+func (s *scanner) enter(e entry) (dir *os.File, names []string, leave func(), err error) {
+	lock := func() {}
+	if s.unlock && e.mode&0o500 != 0o500 {
+		if err := s.root.Chmod(e.osPath(), fileMode(e.mode|0o700)); err == nil {
+			lock = func() { _ = s.root.Chmod(e.osPath(), fileMode(e.mode)) }
 		}
 	}
-	f, err := s.root.Open(dir.osPath())
+	dir, err = s.root.Open(e.osPath())
 	if err == nil {
-		names, err = f.Readdirnames(-1)
-		_ = f.Close()
+		names, err = dir.Readdirnames(-1)
+		if err != nil {
+			_ = dir.Close()
+		}
 	}
 	if err != nil {
 		lock()
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return names, lock, nil
+	return dir, names, func() {
+		_ = dir.Close()
+		lock()
+	}, nil
 }
 
-// look describes what is at path.
-func (s *scanner) look(ctx context.Context, path string) (found, error) {
-	info, err := s.root.Lstat(osPath(path))
+// look describes what is at path, in the directory above. The attributes of
+// directories are left for later.
+func (s *scanner) look(ctx context.Context, above *os.File, name string) (found, error) {
+	info, err := s.root.Lstat(osPath(name))
 	if err != nil {
 		return found{}, err
 	}
-	f := found{entry: entry{path: path, mode: uint16(info.Mode().Perm()), mtime: info.ModTime().UnixNano()}}
+	f := found{entry: entry{path: name, mode: modeOf(info.Mode()), mtime: info.ModTime().UnixNano()}}
+	if f.owner, f.node = statOf(info); s.keeps&keepOwners == 0 {
+		f.owner = owner{}
+	}
 	switch info.Mode().Type() {
 	case fs.ModeDir:
 		f.kind = kindDir
-		if info.Mode()&fs.ModeSticky != 0 {
-			f.mode |= modeSticky
-		}
 	case 0:
 		f.kind, f.size = kindFile, info.Size()
+		if f.xattrs, err = s.xattrsOf(f.entry, above, path.Base(name)); err != nil {
+			return found{}, err
+		}
 		if s.wants == nil || s.wants(f.size) {
 			f.hashed = true
-			f.size, f.digest, err = s.hash(ctx, path, info)
+			f.size, f.digest, err = s.hash(ctx, name, info)
 		}
 	case fs.ModeSymlink:
-		f.entry = entry{path: path, kind: kindSymlink}
-		f.target, err = s.root.Readlink(path)
+		f.kind, f.mode = kindSymlink, 0
+		f.target, err = s.root.Readlink(name)
 		if errors.Is(err, syscall.EINVAL) {
-			err = fmt.Errorf("%s %w", path, errRaced)
+			err = fmt.Errorf("%s %w", name, errRaced)
 		}
 	default:
-		f.entry = entry{path: path, kind: kindSpecial}
+		f.entry = entry{path: name, kind: kindSpecial}
 	}
 	return f, err
+}
+
+// xattrsOf reads the extended attributes of a directory that is open, or of the
+// file of that name in it. For its owner it reads them whatever the mode is,
+// where the scanner may unlock it.
+func (s *scanner) xattrsOf(e entry, dir *os.File, name string) (string, error) {
+	if s.keeps&keepXattrs == 0 {
+		return "", nil
+	}
+	attrs, err := readXattrs(dir, name, s.keeps)
+	if s.unlock && errors.Is(err, fs.ErrPermission) && s.root.Chmod(e.osPath(), fileMode(e.mode|0o400)) == nil {
+		attrs, err = readXattrs(dir, name, s.keeps)
+		err = errors.Join(err, s.root.Chmod(e.osPath(), fileMode(e.mode)))
+	}
+	if err != nil {
+		return "", fmt.Errorf("extended attributes of %s: %w", e.path, err)
+	}
+	encoded, err := encodeXattrs(attrs)
+	if err != nil && s.unlock {
+		return unknownXattrs, nil // it came from nowhere, and is overwritten
+	} else if err != nil {
+		return "", fmt.Errorf("%s has %w", e.path, err)
+	}
+	return encoded, nil
 }
 
 // hash computes the digest of a file, or remembers it.
@@ -195,22 +285,34 @@ func (s *scanner) hash(ctx context.Context, path string, info fs.FileInfo) (int6
 	if k, known := s.known[path]; ok && known && k.fp == fp && k.at.Add(-quiet).UnixNano() > max(fp.mtime, fp.ctime) {
 		return k.size, k.digest, nil
 	}
+	_, n := statOf(info)
+	if k, seen := s.linked[n.file]; ok && seen && n.links > 1 && k.fp == fp {
+		s.remember(path, k)
+		return k.size, k.digest, nil // it was read under another name
+	}
 	now := hashed{fp: fp, at: time.Now()}
 	f, err := s.open(path, info)
 	if err != nil {
 		return 0, digest{}, err
 	}
 	defer f.Close()
-	h := sha256.New()
-	if now.size, err = copyCtx(ctx, h, f, -1, s.buf.bytes()); err != nil {
+	h := hasher{sha256.New()}
+	if now.size, err = copyContent(ctx, h, f, -1, s.buf.bytes()); err != nil {
 		return 0, digest{}, fmt.Errorf("reading %s: %w", path, err)
 	}
 	now.digest = digest(h.Sum(nil))
+	s.remember(path, now)
+	if n.links > 1 && s.linked != nil {
+		s.linked[n.file] = now
+	}
+	return now.size, now.digest, nil
+}
+
+func (s *scanner) remember(path string, h hashed) {
 	if s.known == nil {
 		s.known = make(map[string]hashed)
 	}
-	s.known[path] = now
-	return now.size, now.digest, nil
+	s.known[path] = h
 }
 
 // open opens a file for reading, for its owner whatever its mode where the
@@ -220,11 +322,12 @@ func (s *scanner) open(path string, info fs.FileInfo) (*os.File, error) {
 	if !s.unlock || !errors.Is(err, fs.ErrPermission) {
 		return f, err
 	}
-	if err := s.root.Chmod(path, info.Mode().Perm()|0o400); err != nil {
+	mode := modeOf(info.Mode())
+	if err := s.root.Chmod(path, fileMode(mode|0o400)); err != nil {
 		return nil, err
 	}
 	f, err = openRegular(s.root, path, info)
-	if locked := s.root.Chmod(path, info.Mode().Perm()); err == nil {
+	if locked := s.root.Chmod(path, fileMode(mode)); err == nil {
 		err = locked
 	}
 	return f, err
@@ -232,7 +335,7 @@ func (s *scanner) open(path string, info fs.FileInfo) (*os.File, error) {
 
 // openRegular opens the file that info describes. It never blocks on what took
 // its place.
-func openRegular(root *os.Root, path string, info fs.FileInfo) (*os.File, error) {
+func openRegular(root tree, path string, info fs.FileInfo) (*os.File, error) {
 	f, err := root.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -248,13 +351,32 @@ func openRegular(root *os.Root, path string, info fs.FileInfo) (*os.File, error)
 	return f, nil
 }
 
+// special are the mode bits beside the permissions, in the os package's terms.
+var special = [...]struct {
+	bit  uint16
+	mode fs.FileMode
+}{{modeSetUID, fs.ModeSetuid}, {modeSetGID, fs.ModeSetgid}, {modeSticky, fs.ModeSticky}}
+
 // fileMode turns carried mode bits into the os package's.
 func fileMode(mode uint16) fs.FileMode {
 	m := fs.FileMode(mode & 0o777)
-	if mode&modeSticky != 0 {
-		m |= fs.ModeSticky
+	for _, s := range special {
+		if mode&s.bit != 0 {
+			m |= s.mode
+		}
 	}
 	return m
+}
+
+// modeOf is the reverse of fileMode.
+func modeOf(m fs.FileMode) uint16 {
+	mode := uint16(m.Perm())
+	for _, s := range special {
+		if m&s.mode != 0 {
+			mode |= s.bit
+		}
+	}
+	return mode
 }
 
 // copyCtx copies from src to dst by way of buf until src's end, limit bytes

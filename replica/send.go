@@ -2,10 +2,8 @@ package replica
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 )
@@ -16,6 +14,11 @@ type sender struct {
 	src  *source
 	log  *slog.Logger
 
+	receiver ability
+	// viewed is the sight that was last made a snapshot, and view that.
+	viewed *sight
+	view   snapshot
+
 	root        *os.Root
 	buf         buffer
 	transferred int64
@@ -25,10 +28,14 @@ type sender struct {
 // run is the whole of it. The order of turns is that of the protocol, in
 // wire.go.
 func (s *sender) run(ctx context.Context) (Report, error) {
-	if err := s.wire.welcome(); err != nil {
+	if err := s.wire.welcome(s.src.check); err != nil {
 		return Report{}, err
 	}
-	now, err := s.src.list(ctx)
+	var err error
+	if s.receiver, err = s.wire.offered(); err != nil {
+		return Report{}, err
+	}
+	now, err := s.list(ctx)
 	if err != nil {
 		return Report{}, err
 	}
@@ -63,6 +70,38 @@ func (s *sender) run(ctx context.Context) (Report, error) {
 	return s.report(now), err
 }
 
+// snapshot is a volume at a moment, as far as the receiver can keep it.
+type snapshot struct {
+	m   *manifest
+	sum digest
+	// left is what it cannot keep, and temporary are files under way in the volume,
+	// which is a copy itself.
+	left      leftOut
+	temporary []string
+}
+
+// list looks at all of the source.
+func (s *sender) list(ctx context.Context) (snapshot, error) {
+	seen, err := s.src.list(ctx)
+	if err != nil {
+		return snapshot{}, err
+	}
+	return s.snapshot(seen)
+}
+
+// snapshot makes one of what was seen.
+func (s *sender) snapshot(seen *sight) (snapshot, error) {
+	if seen == s.viewed {
+		return s.view, nil
+	}
+	m, left, err := listing(seen.all, s.receiver)
+	if err != nil {
+		return snapshot{}, fmt.Errorf("this volume cannot be copied: %w", err)
+	}
+	s.viewed, s.view = seen, snapshot{m: m, sum: m.digest(), left: left, temporary: seen.temporary}
+	return s.view, nil
+}
+
 // round sends the files that the receiver asks for. It returns another snapshot
 // if the source is no longer as this one says, which the last round puts up with
 // as long as each file was.
@@ -77,7 +116,7 @@ func (s *sender) round(ctx context.Context, now snapshot, a answer, last bool) (
 	if last {
 		return snapshot{}, fmt.Errorf("%w: %q, for the %dth time; stop what writes there, or try later", ErrChanged, missed, maxRounds)
 	}
-	if next, err = s.src.list(ctx); err != nil {
+	if next, err = s.list(ctx); err != nil {
 		return snapshot{}, err
 	}
 	if missed == "" && next.sum == now.sum {
@@ -112,6 +151,11 @@ func (s *sender) files(ctx context.Context, m *manifest, wanted []uint32) (misse
 func (s *sender) announce(now snapshot) error {
 	if err := s.wire.entries(now.m.entries); err != nil {
 		return err
+	}
+	if left := now.left.encode(); len(left) > 0 {
+		if err := s.wire.write(frameLeftOut, left); err != nil {
+			return err
+		}
 	}
 	if err := s.wire.seal(now.m, now.sum); err != nil {
 		return err
@@ -166,14 +210,14 @@ func (s *sender) file(ctx context.Context, e entry) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	h := sha256.New()
-	n, err := copyCtx(ctx, io.MultiWriter(h, dataWriter{s.wire}), f, e.size, s.buf.bytes())
-	s.transferred += n
+	out := s.outgoing()
+	n, err := copyContent(ctx, out, f, e.size, s.buf.bytes())
+	s.transferred += out.data
 	if err != nil {
 		return false, fmt.Errorf("sending %s: %w", e.path, err)
 	}
 	// What grew has another time, and the next look at the tree sees that.
-	if n != e.size || digest(h.Sum(nil)) != e.digest {
+	if n != e.size || digest(out.hash.Sum(nil)) != e.digest {
 		return false, s.wire.write(frameFileEnd, []byte{0})
 	}
 	return true, s.wire.write(frameFileEnd, []byte{1})
@@ -228,7 +272,7 @@ func (s *sender) finish(now snapshot) (snapshot, error) {
 // report describes what the receiver has.
 func (s *sender) report(now snapshot) Report {
 	report := now.m.report()
-	report.Transferred, report.Removed = s.transferred, s.removed
+	report.Transferred, report.Removed, report.NotKept = s.transferred, s.removed, now.left.lines()
 	report.Skipped = append(report.Skipped, now.temporary...)
 	return report
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,19 +36,18 @@ type source struct {
 	first   fingerprint // of the directory as it was first found
 
 	mu  sync.Mutex
-	now snapshot
-	// changed is closed when now is another one.
+	now *sight // nil before the first look
+	// err is why the volume cannot be looked at now; now is then from before.
+	err error
+	// changed is closed when one of them is another.
 	changed chan struct{}
 }
 
-// snapshot is a volume at a moment.
-type snapshot struct {
-	m   *manifest
-	sum digest
+// sight is a volume as it was seen.
+type sight struct {
+	all []found
 	// temporary are files under way in it: the volume is a copy itself.
 	temporary []string
-	// err is why the volume cannot be looked at now; m is then from before.
-	err error
 }
 
 // acquire returns the source of a directory.
@@ -87,39 +87,51 @@ func (s *source) close() {
 	}
 }
 
+// check returns an error if there is no directory.
+func (s *source) check() error {
+	root, err := s.open()
+	if err != nil {
+		return err
+	}
+	return root.Close()
+}
+
 // list looks at everything, and returns what there is.
-func (s *source) list(ctx context.Context) (snapshot, error) {
+func (s *source) list(ctx context.Context) (*sight, error) {
 	return s.update(ctx, func(x *index) { x.markAll() })
 }
 
 // update looks at what mark says that may have changed.
-func (s *source) update(ctx context.Context, mark func(*index)) (snapshot, error) {
+func (s *source) update(ctx context.Context, mark func(*index)) (*sight, error) {
 	select {
 	case s.looking <- struct{}{}:
 		defer func() { <-s.looking }()
 	case <-ctx.Done():
-		return snapshot{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 	next, err := s.look(ctx, mark)
 	if ctx.Err() != nil {
-		return snapshot{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil {
-		news := s.now.err == nil || s.now.err.Error() != err.Error()
-		s.now.err = err
-		if news {
+	was := s.err
+	s.err = err
+	switch {
+	case err != nil:
+		if was == nil || was.Error() != err.Error() {
 			s.tell()
 		}
-		return snapshot{}, err
+		return nil, err
+	case s.now != nil && slices.Equal(s.now.all, next.all):
+		if was != nil {
+			s.tell()
+		}
+	default:
+		s.now = next
+		s.tell()
 	}
-	if s.now.err == nil && s.now.m != nil && s.now.sum == next.sum {
-		return s.now, nil
-	}
-	s.now = next
-	s.tell()
-	return next, nil
+	return s.now, nil
 }
 
 // tell wakes who waits for changes. The caller holds the lock.
@@ -129,22 +141,16 @@ func (s *source) tell() {
 }
 
 // look does the work of update.
-func (s *source) look(ctx context.Context, mark func(*index)) (snapshot, error) {
+func (s *source) look(ctx context.Context, mark func(*index)) (*sight, error) {
 	if err := s.reopen(); err != nil {
-		return snapshot{}, err
+		return nil, err
 	}
 	mark(s.index)
 	all, err := s.index.refresh(ctx)
 	if err != nil {
-		return snapshot{}, err
+		return nil, err
 	}
-	next := snapshot{m: &manifest{}}
-	for _, f := range all {
-		if err := next.m.add(f.entry); err != nil {
-			return snapshot{}, fmt.Errorf("this volume cannot be copied: %w", err)
-		}
-	}
-	next.sum = next.m.digest()
+	next := &sight{all: all}
 	for _, f := range s.index.scanner.temporary {
 		next.temporary = append(next.temporary, f.path)
 	}
@@ -177,21 +183,22 @@ func (s *source) reopen() error {
 		memory = s.index.scanner.known
 	}
 	s.root, s.first = root, now
-	s.index = newIndex(&scanner{root: root, known: memory})
+	s.index = newIndex(&scanner{root: root, known: memory, keeps: keepAll})
 	return nil
 }
 
 // open opens the directory as it is now, for reading files.
 func (s *source) open() (*os.Root, error) { return os.OpenRoot(s.dir) }
 
-// current returns the last snapshot, and what is closed when there is another.
-func (s *source) current() (snapshot, <-chan struct{}) {
+// current returns what was last seen, and what is closed when that is something
+// else. The error is why it may be out of date.
+func (s *source) current() (*sight, <-chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.now, s.changed
+	return s.now, s.changed, s.err
 }
 
-// watch keeps the snapshot up to date from now on, until close.
+// watch keeps what is seen up to date from now on, until close.
 func (s *source) watch() {
 	s.once.Do(func() {
 		s.wg.Go(func() {

@@ -13,20 +13,23 @@ import (
 	"path"
 	"sync"
 	"syscall"
-	"time"
 )
 
 // target is the directory that a copy is made in. Everything goes through its
 // root, so that no name and no link leads out of it.
 type target struct {
-	root    *os.Root
+	root    tree
 	scanner *scanner
-	tree    *index
+	ability
+	// image is what the tree was when it was last looked at.
+	image *index
 	// live is true where the tree is watched: then not all of it has to be looked
 	// at each time.
 	live bool
 	// attic is where what is replaced and removed goes; nil where nothing is kept.
 	attic *attic
+	// made are directories that were made to receive into, the lowest first.
+	made []string
 	// local is what is there, by path.
 	local map[string]found
 	// content says where a content is found, in the tree or under way.
@@ -40,35 +43,43 @@ type target struct {
 	temporary map[string]bool
 	// arrived are verified files that wait to be made durable together.
 	arrived []*incoming
+	// m is what the copy shall become.
+	m *manifest
+	// group is the first name of each other name of a file, as the manifest has
+	// it.
+	group map[string]string
+	// inside is how many names in the copy files had that had several, when the
+	// copy was last looked at.
+	inside map[fileID]uint64
 	// dirty are directories in which names changed since they were synced, and
-	// touched those whose times or modes changed in this round.
+	// touched those whose entries or attributes changed in this round.
 	dirty, touched map[string]bool
 }
 
-func newTarget(root *os.Root) *target {
+func newTarget(root tree) *target {
 	s := &scanner{root: root, known: make(map[string]hashed), unlock: true}
 	return &target{
 		root:      root,
 		scanner:   s,
-		tree:      newIndex(s),
+		image:     newIndex(s),
 		temporary: make(map[string]bool),
 		dirty:     make(map[string]bool),
 		touched:   make(map[string]bool),
 	}
 }
 
-// look returns what there is now.
-func (t *target) look(ctx context.Context) ([]found, error) {
+// list returns what there is now.
+func (t *target) list(ctx context.Context) ([]found, error) {
 	if !t.live {
-		t.tree.markAll()
+		t.image.markAll()
 	}
-	return t.tree.refresh(ctx)
+	return t.image.refresh(ctx)
 }
 
 // touch notes that a directory's entries or attributes changed.
 func (t *target) touch(dir string) {
 	t.touched[dir] = true
-	t.tree.mark(dir)
+	t.image.mark(dir)
 }
 
 // renamedIn notes that names in a directory changed.
@@ -77,12 +88,18 @@ func (t *target) renamedIn(dir string) {
 	t.touch(dir)
 }
 
-// close leaves nothing half-written behind.
+// close leaves nothing half-written behind, nor a directory that was made for
+// nothing.
 func (t *target) close() {
 	for name := range t.temporary {
 		_ = t.root.Remove(name) // the next Receive removes what stays
 	}
 	_ = t.root.Close()
+	for _, dir := range t.made {
+		if os.Remove(dir) != nil {
+			return // something came
+		}
+	}
 }
 
 // index looks at what is there, and hashes what may be of use for m, or all.
@@ -96,7 +113,7 @@ func (t *target) index(ctx context.Context, m *manifest, all bool) error {
 		}
 	}
 	t.scanner.wants = func(size int64) bool { return all || t.live || sizes[size] }
-	there, err := t.look(ctx)
+	there, err := t.list(ctx)
 	if err != nil {
 		return err
 	}
@@ -105,6 +122,7 @@ func (t *target) index(ctx context.Context, m *manifest, all bool) error {
 	t.content = make(map[digest]string)
 	t.placed = make(map[digest]string)
 	t.staged = make(map[string]string)
+	t.m, t.group = m, m.groups()
 	for _, f := range t.scanner.temporary {
 		if f.hashed {
 			t.content[f.digest] = f.path
@@ -215,6 +233,9 @@ func (t *target) settleArrived() error {
 
 // copyOne makes a copy for e, ready to be placed.
 func (t *target) copyOne(ctx context.Context, from string, e entry) (c *incoming, err error) {
+	if first, ok := t.group[from]; ok && first == e.path {
+		return t.borrow(from, e)
+	}
 	if err := t.unlockAbove(from); err != nil {
 		return nil, err
 	}
@@ -239,7 +260,7 @@ func (t *target) copyOne(ctx context.Context, from string, e entry) (c *incoming
 			c.discard()
 		}
 	}(c)
-	if _, err := copyCtx(ctx, c, src, e.size, t.scanner.buf.bytes()); err != nil {
+	if _, err := copyContent(ctx, c, src, e.size, t.scanner.buf.bytes()); err != nil {
 		return nil, err
 	}
 	if digest(c.hash.Sum(nil)) != e.digest {
@@ -295,10 +316,16 @@ func (t *target) stage(name string) (string, error) {
 
 // mkdir makes a directory in one that is there and unlocked.
 func (t *target) mkdir(name string) error {
+	if err := t.makeWay(name); err != nil {
+		return err
+	}
+	if f, there := t.local[name]; there && f.kind == kindDir {
+		return t.unlock(name) // by another spelling
+	}
 	if err := t.root.Mkdir(name, 0o700); err != nil {
 		return err
 	}
-	t.local[name] = found{entry: entry{path: name, kind: kindDir, mode: 0o700}}
+	t.local[name] = found{entry: entry{path: name, kind: kindDir, mode: 0o700, xattrs: unknownXattrs}}
 	t.renamedIn(parent(name))
 	return nil
 }
@@ -325,6 +352,7 @@ type incoming struct {
 	name   string // of the temporary file
 	file   *os.File
 	hash   hash.Hash
+	holes  bool // there are some, perhaps at the end
 }
 
 // create begins a file for e.
@@ -370,16 +398,21 @@ func (c *incoming) accept() error {
 	return c.target.settleArrived()
 }
 
-// seal gives the file its mode and time.
+// seal gives the file all but its name and its content.
 func (c *incoming) seal() error {
-	if err := c.file.Chmod(fileMode(c.entry.mode)); err != nil {
-		return err
+	if c.holes {
+		if err := c.file.Truncate(c.entry.size); err != nil {
+			return err
+		}
 	}
-	return c.target.root.Chtimes(c.name, time.Time{}, time.Unix(0, c.entry.mtime))
+	return c.target.dress(c.file, c.name, c.entry)
 }
 
 // sync makes the file durable, and closes it.
 func (c *incoming) sync() error {
+	if c.file == nil {
+		return nil // it is another name of what is durable
+	}
 	err := errors.Join(c.file.Sync(), c.file.Close())
 	c.file = nil
 	return err
@@ -388,6 +421,9 @@ func (c *incoming) sync() error {
 // place moves the sealed file into place, or leaves it beside.
 func (c *incoming) place() error {
 	t, e := c.target, c.entry
+	if err := t.makeWay(e.path); err != nil {
+		return err
+	}
 	if t.blocked(e.path) {
 		t.staged[e.path] = c.name
 		t.placed[e.digest] = c.name
@@ -416,6 +452,9 @@ func (c *incoming) discard() {
 // rename moves a temporary file or link into the place of e, at once and
 // whatever file was there.
 func (t *target) rename(name string, e entry) error {
+	if err := t.makeWay(e.path); err != nil {
+		return err
+	}
 	if err := t.keepReplaced(e); err != nil {
 		return err
 	}

@@ -16,13 +16,15 @@ import (
 //
 //	receiver  hello     magic, lowest and highest version it speaks (2 bytes each)
 //	sender    hello     magic, the version chosen
+//	receiver  keeps     what it can keep, its user and group (see keeps.go)
 //	then, until the sender ends with done:
 //	sender    entries*  the manifest, sorted by path (see manifest.go)
+//	          leftOut?  what the receiver cannot keep and the source has
 //	          manifest  number of entries (4 bytes), digest of the tree
 //	receiver  want*     indexes of files to send (4 bytes each), ascending
 //	          wantEnd
-//	sender    (data* fileEnd)* per wanted file; fileEnd says 1: complete,
-//	          0: changed meanwhile, forget it
+//	sender    ((data | zeros)* fileEnd)* per wanted file; fileEnd says
+//	          1: complete, 0: changed meanwhile, forget it
 //	          again     the source changed: another manifest follows
 //	          or done   the source is still as the manifest says
 //	then:
@@ -52,8 +54,8 @@ const (
 
 const (
 	magic      = "budgie/v" // 8 bytes that no other protocol begins with
-	minVersion = 1
-	maxVersion = 1
+	minVersion = 2
+	maxVersion = 2
 )
 
 // Hard limits. What is beyond them is refused before memory is spent on it.
@@ -76,7 +78,7 @@ const errorTimeout = 5 * time.Second
 
 // codes are the errors that keep their identity over the wire. Code 0 is any
 // other.
-var codes = [...]error{1: ErrProtocol, 2: ErrVersion, 3: ErrChanged, 4: ErrVerify, 5: ErrEmptied}
+var codes = [...]error{1: ErrProtocol, 2: ErrVersion, 3: ErrChanged, 4: ErrVerify, 5: ErrEmptied, 6: ErrNames}
 
 // remoteError is what the other side says went wrong there.
 type remoteError struct {
@@ -248,8 +250,9 @@ func (w *wire) greet() error {
 	return nil
 }
 
-// welcome is the sender's part of the negotiation.
-func (w *wire) welcome() error {
+// welcome is the sender's part of the negotiation. It asks ready before it says
+// that this side will send.
+func (w *wire) welcome(ready func() error) error {
 	hello, err := w.expect(frameHello, len(magic)+4)
 	if err != nil {
 		return err
@@ -264,5 +267,11 @@ func (w *wire) welcome() error {
 		return fmt.Errorf("%w: the receiver speaks %d to %d, the sender %d to %d; update the older of the two",
 			ErrVersion, lowest, highest, minVersion, maxVersion)
 	}
-	return w.write(frameHello, []byte(magic), binary.BigEndian.AppendUint16(nil, version))
+	if err := ready(); err != nil {
+		return err
+	}
+	if err := w.write(frameHello, []byte(magic), binary.BigEndian.AppendUint16(nil, version)); err != nil {
+		return err
+	}
+	return w.flush()
 }

@@ -31,6 +31,8 @@ if [[ $(uname -s) == Linux ]]; then
 	if [[ $(id -u) == 0 ]]; then
 		needs+=(bash:bash nft:nftables tc:iproute2 ping:iputils-ping dbus-daemon:dbus avahi-daemon:avahi-daemon avahi-browse:avahi-utils)
 		needs+=(containerd:containerd runc:runc iptables:iptables busybox:busybox-static)
+		# What copies of volumes are compared with.
+		needs+=(rsync:rsync setfattr:attr setfacl:acl)
 	fi
 fi
 

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -51,19 +52,25 @@ const maxMessage = 1 << 30
 // fakeEntry is an entry of a volume. Content does not travel with the others.
 type fakeEntry struct {
 	Path    string
-	Words   string // all that counts, content apart; equal for equal entries
-	Kind    byte   // 'd', 'f', 'l' or 's' for special
+	Kind    byte // 'd', 'f', 'l', 'h' for another name of a file, or 's' for special
 	Mode    uint32
+	Owner   string // uid:gid
 	Time    int64
-	Target  string
+	Target  string // of links of both kinds
 	Size    int64
 	Sum     [sha256.Size]byte
+	Xattrs  map[string]string
 	content []byte
+	file    string // which file of the system it is, where it has other names
 }
 
 // wanted says which files the receiver wants, verdict how its copy came out.
 type (
-	wanted  struct{ Paths []string }
+	wanted struct {
+		Paths []string
+		// Plain is uid:gid of a receiver that can give files to nobody else.
+		Plain string
+	}
 	files   struct{ Contents [][]byte }
 	verdict struct {
 		Digest  string
@@ -95,7 +102,7 @@ func sendOnce(conn io.ReadWriter, dir string) (replica.Report, error) {
 	if err := hear(conn, &w); err != nil {
 		return replica.Report{}, err
 	}
-	report := describeVolume(entries)
+	report := describeVolume(entries, w.Plain)
 	var contents files
 	for _, e := range entries {
 		if slices.Contains(w.Paths, e.Path) {
@@ -142,6 +149,9 @@ func (f *Fake) receiveOnce(conn io.ReadWriter, dir string) (replica.Report, erro
 		return replica.Report{}, replica.ErrEmptied
 	}
 	w := fill(entries, local)
+	if uid := os.Geteuid(); uid > 0 {
+		w.Plain = fmt.Sprintf("%d:%d", uid, os.Getegid())
+	}
 	if err := say(conn, w); err != nil {
 		return replica.Report{}, err
 	}
@@ -149,7 +159,7 @@ func (f *Fake) receiveOnce(conn io.ReadWriter, dir string) (replica.Report, erro
 	if err := hear(conn, &contents); err != nil {
 		return replica.Report{}, err
 	}
-	report := describeVolume(entries)
+	report := describeVolume(entries, w.Plain)
 	for _, c := range contents.Contents {
 		report.Transferred += int64(len(c))
 	}
@@ -163,7 +173,7 @@ func (f *Fake) receiveOnce(conn io.ReadWriter, dir string) (replica.Report, erro
 	if err != nil {
 		return replica.Report{}, err
 	}
-	if describeVolume(copied).Digest != report.Digest {
+	if describeVolume(copied, w.Plain).Digest != report.Digest {
 		return replica.Report{}, fmt.Errorf("copy to %s: %w", dir, replica.ErrVerify)
 	}
 	if err := say(conn, verdict{report.Digest, report.Removed}); err != nil {
@@ -203,7 +213,7 @@ func fill(entries []fakeEntry, local map[string]fakeEntry) wanted {
 		if e.Kind != 'f' {
 			continue
 		}
-		if have, ok := local[e.Path]; ok && have.Kind == 'f' && have.Sum == e.Sum {
+		if have, ok := local[e.Path]; ok && have.isFile() && have.Sum == e.Sum {
 			entries[i].content = have.content
 		} else {
 			w.Paths = append(w.Paths, e.Path)
@@ -231,16 +241,20 @@ func accept(entries []fakeEntry, w wanted, contents files) error {
 	return nil
 }
 
-// describeVolume makes a report of all that an entry list says.
-func describeVolume(entries []fakeEntry) replica.Report {
+// describeVolume makes a report of all that an entry list says, and takes from
+// it what a plain user cannot keep, if one receives.
+func describeVolume(entries []fakeEntry, plain string) replica.Report {
 	var r replica.Report
+	if plain != "" {
+		r.NotKept = forPlainUser(entries, plain)
+	}
 	h := sha256.New()
 	for _, e := range entries {
 		if e.Kind == 's' {
 			r.Skipped = append(r.Skipped, e.Path)
 			continue
 		}
-		fmt.Fprintf(h, "%q %q\n", e.Path, e.Words)
+		fmt.Fprintf(h, "%q %q\n", e.Path, e.words())
 		r.Bytes += e.Size
 		if e.Path != "." {
 			r.Files++

@@ -1,6 +1,7 @@
 package replicatest
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"errors"
@@ -34,27 +35,67 @@ func readVolume(dir string) ([]fakeEntry, error) {
 		return err
 	})
 	slices.SortFunc(entries, func(a, b fakeEntry) int { return cmp.Compare(a.Path, b.Path) })
+	names := make(map[string]string)
+	for i, e := range entries {
+		switch first, ok := names[e.file]; {
+		case e.file == "":
+		case ok:
+			entries[i].Kind, entries[i].Target, entries[i].Size = 'h', first, 0
+		default:
+			names[e.file] = e.Path
+		}
+	}
 	return entries, err
 }
 
 func readEntry(path string, info fs.FileInfo) (fakeEntry, error) {
-	e := fakeEntry{Mode: uint32(info.Mode() & (fs.ModePerm | fs.ModeSticky)), Time: info.ModTime().UnixNano()}
+	const bits = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
+	e := fakeEntry{Mode: uint32(info.Mode() & bits), Time: info.ModTime().UnixNano()}
+	e.Owner, e.file = identify(info)
 	var err error
 	switch info.Mode().Type() {
 	case fs.ModeDir:
 		e.Kind = 'd'
 	case fs.ModeSymlink:
-		e.Kind, e.Mode, e.Time = 'l', 0, 0
+		e.Kind, e.Mode, e.file = 'l', 0, ""
 		e.Target, err = os.Readlink(path)
+		return e, err
 	case 0:
 		e.Kind = 'f'
 		e.content, err = os.ReadFile(path)
 		e.Size, e.Sum = int64(len(e.content)), sha256.Sum256(e.content)
 	default:
-		e.Kind = 's'
+		return fakeEntry{Kind: 's'}, nil
 	}
-	e.Words = fmt.Sprintf("%c %o %d %q %x", e.Kind, e.Mode, e.Time, e.Target, e.Sum)
+	if err == nil {
+		e.Xattrs, err = xattrsOf(path)
+	}
+	if e.Kind == 'd' {
+		e.file = "" // the links of directories are not names of theirs
+	}
 	return e, err
+}
+
+// words are all that counts of an entry, content apart; equal for equal ones.
+func (e fakeEntry) words() string {
+	if e.Kind == 'h' {
+		return "h " + e.Target
+	}
+	return fmt.Sprintf("%c %o %s %d %q %x %q", e.Kind, e.Mode, e.Owner, e.Time, e.Target, e.Sum, e.Xattrs)
+}
+
+// forPlainUser leaves out what only root can keep, and says whether there was
+// any.
+func forPlainUser(entries []fakeEntry, user string) (notKept []string) {
+	const setID = uint32(fs.ModeSetuid | fs.ModeSetgid)
+	for i, e := range entries {
+		if e.Kind != 's' && e.Owner != user || e.Mode&setID != 0 {
+			notKept = []string{"owners and set-ID bits"}
+		}
+		entries[i].Owner = ""
+		entries[i].Mode &^= setID
+	}
+	return notKept
 }
 
 // readCopy reads what is in the directory of a copy, which need not exist, by
@@ -100,21 +141,40 @@ func writeVolume(dir string, local map[string]fakeEntry, entries []fakeEntry) (r
 		}
 	}
 	for _, e := range slices.Backward(entries) {
-		if e.Kind != 'd' && e.Kind != 'f' {
-			continue
-		}
-		mode := fs.FileMode(e.Mode)
-		if err := errors.Join(root.Chmod(e.Path, mode), root.Chtimes(e.Path, time.Time{}, time.Unix(0, e.Time))); err != nil {
+		if err := e.dress(filepath.Join(dir, e.Path)); err != nil {
 			return 0, err
 		}
 	}
 	return removed, nil
 }
 
+// dress gives what is at path all but its content.
+func (e fakeEntry) dress(path string) error {
+	if e.Kind == 'h' || e.Kind == 's' {
+		return nil
+	}
+	if e.Owner != "" {
+		var uid, gid int
+		if _, err := fmt.Sscanf(e.Owner, "%d:%d", &uid, &gid); err != nil {
+			return err
+		}
+		if err := os.Lchown(path, uid, gid); err != nil {
+			return err
+		}
+	}
+	if e.Kind == 'l' {
+		return setLinkTime(path, time.Unix(0, e.Time))
+	}
+	if err := replaceXattrs(path, e.Xattrs); err != nil {
+		return err
+	}
+	return errors.Join(os.Chmod(path, fs.FileMode(e.Mode)), os.Chtimes(path, time.Time{}, time.Unix(0, e.Time)))
+}
+
 // removeOthers removes what is not in entries, or of another kind there.
 func removeOthers(root *os.Root, local map[string]fakeEntry, entries []fakeEntry) (removed int, err error) {
 	for _, e := range entries {
-		if have, ok := local[e.Path]; ok && have.Kind == e.Kind {
+		if have, ok := local[e.Path]; ok && (have.Kind == e.Kind || have.isFile() && e.isFile()) {
 			delete(local, e.Path)
 		}
 	}
@@ -130,9 +190,11 @@ func removeOthers(root *os.Root, local map[string]fakeEntry, entries []fakeEntry
 	return removed, nil
 }
 
+func (e fakeEntry) isFile() bool { return e.Kind == 'f' || e.Kind == 'h' }
+
 // writeEntry makes one entry, in the place of one of its kind.
 func writeEntry(root *os.Root, e fakeEntry) error {
-	if e.Kind == 'f' || e.Kind == 'l' {
+	if e.isFile() || e.Kind == 'l' {
 		if err := root.Remove(e.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -142,8 +204,30 @@ func writeEntry(root *os.Root, e fakeEntry) error {
 		return root.MkdirAll(e.Path, 0o700)
 	case 'l':
 		return root.Symlink(e.Target, e.Path)
+	case 'h':
+		return root.Link(e.Target, e.Path)
 	case 'f':
-		return root.WriteFile(e.Path, e.content, 0o600)
+		return writeContent(root, e)
 	}
 	return nil
+}
+
+// writeContent writes a file, and leaves holes for blocks of zeros.
+func writeContent(root *os.Root, e fakeEntry) error {
+	f, err := root.OpenFile(e.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var hole [4096]byte
+	at := int64(0)
+	for block := range slices.Chunk(e.content, len(hole)) {
+		if !bytes.Equal(block, hole[:len(block)]) {
+			if _, err := f.WriteAt(block, at); err != nil {
+				return err
+			}
+		}
+		at += int64(len(block))
+	}
+	return f.Truncate(at)
 }

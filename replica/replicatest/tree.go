@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// Node is an entry of a Tree: a link where Link is set, a file where File is
-// true, a directory otherwise.
+// Node is an entry of a Tree: a link where Link is set, another name of a file
+// where HardLink is, a file where File is true, a directory otherwise.
 type Node struct {
-	// Mode are the permission bits of files and directories; 0 means 0644 and
-	// 0755.
+	// Mode are the permission, set-ID and sticky bits of files and directories; 0
+	// means 0644 and 0755.
 	Mode fs.FileMode
 	// File makes the entry a regular file.
 	File bool
@@ -25,9 +25,18 @@ type Node struct {
 	Content string
 	// Link is a symbolic link's target.
 	Link string
-	// Time is when a file or directory was modified; the zero value means a
-	// fixed moment in the past.
+	// HardLink is the path of the file that this is another name of. All else is
+	// said there.
+	HardLink string
+	// Time is when it was modified; the zero value means a fixed moment in the
+	// past.
 	Time time.Time
+	// UID and GID are the owner and group, which only root can give: 0 means
+	// those who make it.
+	UID, GID int
+	// Xattrs are extended attributes of a file or directory, by full name. On
+	// other systems than Linux there are none.
+	Xattrs map[string]string
 }
 
 // F is a file with a content.
@@ -64,6 +73,7 @@ func build(dir string, tree Tree) (err error) {
 		}
 		var err error
 		switch {
+		case n.HardLink != "":
 		case n.Link != "":
 			err = os.Symlink(n.Link, full)
 		case n.File:
@@ -73,6 +83,13 @@ func build(dir string, tree Tree) (err error) {
 		}
 		if err != nil {
 			return err
+		}
+	}
+	for _, p := range paths {
+		if n := tree[p]; n.HardLink != "" {
+			if err := os.Link(filepath.Join(dir, filepath.FromSlash(n.HardLink)), filepath.Join(dir, filepath.FromSlash(p))); err != nil {
+				return err
+			}
 		}
 	}
 	if _, ok := tree[""]; !ok {
@@ -85,7 +102,7 @@ func build(dir string, tree Tree) (err error) {
 	// Backwards, since a new entry changes the time of its directory, and a
 	// mode may forbid to make one.
 	for _, p := range slices.Backward(paths) {
-		if n := tree[p]; n.Link == "" {
+		if n := tree[p]; n.HardLink == "" {
 			if err := dress(filepath.Join(dir, filepath.FromSlash(p)), n); err != nil {
 				return err
 			}
@@ -94,7 +111,7 @@ func build(dir string, tree Tree) (err error) {
 	return nil
 }
 
-// dress gives a node its time and mode.
+// dress gives a node all but its content.
 func dress(path string, n Node) error {
 	if n.Time.IsZero() {
 		n.Time = moment
@@ -104,10 +121,21 @@ func dress(path string, n Node) error {
 	} else if n.Mode == 0 {
 		n.Mode = 0o755
 	}
-	if err := os.Chtimes(path, n.Time, n.Time); err != nil {
+	if n.UID != 0 || n.GID != 0 {
+		if err := os.Lchown(path, n.UID, n.GID); err != nil {
+			return err
+		}
+	}
+	if n.Link != "" {
+		return setLinkTime(path, n.Time)
+	}
+	if err := setXattrs(path, n.Xattrs); err != nil {
 		return err
 	}
-	return os.Chmod(path, n.Mode)
+	if err := os.Chmod(path, n.Mode); err != nil {
+		return err
+	}
+	return os.Chtimes(path, n.Time, n.Time)
 }
 
 // Diff says how directory b differs from a in what a volume consists of, or
@@ -141,6 +169,7 @@ func Diff(a, b string) string {
 // describe puts everything that counts of every entry into words, by path.
 func describe(dir string) (map[string]string, error) {
 	words := make(map[string]string)
+	names := make(map[string]string) // of files, the first one
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -153,19 +182,31 @@ func describe(dir string) (map[string]string, error) {
 		if err != nil {
 			return err
 		}
+		owner, file := identify(info)
+		what := fmt.Sprintf("%v of %s %d", info.Mode(), owner, info.ModTime().UnixNano())
 		switch info.Mode().Type() {
-		case fs.ModeDir:
-			words[rel] = fmt.Sprintf("directory %v %d", info.Mode(), info.ModTime().UnixNano())
 		case fs.ModeSymlink:
 			target, err := os.Readlink(path)
-			words[rel] = "link to " + target
+			words[rel] = what + " link to " + target
 			return err
 		case 0:
 			content, err := os.ReadFile(path)
-			words[rel] = fmt.Sprintf("file %v %d %d %s", info.Mode(), info.ModTime().UnixNano(), len(content), content)
-			return err
+			if err != nil {
+				return err
+			}
+			what += fmt.Sprintf(" file %d %s", len(content), content)
+			if first, ok := names[file]; ok && file != "" {
+				what += fmt.Sprintf(" also %q", first)
+			} else {
+				names[file] = rel
+			}
+		case fs.ModeDir:
+		default:
+			return nil
 		}
-		return nil
+		attrs, err := xattrsOf(path)
+		words[rel] = what + fmt.Sprintf(" %q", attrs)
+		return err
 	})
 	return words, err
 }

@@ -1,0 +1,177 @@
+package replica
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"strings"
+)
+
+// keeps is a set of what a receiver can keep besides what all of them keep: it
+// says so right after the greeting, and the sender leaves out the rest. So both
+// sides have the same manifest, and the same digest.
+type keeps uint8
+
+// What may be kept, by bits. Their meaning on the wire is in
+// docs/sync-protocol.md.
+const (
+	keepOwners keeps = 1 << iota
+	keepSetID
+	keepUser
+	keepACLs
+	keepCapabilities
+	keepTrusted
+	keepHardLinks
+
+	keepAll = keepHardLinks<<1 - 1
+	// keepXattrs is all that xattrKind may say.
+	keepXattrs = keepUser | keepACLs | keepCapabilities | keepTrusted
+)
+
+// keepNames are what people call it.
+var keepNames = [...]string{
+	"owners and groups", "set-ID and sticky bits", "user attributes", "access control lists",
+	"capabilities", "trusted attributes", "hard links",
+}
+
+func (k keeps) String() string {
+	var names []string
+	for i, name := range keepNames {
+		if k&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// needs says what must be kept to keep all of the entry. The sticky bit of
+// files, which has no meaning today, needs what the set-ID bits need: some
+// systems let root alone set it.
+func (e entry) needs() keeps {
+	k := xattrKinds(e.xattrs)
+	if e.kind == kindHardLink {
+		k |= keepHardLinks
+	}
+	if e.owner.known {
+		k |= keepOwners
+	}
+	if e.mode&(modeSetUID|modeSetGID) != 0 || e.kind == kindFile && e.mode&modeSticky != 0 {
+		k |= keepSetID
+	}
+	return k
+}
+
+// only returns the entry without what k does not keep.
+func (e entry) only(k keeps) entry {
+	if k&keepOwners == 0 {
+		// With another owner the bits would give rights to somebody else.
+		k &^= keepSetID
+		e.owner = owner{}
+	}
+	if k&keepSetID == 0 {
+		e.mode &^= modeSetUID | modeSetGID
+		if e.kind == kindFile {
+			e.mode &^= modeSticky
+		}
+	}
+	e.xattrs = onlyXattrs(e.xattrs, k)
+	return e
+}
+
+// Frames of their own. Their numbers stand apart from the others'.
+const (
+	frameKeeps byte = iota + 32
+	frameLeftOut
+	frameZeros
+)
+
+// ability is what a receiver says of itself.
+type ability struct {
+	keeps keeps
+	// owner is whose files are that it makes.
+	owner owner
+}
+
+// offer tells the sender what this receiver keeps.
+func (w *wire) offer(a ability) error {
+	if err := w.write(frameKeeps, []byte{byte(a.keeps)}, appendOwner(nil, a.owner)); err != nil {
+		return err
+	}
+	return w.flush()
+}
+
+// offered reads what the receiver keeps. Bits that this version does not know
+// are none of its concern.
+func (w *wire) offered() (ability, error) {
+	payload, err := w.expect(frameKeeps, 9)
+	if err != nil {
+		return ability{}, err
+	}
+	w.mayWrite = true
+	c := cutter{rest: payload}
+	return ability{keeps: keeps(c.number(1)) & keepAll, owner: c.owner()}, nil
+}
+
+// leftOut says of what the receiver cannot keep how often the source has it,
+// and where for the first time.
+type leftOut [len(keepNames)]struct {
+	count uint32
+	first string
+}
+
+// add counts what an entry has.
+func (l *leftOut) add(what keeps, path string) {
+	for ; what != 0; what &= what - 1 {
+		i := bits.TrailingZeros8(uint8(what))
+		if l[i].count == 0 {
+			l[i].first = path
+		}
+		l[i].count++
+	}
+}
+
+// encode returns the payload of a leftOut frame: per thing left out its bit's
+// number (1 byte), count (4), length of the path (2), path.
+func (l *leftOut) encode() []byte {
+	var b []byte
+	for i, left := range l {
+		if left.count > 0 {
+			b = binary.BigEndian.AppendUint32(append(b, byte(i)), left.count)
+			b = appendText(b, left.first)
+		}
+	}
+	return b
+}
+
+// decodeLeftOut is the reverse of encode.
+func decodeLeftOut(payload []byte) (l leftOut, err error) {
+	next := 0
+	c := cutter{rest: payload}
+	for len(c.rest) > 0 {
+		i := int(c.number(1))
+		if i < next || i >= len(l) {
+			return leftOut{}, fmt.Errorf("%w: %d cannot be left out, or not here", ErrProtocol, i)
+		}
+		next = i + 1
+		l[i].count = uint32(c.number(4))
+		l[i].first = c.text()
+		if c.short || l[i].count == 0 || len(l[i].first) > maxPath {
+			return leftOut{}, fmt.Errorf("%w: malformed account of what is left out", ErrProtocol)
+		}
+	}
+	return l, nil
+}
+
+// lines describes what was left out, for people.
+func (l *leftOut) lines() []string {
+	var lines []string
+	for i, left := range l {
+		switch {
+		case left.count == 1:
+			lines = append(lines, fmt.Sprintf("%s: of %q", keepNames[i], left.first))
+		case left.count > 1:
+			lines = append(lines, fmt.Sprintf("%s: of %d entries, first %q", keepNames[i], left.count, left.first))
+		}
+	}
+	return lines
+}
