@@ -49,11 +49,12 @@ type node struct {
 	allocated int64
 }
 
-// hashed is a digest once computed.
+// hashed is a digest once computed, with the attributes that the file had then.
 type hashed struct {
 	fp     fingerprint
 	size   int64
 	digest digest
+	xattrs string
 	at     time.Time // before the first byte was read
 }
 
@@ -236,13 +237,7 @@ func (s *scanner) look(ctx context.Context, above *os.File, name string) (found,
 		f.kind = kindDir
 	case 0:
 		f.kind, f.size = kindFile, info.Size()
-		if f.xattrs, err = s.xattrsOf(f.entry, above, path.Base(name)); err != nil {
-			return found{}, err
-		}
-		if s.wants == nil || s.wants(f.size) {
-			f.hashed = true
-			f.size, f.digest, err = s.hash(ctx, name, info)
-		}
+		err = s.lookInto(ctx, above, &f, info)
 	case fs.ModeSymlink:
 		f.kind, f.mode = kindSymlink, 0
 		f.target, err = s.root.Readlink(name)
@@ -253,6 +248,40 @@ func (s *scanner) look(ctx context.Context, above *os.File, name string) (found,
 		f.entry = entry{path: name, kind: kindSpecial}
 	}
 	return f, err
+}
+
+// lookInto reads what of a file is not in its directory.
+func (s *scanner) lookInto(ctx context.Context, above *os.File, f *found, info fs.FileInfo) (err error) {
+	begin := time.Now()
+	known, unchanged := s.recall(f.path, info)
+	if f.xattrs = known.xattrs; !unchanged {
+		if f.xattrs, err = s.xattrsOf(f.entry, above, path.Base(f.path)); err != nil {
+			return err
+		}
+	}
+	if s.wants != nil && !s.wants(f.size) {
+		return nil
+	}
+	f.hashed = true
+	if f.size, f.digest, err = s.hash(ctx, f.path, info); err != nil || unchanged {
+		return err
+	}
+	h := s.known[f.path]
+	h.xattrs = f.xattrs
+	if begin.Before(h.at) {
+		h.at = begin
+	}
+	s.known[f.path] = h
+	return nil
+}
+
+// recall returns what is remembered of a file, if that has not changed since.
+func (s *scanner) recall(path string, info fs.FileInfo) (h hashed, unchanged bool) {
+	fp, ok := fingerprintOf(info)
+	if h, known := s.known[path]; ok && known && h.fp == fp && h.at.Add(-quiet).UnixNano() > max(fp.mtime, fp.ctime) {
+		return h, true
+	}
+	return hashed{}, false
 }
 
 // xattrsOf reads the extended attributes of a directory that is open, or of the
@@ -281,10 +310,10 @@ func (s *scanner) xattrsOf(e entry, dir *os.File, name string) (string, error) {
 
 // hash computes the digest of a file, or remembers it.
 func (s *scanner) hash(ctx context.Context, path string, info fs.FileInfo) (int64, digest, error) {
-	fp, ok := fingerprintOf(info)
-	if k, known := s.known[path]; ok && known && k.fp == fp && k.at.Add(-quiet).UnixNano() > max(fp.mtime, fp.ctime) {
+	if k, unchanged := s.recall(path, info); unchanged {
 		return k.size, k.digest, nil
 	}
+	fp, ok := fingerprintOf(info)
 	_, n := statOf(info)
 	if k, seen := s.linked[n.file]; ok && seen && n.links > 1 && k.fp == fp {
 		s.remember(path, k)

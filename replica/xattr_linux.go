@@ -112,7 +112,7 @@ func writeXattrs(f *os.File, encoded string, k keeps) error {
 			continue
 		}
 		if err := unix.Fremovexattr(fd, name); err != nil && !errors.Is(err, unix.ENODATA) {
-			return fmt.Errorf("removing the extended attribute %s: %w", name, err)
+			return &fs.PathError{Op: "removing extended attribute " + name, Path: f.Name(), Err: err}
 		}
 	}
 	for name, value := range want {
@@ -120,7 +120,7 @@ func writeXattrs(f *os.File, encoded string, k keeps) error {
 			continue
 		}
 		if err := unix.Fsetxattr(fd, name, []byte(value), 0); err != nil {
-			return fmt.Errorf("setting the extended attribute %s of %d bytes: %w", name, len(value), err)
+			return &fs.PathError{Op: fmt.Sprintf("setting extended attribute %s of %d bytes", name, len(value)), Path: f.Name(), Err: err}
 		}
 	}
 	return nil

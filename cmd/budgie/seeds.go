@@ -57,6 +57,9 @@ func (d *seeds) show(name string, e budgie.SeedProgress) {
 			}
 			d.line("%s: volume %s: %s is not copied: it is no file, directory or link", name, volume, path)
 		}
+		for _, what := range r.NotKept {
+			d.line("%s: volume %s: this user or file system cannot keep %s", name, volume, what)
+		}
 	}
 }
 
