@@ -97,8 +97,10 @@ type Syncer interface {
 	// changes dir.
 	Send(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error)
 	// Receive makes the directory dir, which it creates if needed, equal to
-	// the sender's and verifies it. A Receive that fails leaves every file
-	// either as it was or as the sender has it; the next one goes on from there.
+	// the sender's and verifies it. What the user or the file system that
+	// receives cannot keep, owners for one, is left out, which both reports say. A
+	// Receive that fails leaves every file either as it was or as the sender has
+	// it; the next one goes on from there.
 	Receive(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error)
 	// Follow does the same, and then takes over every change at the source until
 	// ctx or conn ends. It returns why it ended, never nil. What opts has is

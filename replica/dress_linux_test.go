@@ -1,10 +1,12 @@
 package replica
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -83,23 +85,83 @@ func TestSetIDComesAfterTheOwner(t *testing.T) {
 	}
 }
 
-// mountEnv makes the test run as a process with mounts of its own.
+// mountEnv makes a test run as a process with mounts of its own.
 const mountEnv = "BUDGIE_TEST_MOUNT"
+
+// ownMounts reports whether the test may mount what it likes. Where it may not, it
+// has been run as a process that may.
+func ownMounts(t *testing.T) bool {
+	t.Helper()
+	testenv.NeedRoot(t)
+	if os.Getenv(mountEnv) != "" {
+		return true
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self, "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), mountEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
+}
+
+// What a file system cannot hold is left out and told of, and the copy verified.
+func TestFileSystemWithoutAttributes(t *testing.T) {
+	if !ownMounts(t) {
+		return
+	}
+	src, dst := t.TempDir(), t.TempDir()
+	for i, name := range []string{"a", "b", "c"} {
+		write(t, filepath.Join(src, name), name)
+		if err := unix.Setxattr(filepath.Join(src, name), "user.a", []byte{byte(i)}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Setxattr(filepath.Join(src, "b"), aclAccess, []byte(probes[aclAccess]), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(filepath.Join(src, "c"), 7, 8); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("ramfs", dst, "ramfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dst, 0)
+	here, there := net.Pipe()
+	type outcome struct {
+		report Report
+		err    error
+	}
+	sent := make(chan outcome)
+	go func() {
+		report, err := New().Send(t.Context(), here, src)
+		sent <- outcome{report, err}
+	}()
+	received, err := New().Receive(t.Context(), there, dst)
+	s := <-sent
+	if err != nil || s.err != nil {
+		t.Fatal(err, s.err)
+	}
+	want := []string{`user attributes: of 3 entries, first "a"`, `access control lists: of "b"`}
+	if !slices.Equal(received.NotKept, want) || !slices.Equal(s.report.NotKept, want) {
+		t.Errorf("NotKept is %q and %q, want %q", s.report.NotKept, received.NotKept, want)
+	}
+	info, err := os.Stat(filepath.Join(dst, "c"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, _ := statOf(info); o != (owner{7, 8, true}) {
+		t.Errorf("c belongs to %v", o)
+	}
+}
 
 // A file system that is mounted inside the volume is part of it.
 func TestMountedInsideIsCarried(t *testing.T) {
-	testenv.NeedRoot(t)
-	if os.Getenv(mountEnv) == "" {
-		self, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestMountedInsideIsCarried$", "-test.v")
-		cmd.Env = append(os.Environ(), mountEnv+"=1")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
-		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS") {
-			t.Errorf("%v\n%s", err, out)
-		}
+	if !ownMounts(t) {
 		return
 	}
 	src, dst := t.TempDir(), filepath.Join(t.TempDir(), "copy")

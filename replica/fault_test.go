@@ -98,9 +98,11 @@ func state(t *testing.T, dir string) map[string]string {
 func TestCutAtEveryByteLeavesOldOrNew(t *testing.T) {
 	f := replicatest.F
 	before := replicatest.Tree{"same": f("same"), "changed": f("old"), "moved": f("moved"), "extra": f("x"),
-		"file": f("was a file"), "dir/x": f("was in a directory")}
+		"file": f("was a file"), "dir/x": f("was in a directory"),
+		"h1": f("hard"), "h2": {HardLink: "h1"}, "h3": f("other"), "h4": {HardLink: "h3"}}
 	after := replicatest.Tree{"same": f("same"), "changed": f("new"), "dir2/moved": f("moved"), "new": f("new file"),
-		"file/now": f("a directory"), "dir": f("now a file"), "link": {Link: "new"}}
+		"file/now": f("a directory"), "dir": f("now a file"), "link": {Link: "new"},
+		"h1": f("hard"), "h2": f("own"), "h3": {HardLink: "h1"}, "h4": f("other")}
 	base := t.TempDir()
 	src, dst := filepath.Join(base, "src"), filepath.Join(base, "dst")
 	replicatest.Build(t, src, after)
