@@ -16,7 +16,7 @@ func TestClassOf(t *testing.T) {
 		size int64
 		want Class
 	}{
-		{0, 0}, {1, 0}, {gib, 0}, {gib + 1, 1}, {2 * gib, 1}, {2*gib + 1, 2}, {4 << 30, 2},
+		{0, 0}, {1, 0}, {gib, 0}, {gib + 1, 1}, {2 * gib, 1}, {2*gib + 1, 2}, {4 * gib, 2},
 		{MaxSize - 1, 14}, {MaxSize, 14}, {MaxSize + 1, 14}, {1<<63 - 1, 14},
 	} {
 		if got := ClassOf(c.size); got != c.want {
@@ -28,8 +28,8 @@ func TestClassOf(t *testing.T) {
 		if n := largest / int64(c.Average()); n != 131072 {
 			t.Errorf("class %d: %d chunks on average", c, n)
 		}
-		if n := largest / int64(c.Min()); n > MaxChunks {
-			t.Errorf("class %d: content of its size may have %d chunks, more than %d", c, n, MaxChunks)
+		if n := 2 * largest / int64(c.Min()); n > MaxChunks {
+			t.Errorf("class %d: content of twice its size may have %d chunks, more than %d", c, n, MaxChunks)
 		}
 	}
 }
@@ -59,7 +59,7 @@ func slowly(c Class, content []byte) (lengths []int) {
 			for _, b := range content[i-window : i] {
 				h = h*2 + gear[b]
 			}
-			expected := uint64(c.Average()) * 4 // one border in so many bytes
+			expected := uint64(c.Average()) // one border in so many bytes
 			if i > c.Average() {
 				expected = uint64(c.Average()) / 4
 			}
@@ -77,7 +77,7 @@ func slowly(c Class, content []byte) (lengths []int) {
 // Also where content comes in pieces of any size, down to single bytes.
 func TestChunksAreCutByTheRules(t *testing.T) {
 	r, src := seeded(t)
-	contents := [][]byte{nil, {1}, random(src, 2047), random(src, 2048), random(src, 2049), random(src, 150<<10), make([]byte, 100<<10),
+	contents := [][]byte{nil, {1}, random(src, 4095), random(src, 4096), random(src, 4097), random(src, 150<<10), make([]byte, 100<<10),
 		bytes.Repeat(random(src, 100), 1000), append(make([]byte, 50<<10), random(src, 50<<10)...)}
 	for i, content := range contents {
 		for _, class := range []Class{0, 1, 3} {
@@ -128,7 +128,7 @@ func TestChunkSizes(t *testing.T) {
 		mean := len(content) / l.Len()
 		t.Logf("class %d: %d chunks of %d bytes on average, %d of the maximum", class, l.Len(), mean, forced)
 		// A list has at most as many chunks as its class promises, about.
-		if mean < class.Average() || mean > class.Average()*5/4 {
+		if mean < class.Average()*15/16 || mean > class.Average()*5/4 {
 			t.Errorf("class %d: chunks have %d bytes, want about %d", class, mean, class.Average())
 		}
 		if forced > 3 { // one in 150,000 is to be expected
@@ -152,7 +152,7 @@ func TestConstantContentHasLongChunks(t *testing.T) {
 func TestListsStayAsTheyAre(t *testing.T) {
 	content := random(rand.NewChaCha8([32]byte{1}), 1<<20)
 	sum := sha256.Sum256(listOf(t, 0, content).Append(nil))
-	const want = "6b7e8af8ba9726f91db9363bd4d5b1aa645066f073e4dc7cfc0c910f8eaef5f6"
+	const want = "4fae49b566b774e004ed5d75600175d8d0c2bbf1ccba952e01395ae20375386d"
 	if got := hex.EncodeToString(sum[:]); got != want {
 		t.Errorf("the list of a fixed content has changed: its SHA-256 is %s, was %s", got, want)
 	}

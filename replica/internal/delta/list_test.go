@@ -56,18 +56,18 @@ func TestDecodeListLimits(t *testing.T) {
 		{"class alone", []byte{0}, false},
 		{"unknown class", encoded(15, 0, nil), false},
 		{"bytes behind", encoded(0, 0, nil, 0), false},
-		{"a short last chunk", encoded(0, 2, []uint64{2048, 1}), true},
-		{"a short first chunk", encoded(0, 2, []uint64{2047, 2048}), false},
+		{"a short last chunk", encoded(0, 2, []uint64{4096, 1}), true},
+		{"a short first chunk", encoded(0, 2, []uint64{4095, 4096}), false},
 		{"an empty last chunk", encoded(0, 1, []uint64{0}), false},
 		{"the largest", encoded(0, 1, []uint64{32 << 10}), true},
 		{"too large", encoded(0, 1, []uint64{32<<10 + 1}), false},
 		{"too large for 32 bits", encoded(14, 1, []uint64{1<<32 + 1<<26}), false},
-		{"fewer than announced", encoded(0, 2, []uint64{2048}), false},
-		{"more than announced", encoded(0, 1, []uint64{2048, 2048}), false},
-		{"cut off", encoded(0, 1, []uint64{2048})[:18], false},
+		{"fewer than announced", encoded(0, 2, []uint64{4096}), false},
+		{"more than announced", encoded(0, 1, []uint64{4096, 4096}), false},
+		{"cut off", encoded(0, 1, []uint64{4096})[:18], false},
 		{"a count in more bytes than needed", append([]byte{0, 0x80, 0}, encoded(0, 0, nil)[2:]...), false},
 		{"an overflowing count", append([]byte{0}, bytes.Repeat([]byte{0xff}, 11)...), false},
-		{"endless by its count", encoded(0, 1<<40, []uint64{2048}), false},
+		{"endless by its count", encoded(0, 1<<40, []uint64{4096}), false},
 		{"as many chunks as allowed", encoded(0, MaxChunks, many[1:]), true},
 		{"more chunks than allowed", encoded(0, MaxChunks+1, many), false},
 		{"as large as allowed", encoded(14, uint64(len(huge)), huge), true},
@@ -82,7 +82,7 @@ func TestDecodeListLimits(t *testing.T) {
 
 // A list that claims to be large costs nothing before it is.
 func TestDecodeListAllocatesForWhatIsThere(t *testing.T) {
-	b := encoded(0, MaxChunks, []uint64{2048})
+	b := encoded(0, MaxChunks, []uint64{4096})
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	l, err := DecodeList(b)
@@ -95,7 +95,7 @@ func TestDecodeListAllocatesForWhatIsThere(t *testing.T) {
 // What can be decoded encodes to the same bytes, and is within the limits.
 func FuzzDecodeList(f *testing.F) {
 	f.Add(encoded(0, 0, nil))
-	f.Add(encoded(0, 2, []uint64{2048, 1}))
+	f.Add(encoded(0, 2, []uint64{4096, 1}))
 	f.Add(encoded(14, 3, []uint64{1 << 25, 1 << 29, 7}))
 	f.Add(encoded(3, 200, nil, 0xff))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -79,25 +79,20 @@ func (p *planner) add(op Op) {
 	p.ops = append(p.ops, op)
 }
 
-// place is where a chunk stands in the old content.
-type place struct {
-	index  int // -1: nowhere
-	offset int64
-}
-
 // middle plans chunks that may stand anywhere in the old content. index and
 // offset say what follows there on what was planned last.
 func (p *planner) middle(old []chunk, index int, offset int64, is []chunk) {
 	if len(is) == 0 {
 		return
 	}
-	places := find(old, is)
+	places := newIndex(is)
+	places.find(old)
 	for _, c := range is {
 		length := int64(c.length)
 		if index >= len(old) || old[index] != c {
 			// Not what follows: of the places of a chunk that repeats, only the
 			// first is known, and would break the copy at every repetition.
-			found := places[c]
+			found := places.of(c)
 			if found.index < 0 {
 				p.literal(p.at, length)
 				continue
@@ -108,20 +103,4 @@ func (p *planner) middle(old []chunk, index int, offset int64, is []chunk) {
 		index++
 		offset += length
 	}
-}
-
-// find returns where chunks stand in the old content first.
-func find(old, wanted []chunk) map[chunk]place {
-	places := make(map[chunk]place, len(wanted))
-	for _, c := range wanted {
-		places[c] = place{index: -1}
-	}
-	var offset int64
-	for i, c := range old {
-		if known, ok := places[c]; ok && known.index < 0 {
-			places[c] = place{i, offset}
-		}
-		offset += int64(c.length)
-	}
-	return places
 }

@@ -193,21 +193,33 @@ func TestSmallEditsAreCheap(t *testing.T) {
 		b[at]++
 		return b
 	}
-	check := func(edit func([]byte, int) []byte, content []byte, was *List, at int) {
+	cost := func(edit func([]byte, int) []byte, content []byte, was *List, at int) int64 {
 		l := listOf(t, 0, edit(content, at))
 		ops := Plan(was, l)
 		checkPlan(t, ops, was.Size(), l.Size())
-		if n := literalBytes(ops); n > 10*int64(l.Class().Average()) || len(ops) > 9 {
-			t.Errorf("edit of %d bytes at %d: %d operations with %d bytes of literals", len(content), at, len(ops), n)
-		}
+		return literalBytes(ops)
 	}
 	large := random(src, 64<<20)
-	check(insert, large, listOf(t, 0, large), len(large)/2)
-	small := large[:1<<20]
+	// One insertion in a thousand costs 48 KB, and ten times fewer for every 20 KB.
+	if n := cost(insert, large, listOf(t, 0, large), len(large)/2); n > 160<<10 {
+		t.Errorf("100 bytes inserted in the middle: %d bytes of literals", n)
+	}
+	small := large[:256<<10]
 	was := listOf(t, 0, small)
 	for _, edit := range []func([]byte, int) []byte{insert, change} {
-		for _, at := range []int{0, 1, r.IntN(len(small)), r.IntN(len(small)), r.IntN(len(small)), len(small) - 1} {
-			check(edit, small, was, at)
+		for _, at := range []int{0, 1, len(small) - 1} {
+			if n := cost(edit, small, was, at); n > 160<<10 {
+				t.Errorf("an edit at %d: %d bytes of literals", at, n)
+			}
+		}
+		var sum int64
+		const times = 64
+		for range times {
+			sum += cost(edit, small, was, r.IntN(len(small)))
+		}
+		t.Logf("%d bytes of literals on average", sum/times)
+		if sum/times > 2*8192 {
+			t.Errorf("%d bytes of literals on average, want about a chunk of 8192", sum/times)
 		}
 	}
 }
@@ -225,9 +237,9 @@ func TestZerosAreCopied(t *testing.T) {
 
 // Plans of any two lists are within their contents.
 func FuzzPlan(f *testing.F) {
-	f.Add(encoded(0, 2, []uint64{2048, 1}), encoded(0, 3, []uint64{2048, 2048, 1}))
-	f.Add(encoded(1, 2, []uint64{4096, 1}), encoded(0, 1, []uint64{4096}))
-	f.Add(encoded(0, 0, nil), encoded(0, 5, []uint64{2048, 3000, 2048, 3000, 7}))
+	f.Add(encoded(0, 2, []uint64{4096, 1}), encoded(0, 3, []uint64{4096, 4096, 1}))
+	f.Add(encoded(1, 2, []uint64{8192, 1}), encoded(0, 1, []uint64{8192}))
+	f.Add(encoded(0, 0, nil), encoded(0, 5, []uint64{4096, 5000, 4096, 5000, 7}))
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		old, err := DecodeList(a)
 		if err != nil {
