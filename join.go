@@ -16,6 +16,7 @@ import (
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/peer"
 	"github.com/budgiehq/budgie/runtime"
+	"github.com/budgiehq/budgie/store"
 )
 
 // JoinPlan is what a join would do, or is about to do.
@@ -98,7 +99,7 @@ func (c *Client) join(ctx context.Context, ref string, opts []RunOption) (lifecy
 	}
 	if err != nil {
 		// What there is to say of the replica, its log included, is in the error.
-		return lifecycle.Container{}, errors.Join(err, c.takeBack(ctx, j.id))
+		return lifecycle.Container{}, errors.Join(j.explain(c, err), c.takeBack(ctx, j.id))
 	}
 	return rec, nil
 }
@@ -120,11 +121,22 @@ type joining struct {
 	// members are the nodes of the flock that were found, those that run the
 	// service first.
 	members []*member
+	// flock is the one that this machine is in.
+	flock string
 	// id is the new replica's, empty before it has one.
 	id string
-	// release gives back the service, whose volumes this join copies; nil while
-	// it does not.
+	// release gives back the service, of which no other join on this machine may
+	// make a replica; nil while it is not taken.
 	release func() error
+}
+
+// explain says that this machine is in another flock than when the join began, which
+// cut its connections, if it is.
+func (j *joining) explain(c *Client, err error) error {
+	if _, flock, flockErr := c.membership(); flockErr == nil && flock != j.flock {
+		return fmt.Errorf("this machine's token was changed while it joined, which ended its connections: %w", err)
+	}
+	return err
 }
 
 func (j *joining) close() {
@@ -144,11 +156,15 @@ func (c *Client) planJoin(ctx context.Context, ref string, opts []RunOption) (_ 
 	if err := c.notOwn(ctx, ref); err != nil {
 		return nil, err
 	}
+	_, flock, err := c.membership()
+	if err != nil {
+		return nil, err
+	}
 	members, unproved, err := c.findMembers(ctx, ref)
 	if err != nil {
 		return nil, c.withPeerProblems(err)
 	}
-	j := &joining{members: members}
+	j := &joining{members: members, flock: flock}
 	defer func() {
 		if err != nil {
 			j.close()
@@ -338,9 +354,27 @@ func (j *joining) fetchSpec(ctx context.Context) (peer.Container, error) {
 	return peer.Container{}, someErrors(errs)
 }
 
+// take takes the service for this join until close.
+func (j *joining) take(ctx context.Context, c *Client, name string) (err error) {
+	j.release, err = c.store.Acquire(ctx, "join-"+j.plan.ServiceID[:32])
+	if errors.Is(err, store.ErrOwned) {
+		return fmt.Errorf("%w: another join of the service is under way on this machine", ErrJoined)
+	}
+	if err == nil {
+		err = c.notJoined(ctx, j.plan.ServiceID) // by a join that ended just now
+	}
+	if err == nil {
+		err = c.nameFree(ctx, name)
+	}
+	return err
+}
+
 // fetch makes ready what the replica needs: its image, and its volumes as late
 // as can be.
 func (j *joining) fetch(ctx context.Context, c *Client, rt Runtime, spec bunfile.Spec, rc runConfig) (digest string, err error) {
+	if err := j.take(ctx, c, spec.Name); err != nil {
+		return "", err
+	}
 	digest, err = j.fetchImage(ctx, rt, spec, rc)
 	if err == nil {
 		err = j.seed(ctx, c, spec.Name, rc)

@@ -39,6 +39,38 @@ func (m *member) replica(service string) (replica peer.Container, ok bool) {
 	return replica, ok
 }
 
+// whileAlive returns a context that ends when the member has fallen silent, and
+// what ends it otherwise. On a connection where one side may have much to do before
+// it says something, silence says nothing; the member's signs of life come over
+// another one. quiet is how long nothing was heard on the first.
+func (m *member) whileAlive(ctx context.Context, quiet func() time.Duration) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for silent := 0; ctx.Err() == nil; {
+			for _, err := range m.client.Watch(ctx) {
+				switch {
+				case err == nil, !errors.Is(err, peer.ErrSilent) && !errors.Is(err, ErrUnreachable), quiet() < lifeRetry:
+					silent = 0 // it may be busy, or refuse more, and lives
+				default:
+					silent++
+				}
+				if silent == 2 { // one connection may be cut by chance
+					cancel(fmt.Errorf("%w: it gave no sign of life meanwhile", peer.ErrSilent))
+				}
+			}
+			wait(ctx, lifeRetry)
+		}
+	})
+	return ctx, func() {
+		cancel(nil)
+		wg.Wait()
+	}
+}
+
+// lifeRetry is after what time a member is asked again for signs of life.
+const lifeRetry = time.Second
+
 // spec returns the specification of a container, read as strictly as anything
 // from another machine.
 func (m *member) spec(ctx context.Context, id string) (bunfile.Spec, error) {

@@ -238,8 +238,8 @@ func OnLog(f func(lifecycle.Container, runtime.LogEntry)) RunOption {
 
 // OnRestart calls f each time that a [Detached] container ends before it is ready,
 // with its record, where it is started again: EndReason says why it ended, and
-// RestartAt when it starts. Calls for one container follow each other, and its start
-// waits for f; those of the same RunAll may be concurrent. What other containers do
+// RestartAt when it starts. Calls for one container follow each other, and Run waits
+// for f; those of the same RunAll may be concurrent. What other containers do
 // is in the client's log.
 func OnRestart(f func(lifecycle.Container)) RunOption {
 	return func(c *runConfig) { c.onRestart = f }

@@ -14,7 +14,6 @@ import (
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/replica"
-	"github.com/budgiehq/budgie/store"
 )
 
 // JoinVolume is a volume of a service that is joined.
@@ -80,8 +79,7 @@ func (j *joining) useOwnVolumes(dataDir string) {
 	}
 }
 
-// seed copies the service's volumes, before anything of the container exists. It
-// holds the service for this join until close.
+// seed copies the service's volumes, before anything of the container exists.
 func (j *joining) seed(ctx context.Context, c *Client, name string, rc runConfig) error {
 	if len(j.plan.Volumes) == 0 {
 		return nil
@@ -92,19 +90,6 @@ func (j *joining) seed(ctx context.Context, c *Client, name string, rc runConfig
 	}
 	if foreign {
 		return fmt.Errorf("%w: it has volumes, and the data directory %s belongs to another user, who could lead what root writes there elsewhere: join as that user", ErrNotAllowed, c.cfg.dataDir)
-	}
-	j.release, err = c.store.Acquire(ctx, "seed-"+j.plan.ServiceID[:32])
-	if errors.Is(err, store.ErrOwned) {
-		return fmt.Errorf("%w: another join of the service is under way on this machine", ErrJoined)
-	}
-	if err == nil {
-		err = c.notJoined(ctx, j.plan.ServiceID) // by a join that ended just now
-	}
-	if err == nil {
-		err = c.nameFree(ctx, name)
-	}
-	if err != nil {
-		return err
 	}
 	for _, v := range j.plan.Volumes {
 		if err := j.seedVolume(ctx, c, name, v, rc); err != nil {
@@ -194,6 +179,8 @@ func receiveVolume(ctx context.Context, syncer Syncer, s seedSource, dir string,
 		tell(p)
 	}}
 	var report replica.Report
+	ctx, stop := s.whileAlive(ctx, meter.quiet)
+	defer stop()
 	err := s.client.ReceiveVolume(ctx, s.id, target, func(conn io.ReadWriteCloser) (err error) {
 		meter.ReadWriteCloser = conn
 		report, err = syncer.Receive(ctx, meter, dir)
@@ -213,6 +200,14 @@ type meteredConn struct {
 	mu       sync.Mutex
 	received int64
 	last     time.Time
+	heard    time.Time
+}
+
+// quiet returns how long nothing was read.
+func (m *meteredConn) quiet() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return time.Since(m.heard)
 }
 
 // Read implements io.Reader.
@@ -220,8 +215,11 @@ func (m *meteredConn) Read(b []byte) (int, error) {
 	n, err := m.ReadWriteCloser.Read(b)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.received += int64(n)
-	if now := time.Now(); now.Sub(m.last) >= seedReportEvery {
+	now := time.Now()
+	if n > 0 {
+		m.received, m.heard = m.received+int64(n), now
+	}
+	if now.Sub(m.last) >= seedReportEvery {
 		m.last = now
 		m.tell(m.received)
 	}
