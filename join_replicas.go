@@ -30,9 +30,14 @@ const joinConfirm = 1500 * time.Millisecond
 // which they count as staying. Whoever joins waits longer.
 const roomPatience = 20 * time.Second
 
-// roomFresh is how long what a replica has seen of others is good for: shorter
-// than others look, who see only then what was made of it.
-const roomFresh = time.Second
+// mostHeldUp is how long a program may be held up while it looks. It hears nothing
+// meanwhile, and does not come to be announced: it is less than what joinConfirm has
+// to spare over the time that announcing takes. roomTries bounds how often it
+// looks again for that reason.
+const (
+	mostHeldUp = 400 * time.Millisecond
+	roomTries  = 5
+)
 
 // withdrawPatience bounds how long the removal of a replica may take that has to
 // go.
@@ -112,8 +117,9 @@ func (c *Client) findRoom(rec lifecycle.Container) {
 		return
 	}
 	c.spawn(func() {
-		for again := true; again; {
-			again = c.stayOrWithdraw(c.life, rec)
+		again := true
+		for tries := 1; again; tries++ {
+			again = c.stayOrWithdraw(c.life, rec, tries < roomTries)
 		}
 		c.mu.Lock()
 		delete(c.findingRoom, rec.ID)
@@ -121,16 +127,21 @@ func (c *Client) findRoom(rec lifecycle.Container) {
 	})
 }
 
-// stayOrWithdraw finds out whether a replica may stay and stores that. It reports
-// whether that is to be tried again.
-func (c *Client) stayOrWithdraw(ctx context.Context, rec lifecycle.Container) (again bool) {
+// stayOrWithdraw finds out whether a replica may stay and stores that; not, where
+// it is strict, if this program was held up meanwhile. It reports whether that is to
+// be tried again.
+func (c *Client) stayOrWithdraw(ctx context.Context, rec lifecycle.Container, strict bool) (again bool) {
 	log := c.log.With("container", rec.ShortID(), "name", rec.Name)
 	most := rec.Spec.Replicas.Max
 	until := time.Now().Add(roomPatience)
+	heldUp := watchPauses()
+	defer heldUp.stop()
 	var room others
 	var err error
 	for {
-		if room, err = c.lookForOthers(ctx, rec); err != nil {
+		if room, err = c.lookForOthers(ctx, rec); ctx.Err() != nil {
+			return false
+		} else if err != nil {
 			log.Warn("cannot find out whether the service has room for the replica; trying again", "error", err)
 			wait(ctx, storeRetry)
 			return c.stillJoins(ctx, rec)
@@ -145,7 +156,7 @@ func (c *Client) stayOrWithdraw(ctx context.Context, rec lifecycle.Container) (a
 	}
 	_, err = store.Modify(ctx, c.store, rec.ID, func(r *lifecycle.Container) error {
 		switch {
-		case !sameJoin(*r, rec) || time.Since(room.seen) > roomFresh:
+		case !sameJoin(*r, rec) || strict && heldUp.longest() > mostHeldUp:
 			return store.ErrUnchanged // what was seen is no longer of use
 		case n < most:
 			r.Joining = nil
@@ -183,8 +194,6 @@ type others struct {
 	// first are those that it has to yield to, and open those that came later,
 	// but may have found room already.
 	first, open int
-	// seen is when they said what they run.
-	seen time.Time
 }
 
 // lookForOthers counts the replicas of a replica's service on other nodes, as they
@@ -195,7 +204,7 @@ func (c *Client) lookForOthers(ctx context.Context, rec lifecycle.Container) (ot
 	if err != nil {
 		return others{}, err
 	}
-	heard, err := c.hear(ctx, joinConfirm, func(discovery.Service) bool { return false })
+	all, err := c.hear(ctx, joinConfirm, func(discovery.Service) bool { return false })
 	if err != nil {
 		if ctx.Err() != nil {
 			return others{}, context.Cause(ctx)
@@ -205,7 +214,7 @@ func (c *Client) lookForOthers(ctx context.Context, rec lifecycle.Container) (ot
 	}
 	announced := make(map[string]discovery.Service)
 	var hints []discovery.Service
-	for _, s := range heard {
+	for _, s := range all {
 		if s.ServiceID == rec.ServiceID && s.Flock == flock && s.Node != f.NodeID() && s.PeerPort != 0 && len(s.Addrs) > 0 {
 			announced[s.ID] = s
 			hints = append(hints, s)
@@ -222,9 +231,7 @@ func (c *Client) lookForOthers(ctx context.Context, rec lifecycle.Container) (ot
 			m.close()
 		}
 	}()
-	n := count(rec, members, announced)
-	n.seen = time.Now()
-	return n, ctx.Err()
+	return count(rec, members, announced), ctx.Err()
 }
 
 // endpointOf returns where a replica's node answered when the join began.

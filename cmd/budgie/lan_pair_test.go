@@ -3,8 +3,10 @@
 package main
 
 import (
+	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -74,4 +76,45 @@ func (m *machine) until(what string, is func(containerJSON) bool) {
 			m.Fatalf("%s: %+v", what, list)
 		}
 	}
+}
+
+// A supervisor is paused while it finds out whether a replica may stay, and
+// another machine joins meanwhile, which takes the last place: the first one looks
+// again when it goes on, and yields.
+func TestPausedReplicaYields(t *testing.T) {
+	lab := lan.New(t)
+	sw := lab.Switch()
+	a, b, c := &machine{T: t, Host: lab.Host("a", sw)}, &machine{T: t, Host: lab.Host("b", sw)}, &machine{T: t, Host: lab.Host("c", sw)}
+	a.budgie("run", "-d", a.Write("web.bun", `version: "1.0"
+image: {command: [sh, -c, 'exec busybox httpd -f -p "$PORT"']}
+ports: [{container_port: 80}]
+replicas: {max: 2}
+`))
+	token := a.budgie("token")
+	b.joins(token)
+	c.joins(token)
+	supervisor := b.command("supervise", "-stay")
+	if err := supervisor.Start(); err != nil {
+		t.Fatal(err)
+	}
+	join := b.command("chirp", "-d", "-allow-process", "web")
+	if err := join.Start(); err != nil {
+		t.Fatal(err)
+	}
+	b.until("the replica is ready", func(c containerJSON) bool { return c.Ready })
+	pause := func(sig os.Signal) {
+		if err := supervisor.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pause(syscall.SIGSTOP)
+	c.budgie("chirp", "-d", "-allow-process", "web")
+	pause(syscall.SIGCONT)
+	if err := join.Wait(); err == nil || !strings.Contains(join.Printed(), "replicas.max is 2") {
+		t.Errorf("the paused one: %v, %s", err, join.Printed())
+	}
+	if left := b.list(); len(left) != 0 {
+		t.Errorf("it leaves %+v", left)
+	}
+	c.budgie("rm", "-f", "web")
 }
