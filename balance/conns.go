@@ -117,19 +117,31 @@ type clientConn struct {
 	state atomic.Int32
 	// linger: the client may still be sending when this end closes.
 	linger atomic.Bool
-	quiet  atomic.Int64 // when it was accepted or became idle, since the set's epoch
+	quiet  atomic.Int64           // when it was accepted or became idle, since the set's epoch
+	h2     atomic.Pointer[h2Conn] // what it became, nil while it speaks HTTP/1.1
 }
 
 func (s *connSet) addClient(c net.Conn, addr netip.Addr, stall time.Duration) *clientConn {
 	cc := &clientConn{Conn: c, set: s, addr: addr, stall: stall}
-	cc.quiet.Store(int64(time.Since(s.epoch)))
+	cc.rest()
 	s.add(cc)
 	return cc
 }
 
 func (c *clientConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if n > 0 && c.state.Load() != connBusy && !c.busy() {
+	if n == 0 {
+		return n, err
+	}
+	if c.h2.Load() != nil {
+		// What comes need not be a request. Its server tells, a moment later.
+		c.rest()
+		if c.state.Load() == connClosing {
+			return 0, net.ErrClosed
+		}
+		return n, err
+	}
+	if c.state.Load() != connBusy && !c.busy() {
 		return 0, net.ErrClosed
 	}
 	return n, err
@@ -178,15 +190,22 @@ func (c *clientConn) Close() error {
 	return c.Conn.Close()
 }
 
+// rest begins the time for which nothing comes.
+func (c *clientConn) rest() { c.quiet.Store(int64(time.Since(c.set.epoch))) }
+
 // idle marks the connection as waiting for its next request.
 func (c *clientConn) idle() {
-	c.quiet.Store(int64(time.Since(c.set.epoch)))
+	c.rest()
 	c.state.CompareAndSwap(connBusy, connIdle)
 }
 
 // closeIfQuiet closes a connection on which nothing was received for a while,
-// counted from its last request or the beginning of the drain.
+// counted from its last request or the beginning of the drain. One that speaks
+// HTTP/2 is given notice before.
 func (c *clientConn) closeIfQuiet(drain time.Time, l limits) {
+	if h2 := c.h2.Load(); h2 != nil {
+		h2.leave()
+	}
 	s := c.state.Load()
 	rest := l.idleQuiet
 	switch s {

@@ -55,10 +55,13 @@
 // compressed nor decompressed, and every write of a backend is flushed to the
 // client at once, so that events and long polls arrive in time. A response may
 // begin before its request has ended; the client's connection then ends with it.
-// Upgrades (WebSocket) pass and count as under way until they end. CONNECT is
-// refused with 501, the preface of HTTP/2 with 505: HTTP/2 without TLS (h2c), and
-// gRPC over it, pass in ModeTCP, where a connection with all of its streams goes
-// to one backend.
+// Upgrades (WebSocket) pass and count as under way until they end, but for that to
+// HTTP/2, which is ignored. CONNECT is refused with 501.
+//
+// Clients may speak HTTP/2 without TLS (h2c) on the same port, with prior
+// knowledge (RFC 9113 section 3.3). Each stream is a request like any other, to a
+// backend of its own. What HTTP/1.1 could not say, such as a path with blanks, is
+// answered with 400, or the stream is reset.
 //
 // # What is sent again, and what is not
 //
@@ -125,6 +128,13 @@
 // comes within 10 s; a kept-alive connection rests for 2 minutes at most; a body
 // stands still for a minute at most, whether a client or a backend lets it.
 //
+// Over HTTP/2 the header of a request has at most 128 KiB (431), and a connection
+// has at most Limits.Streams requests under way, 1000 by default, of which those
+// count, too, that the client has reset and that have not ended yet. A client that
+// opens and resets many more, or that asks for answers without reading them, loses
+// its connection; one that takes nothing of a response for a minute loses its
+// stream.
+//
 // # UDP mode
 //
 // The datagrams of one client, which is an address with a port, go to one
@@ -168,5 +178,8 @@
 // cannot be given deadlines, such as that of crypto/tls, nothing that waits is
 // taken. Requests under way end, their answers carry
 // Connection: close, and a kept-alive connection is closed only after it has
-// been quiet for a moment, so that a request already on its way is served.
+// been quiet for a moment, so that a request already on its way is served. An
+// HTTP/2 connection is given notice (GOAWAY) that refuses nothing yet, and is
+// closed when its streams have ended and it has been quiet; a second later further
+// streams are refused.
 package balance

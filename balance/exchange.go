@@ -16,10 +16,12 @@ import (
 type exchange struct {
 	front  *frontend
 	client *clientConn // nil under a server that is not this package's
-	writer responseWriter
-	replay *replayBody // nil for a request without a body
-	began  time.Time
-	key    uint64 // of keySource
+	// streams: the client speaks HTTP/2.
+	streams bool
+	writer  responseWriter
+	replay  *replayBody // nil for a request without a body
+	began   time.Time
+	key     uint64 // of keySource
 
 	member   *member // whose response is being passed on
 	body     responseBody
@@ -51,8 +53,11 @@ func newExchange(f *frontend, w http.ResponseWriter, r *http.Request) *exchange 
 		key:        f.keys.ofRequest(r),
 		idempotent: idempotent(r.Method),
 	}
-	ex.client, _ = r.Context().Value(clientConnKey{}).(*clientConn)
+	ex.client = clientConnOf(r)
 	ex.writer = responseWriter{ResponseWriter: w, ex: ex}
+	if ex.streams = r.ProtoMajor == 2; ex.streams {
+		ex.writer.slow = &guard{cut: func() { http.NewResponseController(w).SetWriteDeadline(longAgo) }}
+	}
 	ex.tried = ex.triedRoom[:0]
 	return ex
 }
@@ -116,8 +121,13 @@ func (ex *exchange) answer(status int) answer {
 // lastOnConn reports, when the response begins, whether the client's connection
 // ends with it. It does in a drain. And it does where the response is early: who
 // reads the rest of the request, http.Server or http.Transport, is then a race,
-// which must not decide where the next request begins.
+// which must not decide where the next request begins. Over HTTP/2 the next one
+// has a stream of its own, and a drain gives notice first.
 func (ex *exchange) lastOnConn() bool {
+	if ex.streams {
+		d := ex.front.door
+		return d.draining.Load() && time.Since(d.since) > h2PartGrace
+	}
 	if ex.replay != nil && !ex.replay.complete() {
 		if ex.client != nil {
 			ex.client.linger.Store(true)

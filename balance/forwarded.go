@@ -7,6 +7,8 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // rewrite turns a client's request into the one for the backends. Hop-by-hop
@@ -25,6 +27,13 @@ func rewrite(pr *httputil.ProxyRequest) {
 	out.URL.RawQuery = in.URL.RawQuery
 	// The map itself: the values come in after the body.
 	out.Trailer = in.Trailer
+	if out.Header.Get("Upgrade") != "" && httpguts.HeaderValuesContainsToken(out.Header["Upgrade"], "h2c") {
+		// A tunnel in which requests pass that nobody has looked at. A server may
+		// ignore the wish, and that for h2c is no longer one (RFC 9113 section 3.1).
+		for _, name := range []string{"Upgrade", "Connection", "Http2-Settings"} {
+			delete(out.Header, name)
+		}
+	}
 	for name := range out.Header {
 		if claimsOrigin(name) {
 			delete(out.Header, name)
@@ -98,10 +107,10 @@ func setForwarded(in *http.Request, h http.Header) {
 // overTLS looks behind the wrapper at which http.Server does not recognise a
 // TLS listener.
 func overTLS(r *http.Request) bool {
-	cc, ok := r.Context().Value(clientConnKey{}).(*clientConn)
-	if !ok {
+	cc := clientConnOf(r)
+	if cc == nil {
 		return false
 	}
-	_, ok = cc.Conn.(*tls.Conn)
+	_, ok := cc.Conn.(*tls.Conn)
 	return ok
 }

@@ -231,7 +231,7 @@ func TestHost(t *testing.T) {
 func TestOtherVersions(t *testing.T) {
 	f := openHTTP(t)
 	f.set(httpBackend(t, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("%s %s came through", r.Method, r.Proto) }))
-	for _, head := range []string{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/2.0\r\nHost: web\r\n\r\n"} {
+	for _, head := range []string{"PRI * HTTP/2.0\r\nHost: web\r\n\r\nSM\r\n\r\n", "GET / HTTP/2.0\r\nHost: web\r\n\r\n"} {
 		c := dial(t, f)
 		io.WriteString(c, head)
 		r := bufio.NewReader(c)

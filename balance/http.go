@@ -14,18 +14,21 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// httpTraffic is the HTTP mode: http.Server in front, ReverseProxy in between,
-// and as its transport the loop over the backends.
+// httpTraffic is the HTTP mode: http.Server in front, one for connections that
+// turn out to speak HTTP/2, ReverseProxy in between, and as its transport the
+// loop over the backends.
 type httpTraffic struct {
 	f        *frontend
 	server   *http.Server
+	h2server *http.Server
+	h2conns  *handover // from the one to the other
 	proxy    *httputil.ReverseProxy
 	upstream *http.Transport
 }
 
 func newHTTPTraffic(f *frontend) *httpTraffic {
 	errorLog := slog.NewLogLogger(f.log.Handler(), slog.LevelWarn)
-	h := &httpTraffic{f: f, upstream: newUpstream(f)}
+	h := &httpTraffic{f: f, upstream: newUpstream(f), h2conns: newHandover(f.Addr())}
 	h.proxy = &httputil.ReverseProxy{
 		Rewrite:       rewrite,
 		Transport:     h,
@@ -43,10 +46,12 @@ func newHTTPTraffic(f *frontend) *httpTraffic {
 		ErrorLog:                     errorLog,
 		BaseContext:                  func(net.Listener) context.Context { return f.ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, clientConnKey{}, c)
+			return context.WithValue(ctx, clientConnKey{}, clientConnUnder(c))
 		},
 		ConnState: followState,
+		Protocols: http1Only(),
 	}
+	h.h2server = h.newH2Server(errorLog)
 	return h
 }
 
@@ -54,20 +59,29 @@ type clientConnKey struct{}
 
 // followState keeps a clientConn's own state in step with http.Server's.
 func followState(c net.Conn, s http.ConnState) {
-	cc, ok := c.(*clientConn)
-	if !ok {
+	cc := clientConnUnder(c)
+	if cc == nil {
 		return
 	}
+	h2, isH2 := c.(*h2Conn)
 	switch s {
+	case http.StateActive:
+		if isH2 {
+			cc.busy()
+		}
 	case http.StateIdle:
 		cc.idle()
 	case http.StateClosed:
 		cc.ended()
+		if isH2 {
+			h2.ended()
+		}
 	}
 }
 
 func (h *httpTraffic) serve(d *door) {
 	defer d.acceptEnded()
+	h.f.wg.Go(func() { h.h2server.Serve(h.h2conns) }) // until stop
 	if err := h.server.Serve(d); err != nil && !d.draining.Load() {
 		h.f.log.Error("frontend no longer accepts connections", "addr", d.Addr().String(), "err", err)
 	}
@@ -81,43 +95,63 @@ func (h *httpTraffic) left() { h.upstream.CloseIdleConnections() }
 
 func (h *httpTraffic) stop() {
 	h.server.Close()
+	h.h2server.Close()
+	h.h2conns.Close()
 	h.upstream.CloseIdleConnections()
 }
 
-// ServeHTTP forwards one request.
+// ServeHTTP serves one request of HTTP/1.1, or what looks like one.
 func (h *httpTraffic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodConnect {
-		http.Error(w, "this is a reverse proxy: CONNECT is not supported", http.StatusNotImplemented)
+	if isPreface(r) {
+		h.speakH2(w, r)
 		return
 	}
 	if r.ProtoMajor != 1 {
-		// The preface of HTTP/2 (RFC 9113 section 3.4), the one request of
-		// another version that http.Server lets through.
 		w.Header().Set("Connection", "close")
-		http.Error(w, "this proxy speaks HTTP/1.1", http.StatusHTTPVersionNotSupported)
+		http.Error(w, "this proxy speaks HTTP/1.1 and HTTP/2", http.StatusHTTPVersionNotSupported)
 		return
 	}
-	if r.Host == "" && r.ProtoAtLeast(1, 1) {
-		// http.Server demands the field, and not that there is something in it.
-		http.Error(w, "the request names no host", http.StatusBadRequest)
-		return
-	}
-	if !httpguts.ValidHostHeader(r.Host) {
-		// http.Server checks the field, but not the host of an absolute target.
-		http.Error(w, "the host of the request is not valid", http.StatusBadRequest)
+	h.serveRequest(w, r)
+}
+
+// serveRequest forwards one request.
+func (h *httpTraffic) serveRequest(w http.ResponseWriter, r *http.Request) {
+	if status, text := h.refusal(r); status != 0 {
+		if status == http.StatusRequestEntityTooLarge && r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close")
+		}
+		http.Error(w, text, status)
 		return
 	}
 	if limit := h.f.limits.clients.Body; limit > 0 && r.Body != http.NoBody {
-		if r.ContentLength > limit {
-			w.Header().Set("Connection", "close")
-			http.Error(w, fmt.Sprintf("the body of the request has more than %d bytes", limit), http.StatusRequestEntityTooLarge)
-			return
-		}
 		r.Body = http.MaxBytesReader(w, r.Body, limit)
 	}
 	ex := newExchange(h.f, w, r)
 	defer h.finish(ex, r)
 	h.proxy.ServeHTTP(&ex.writer, r.WithContext(ex.context(r.Context())))
+}
+
+// refusal is the answer to a request that no backend gets to see, 0 where there
+// is none.
+func (h *httpTraffic) refusal(r *http.Request) (status int, text string) {
+	if r.Method == http.MethodConnect {
+		return http.StatusNotImplemented, "this is a reverse proxy: CONNECT is not supported"
+	}
+	if problem := malformed(r); problem != "" {
+		return http.StatusBadRequest, problem
+	}
+	if r.Host == "" && r.ProtoAtLeast(1, 1) {
+		// http.Server demands the field, and not that there is something in it.
+		return http.StatusBadRequest, "the request names no host"
+	}
+	if !httpguts.ValidHostHeader(r.Host) {
+		// http.Server checks the field, but not the host of an absolute target.
+		return http.StatusBadRequest, "the host of the request is not valid"
+	}
+	if limit := h.f.limits.clients.Body; limit > 0 && r.ContentLength > limit {
+		return http.StatusRequestEntityTooLarge, fmt.Sprintf("the body of the request has more than %d bytes", limit)
+	}
+	return 0, ""
 }
 
 // finish accounts for a request after its response has ended, or was broken off
@@ -156,9 +190,10 @@ type responseWriter struct {
 	status   int
 	written  int64
 	hijacked bool
+	slow     *guard // of writes to a stream, nil over HTTP/1.1, where clientConn has it
 }
 
-// Unwrap lets http.ResponseController find Flush.
+// Unwrap lets http.ResponseController find what is not here.
 func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *responseWriter) WriteHeader(status int) {
@@ -177,7 +212,20 @@ func (w *responseWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
+// FlushError is what http.ResponseController calls for Flush.
+func (w *responseWriter) FlushError() error {
+	if w.slow != nil {
+		w.slow.arm(time.Now().Add(w.ex.front.limits.stall))
+		defer w.slow.disarm()
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
 func (w *responseWriter) Write(p []byte) (int, error) {
+	if w.slow != nil {
+		w.slow.arm(time.Now().Add(w.ex.front.limits.stall))
+		defer w.slow.disarm()
+	}
 	n, err := w.ResponseWriter.Write(p)
 	w.written += int64(n)
 	return n, err

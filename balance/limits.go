@@ -10,6 +10,10 @@ import (
 // where [Limits] does not say.
 const DefaultConnections = 16384
 
+// DefaultStreams is how many requests of one HTTP/2 connection are under way at
+// most, where [Limits] does not say.
+const DefaultStreams = 1000
+
 // Limits bounds what the clients of a frontend may take of it, in ModeHTTP and
 // ModeTCP. In ModeUDP it has to be zero. Negative values break a rule.
 type Limits struct {
@@ -19,6 +23,10 @@ type Limits struct {
 	// ClientConnections is the same for those of one address, without the port.
 	// Zero is no bound: many people share an address behind NAT.
 	ClientConnections int
+	// Streams is how many requests of one HTTP/2 connection are under way at most in
+	// ModeHTTP, [DefaultStreams] where zero. Clients are told of it (RFC 9113 section
+	// 5.1.2) and wait; one more is refused.
+	Streams int
 	// Body is how many bytes the body of a request may have in ModeHTTP; what has
 	// more is answered with 413. Zero is no bound.
 	Body int64
@@ -36,7 +44,7 @@ type Limits struct {
 
 func (l Limits) problem(udp bool) string {
 	switch {
-	case l.Connections < 0 || l.ClientConnections < 0 || l.Body < 0 || l.BackendRequests < 0 || l.Queue < 0 || l.QueueWait < 0:
+	case l.Connections < 0 || l.ClientConnections < 0 || l.Streams < 0 || l.Body < 0 || l.BackendRequests < 0 || l.Queue < 0 || l.QueueWait < 0:
 		return "a limit is negative; 0 is the default"
 	case udp && l != Limits{}:
 		return `mode "udp" has none of these limits; use WithUDPSessions`
@@ -66,6 +74,9 @@ func (s *connSet) full(addr netip.Addr, l Limits) bool {
 func (l limits) with(c Limits) limits {
 	if c.Connections == 0 {
 		c.Connections = DefaultConnections
+	}
+	if c.Streams == 0 {
+		c.Streams = DefaultStreams
 	}
 	if c.QueueWait == 0 {
 		c.QueueWait = DefaultQueueWait

@@ -21,6 +21,7 @@ type replayBody struct {
 	deadline func(time.Time) error // of reads from the client
 	stall    time.Duration
 	trailers bool
+	stream   *guard // behind deadline where the body is that of a stream
 
 	reading sync.Mutex // held while src is read
 
@@ -37,7 +38,12 @@ type replayBody struct {
 var errBodyGone = errors.New("the request body cannot be read again")
 
 func newReplayBody(out *http.Request, rc *http.ResponseController, stall time.Duration) *replayBody {
-	return &replayBody{src: out.Body, deadline: rc.SetReadDeadline, stall: stall, trailers: len(out.Trailer) > 0}
+	b := &replayBody{src: out.Body, deadline: rc.SetReadDeadline, stall: stall, trailers: len(out.Trailer) > 0}
+	if out.ProtoMajor == 2 {
+		b.stream = &guard{cut: func() { rc.SetReadDeadline(longAgo) }}
+		b.deadline = b.stream.deadline
+	}
+	return b
 }
 
 // attempt returns the body from its beginning, for one attempt.
@@ -74,6 +80,10 @@ func (b *replayBody) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.over = true
+	if b.stream != nil {
+		b.stream.disarm() // http.Server reads no further
+		return
+	}
 	if b.err == nil {
 		b.deadline(time.Now().Add(min(b.stall, lingerMax)))
 	}
