@@ -2,6 +2,7 @@ package balance
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"time"
@@ -45,6 +46,11 @@ type Config struct {
 	// datagrams pass without allocations, and one that is bound to all of the
 	// machine's addresses answers from the one that the client wrote to.
 	PacketConn net.PacketConn
+	// TLS is what ModeHTTP offers clients, which then speak HTTP/2 or HTTP/1.1 as
+	// they negotiate (ALPN, RFC 7301), unless its NextProtos says otherwise; nil
+	// means no TLS. It has to have a certificate, or a function that finds one, and
+	// is not changed after Listen. Listener is below it. In other modes it is nil.
+	TLS *tls.Config
 	// Mode is ModeHTTP, ModeTCP or ModeUDP.
 	Mode bunfile.BalanceMode
 	// Algorithm is RoundRobin where empty.

@@ -61,7 +61,8 @@
 // Clients may speak HTTP/2 without TLS (h2c) on the same port, with prior
 // knowledge (RFC 9113 section 3.3). Each stream is a request like any other, to a
 // backend of its own. What HTTP/1.1 could not say, such as a path with blanks, is
-// answered with 400, or the stream is reset.
+// answered with 400, or the stream is reset. With [Config].TLS clients negotiate
+// HTTP/2 or HTTP/1.1.
 //
 // # What is sent again, and what is not
 //

@@ -104,13 +104,16 @@ func setForwarded(in *http.Request, h http.Header) {
 	h["Forwarded"] = []string{"for=" + node + ";" + forwarded}
 }
 
-// overTLS looks behind the wrapper at which http.Server does not recognise a
-// TLS listener.
+// overTLS looks behind the wrappers at which http.Server does not recognise TLS.
 func overTLS(r *http.Request) bool {
 	cc := clientConnOf(r)
 	if cc == nil {
 		return false
 	}
-	_, ok := cc.Conn.(*tls.Conn)
+	c := cc.Conn // of a TLS listener
+	if h2 := cc.h2.Load(); h2 != nil && h2.Conn != cc {
+		c = h2.Conn
+	}
+	_, ok := c.(*tls.Conn)
 	return ok
 }

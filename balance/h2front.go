@@ -3,13 +3,16 @@ package balance
 import (
 	"crypto/tls"
 	"encoding/binary"
-	"log"
+	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/budgiehq/budgie/bunfile"
 )
 
 // The bounds of HTTP/2 connections of clients that are no field of limits. A
@@ -32,7 +35,7 @@ const (
 // newH2Server returns the server of the connections that turned out to speak
 // HTTP/2. It is one of its own, since http.Server knows but one way to close:
 // to refuse, at once, what is on its way.
-func (h *httpTraffic) newH2Server(errorLog *log.Logger) *http.Server {
+func (h *httpTraffic) newH2Server() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true) // what TLS there is, is below
 	return &http.Server{
@@ -42,7 +45,7 @@ func (h *httpTraffic) newH2Server(errorLog *log.Logger) *http.Server {
 		ReadHeaderTimeout:            h.f.limits.header, // of the connection's preface
 		IdleTimeout:                  h.f.limits.keepAlive,
 		MaxHeaderBytes:               min(h.f.limits.maxHeader, h2MaxHeader),
-		ErrorLog:                     errorLog,
+		ErrorLog:                     h.server.ErrorLog,
 		BaseContext:                  h.server.BaseContext,
 		ConnContext:                  h.server.ConnContext,
 		ConnState:                    followState,
@@ -80,6 +83,57 @@ func (h *httpTraffic) speakH2(w http.ResponseWriter, r *http.Request) {
 		conn.Close()
 		client.ended()
 	}
+}
+
+// alpnH2 is the name of HTTP/2 over TLS: RFC 9113 section 3.2.
+const alpnH2 = "h2"
+
+// alpn returns a configuration with the protocols that are offered.
+func alpn(c *tls.Config) *tls.Config {
+	if c == nil || len(c.NextProtos) > 0 {
+		return c
+	}
+	c = c.Clone()
+	c.NextProtos = []string{alpnH2, "http/1.1"}
+	return c
+}
+
+// tlsProblem says what is wrong with the TLS of a configuration, "" for nothing.
+func tlsProblem(cfg Config) string {
+	switch {
+	case cfg.TLS == nil:
+	case cfg.Mode != bunfile.ModeHTTP:
+		return fmt.Sprintf("mode %q has no TLS; it passes on what clients send, TLS included", cfg.Mode)
+	case len(cfg.TLS.Certificates) == 0 && cfg.TLS.GetCertificate == nil && cfg.TLS.GetConfigForClient == nil:
+		return "the TLS configuration has no certificate"
+	}
+	return ""
+}
+
+// speakH2OverTLS hands a connection over on which HTTP/2 was negotiated, and
+// waits for its end.
+func (h *httpTraffic) speakH2OverTLS(_ *http.Server, conn *tls.Conn, _ http.Handler) {
+	c := newH2Conn(conn, clientConnUnder(conn), nil)
+	if h.h2conns.give(c) {
+		<-c.gone
+	}
+}
+
+// clientErrors passes on what http.Server has to say of clients now and then:
+// they may do wrong by the thousand. A panic is this program's.
+type clientErrors struct {
+	log  *slog.Logger
+	many throttle
+}
+
+func (e *clientErrors) Write(p []byte) (int, error) {
+	text := strings.TrimSpace(string(p))
+	if strings.Contains(text, "panic serving") {
+		e.log.Error(text)
+	} else if n, ok := e.many.next(time.Now()); ok {
+		e.log.Warn("connections of clients failed", "connections", n, "err", text)
+	}
+	return len(p), nil
 }
 
 // clientConnOf returns the connection of a request, nil under a server that is

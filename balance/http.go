@@ -3,7 +3,9 @@ package balance
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -19,6 +21,7 @@ import (
 // loop over the backends.
 type httpTraffic struct {
 	f        *frontend
+	tls      *tls.Config // nil without TLS
 	server   *http.Server
 	h2server *http.Server
 	h2conns  *handover // from the one to the other
@@ -26,9 +29,9 @@ type httpTraffic struct {
 	upstream *http.Transport
 }
 
-func newHTTPTraffic(f *frontend) *httpTraffic {
+func newHTTPTraffic(f *frontend, cfg Config) *httpTraffic {
 	errorLog := slog.NewLogLogger(f.log.Handler(), slog.LevelWarn)
-	h := &httpTraffic{f: f, upstream: newUpstream(f), h2conns: newHandover(f.Addr())}
+	h := &httpTraffic{f: f, tls: alpn(cfg.TLS), upstream: newUpstream(f), h2conns: newHandover(f.Addr())}
 	h.proxy = &httputil.ReverseProxy{
 		Rewrite:       rewrite,
 		Transport:     h,
@@ -43,15 +46,16 @@ func newHTTPTraffic(f *frontend) *httpTraffic {
 		ReadHeaderTimeout:            f.limits.header,
 		IdleTimeout:                  f.limits.keepAlive,
 		MaxHeaderBytes:               f.limits.maxHeader,
-		ErrorLog:                     errorLog,
+		ErrorLog:                     log.New(&clientErrors{log: f.log}, "", 0),
 		BaseContext:                  func(net.Listener) context.Context { return f.ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, clientConnKey{}, clientConnUnder(c))
 		},
-		ConnState: followState,
-		Protocols: http1Only(),
+		ConnState:    followState,
+		Protocols:    http1Only(),
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){alpnH2: h.speakH2OverTLS},
 	}
-	h.h2server = h.newH2Server(errorLog)
+	h.h2server = h.newH2Server()
 	return h
 }
 
@@ -82,7 +86,11 @@ func followState(c net.Conn, s http.ConnState) {
 func (h *httpTraffic) serve(d *door) {
 	defer d.acceptEnded()
 	h.f.wg.Go(func() { h.h2server.Serve(h.h2conns) }) // until stop
-	if err := h.server.Serve(d); err != nil && !d.draining.Load() {
+	ln := net.Listener(d)
+	if h.tls != nil {
+		ln = tls.NewListener(d, h.tls)
+	}
+	if err := h.server.Serve(ln); err != nil && !d.draining.Load() {
 		h.f.log.Error("frontend no longer accepts connections", "addr", d.Addr().String(), "err", err)
 	}
 }

@@ -141,7 +141,7 @@ func (p *Proxy) Listen(ctx context.Context, cfg Config) (Frontend, error) {
 	}
 	f := newFrontend(p, cfg, alg, check)
 	if cfg.Mode == bunfile.ModeHTTP {
-		f.traffic = newHTTPTraffic(f)
+		f.traffic = newHTTPTraffic(f, cfg)
 	} else {
 		f.traffic = newTCPTraffic(f)
 	}
@@ -173,6 +173,9 @@ func validate(cfg Config) (algorithm, *Check, error) {
 		return nil, nil, invalid("algorithm is %q; use one of %q", cfg.Algorithm, bunfile.Algorithms())
 	}
 	if problem := cfg.Limits.problem(udp); problem != "" {
+		return nil, nil, invalid("%s", problem)
+	}
+	if problem := tlsProblem(cfg); problem != "" {
 		return nil, nil, invalid("%s", problem)
 	}
 	if problem := hashProblem(cfg); problem != "" {
