@@ -53,6 +53,9 @@ type Config struct {
 	TLS *tls.Config
 	// Mode is ModeHTTP, ModeTCP or ModeUDP.
 	Mode bunfile.BalanceMode
+	// Protocol is what backends are spoken to by in ModeHTTP, ProtocolAuto where
+	// empty. In other modes it is empty.
+	Protocol bunfile.BackendProtocol
 	// Algorithm is RoundRobin where empty.
 	Algorithm bunfile.Algorithm
 	// Hash says what ConsistentHash goes by. The zero value is the client's

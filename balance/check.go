@@ -30,9 +30,13 @@ func watchHealth(ctx context.Context, p *pool, m *member, every time.Duration, p
 
 // proberFor returns the probe of a check: a request in HTTP mode where it has a
 // path, a connection elsewhere.
-func proberFor(mode bunfile.BalanceMode, c Check, connect func(context.Context, string) (net.Conn, error)) func(context.Context, string) error {
-	if mode == bunfile.ModeHTTP && c.Path != "" {
-		return httpProbe(c, connect)
+func proberFor(cfg Config, c Check, connect func(context.Context, string) (net.Conn, error)) func(context.Context, string) error {
+	if cfg.Mode == bunfile.ModeHTTP && c.Path != "" {
+		protocols := http1Only()
+		if cfg.Protocol == bunfile.ProtocolH2C {
+			protocols = onlyH2C()
+		}
+		return httpProbe(c, protocols, connect)
 	}
 	return tcpProbe(c, connect)
 }
@@ -53,12 +57,13 @@ func tcpProbe(c Check, connect func(context.Context, string) (net.Conn, error)) 
 // httpProbe asks on a connection of its own each time, so that a server that
 // takes no new ones is not called healthy. Redirections count as answers and
 // are not followed: they may lead anywhere.
-func httpProbe(c Check, connect func(context.Context, string) (net.Conn, error)) func(context.Context, string) error {
+func httpProbe(c Check, protocols *http.Protocols, connect func(context.Context, string) (net.Conn, error)) func(context.Context, string) error {
 	tr := &http.Transport{
 		DialContext:            func(ctx context.Context, _, addr string) (net.Conn, error) { return connect(ctx, addr) },
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
+		Protocols:              protocols,
 	}
 	return func(ctx context.Context, addr string) error {
 		ctx, cancel := context.WithTimeout(ctx, c.Timeout)

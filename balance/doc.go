@@ -43,8 +43,8 @@
 //
 // # HTTP mode
 //
-// Requests are forwarded over HTTP/1.1 with pooled connections, unchanged but
-// for the hop-by-hop fields (RFC 9110 section 7.6.1) and the forwarding fields:
+// Requests are forwarded with pooled connections, over HTTP/1.1, calls by gRPC
+// over HTTP/2 (see below), unchanged but for the hop-by-hop fields (RFC 9110 section 7.6.1) and the forwarding fields:
 // X-Forwarded-For, -Host and -Proto and Forwarded (RFC 7239) are set from what
 // this proxy saw; what the client sent under these and similar names (every
 // X-Forwarded-*, X-Real-Ip) is dropped, since anybody can write it. Where two
@@ -54,7 +54,8 @@
 // section 3.3; one of HTTP/1.1 is answered with 400), bodies are neither
 // compressed nor decompressed, and every write of a backend is flushed to the
 // client at once, so that events and long polls arrive in time. A response may
-// begin before its request has ended; the client's connection then ends with it.
+// begin before its request has ended; a client's connection of HTTP/1.1 then ends
+// with it.
 // Upgrades (WebSocket) pass and count as under way until they end, but for that to
 // HTTP/2, which is ignored. CONNECT is refused with 501.
 //
@@ -63,6 +64,25 @@
 // backend of its own. What HTTP/1.1 could not say, such as a path with blanks, is
 // answered with 400, or the stream is reset. With [Config].TLS clients negotiate
 // HTTP/2 or HTTP/1.1.
+//
+// # gRPC
+//
+// A request over HTTP/2 whose content type is application/grpc, with any encoding,
+// goes to a backend over HTTP/2 without TLS, and so does every request but
+// upgrades where [Config].Protocol is h2c. Streams of many clients share a few
+// connections to a backend. Messages pass one by one, both ways at once; trailers,
+// deadlines (grpc-timeout) and metadata pass unchanged, and when a client cancels
+// the backend's stream is reset. A call may be silent for as long as its client
+// likes, and wait for its answer for as long: its own deadline bounds it.
+//
+// What this proxy has to say is a status of gRPC in an answer of status 200, mostly
+// UNAVAILABLE, with the Proxy-Status as below. A response that its backend breaks off
+// ends with a status as well: UNAVAILABLE where the connection was lost, else what
+// gRPC makes of the stream's error. Calls are no idempotent requests: one that may
+// have been received is never made again, one that a backend says it has not
+// processed (REFUSED_STREAM, GOAWAY; RFC 9113 section 8.7) is made elsewhere. A
+// backend that has never answered over HTTP/2 is not taken out of rotation for
+// that: it may be one of HTTP/1.1, asked by mistake.
 //
 // # What is sent again, and what is not
 //

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -18,6 +19,8 @@ type exchange struct {
 	client *clientConn // nil under a server that is not this package's
 	// streams: the client speaks HTTP/2.
 	streams bool
+	grpc    bool       // and calls by gRPC
+	h2      *h2Attempt // under way over HTTP/2, or the last one, nil if that was not
 	writer  responseWriter
 	replay  *replayBody // nil for a request without a body
 	began   time.Time
@@ -56,6 +59,8 @@ func newExchange(f *frontend, w http.ResponseWriter, r *http.Request) *exchange 
 	ex.client = clientConnOf(r)
 	ex.writer = responseWriter{ResponseWriter: w, ex: ex}
 	if ex.streams = r.ProtoMajor == 2; ex.streams {
+		ex.grpc = isGRPC(r.Header)
+		ex.idempotent = ex.idempotent && !ex.grpc
 		ex.writer.slow = &guard{cut: func() { http.NewResponseController(w).SetWriteDeadline(longAgo) }}
 	}
 	ex.tried = ex.triedRoom[:0]
@@ -99,23 +104,27 @@ func (ex *exchange) gotConn(info httptrace.GotConnInfo) {
 	}
 }
 
-// answer is what the response that has just begun says of the member. The time
-// that the client took to send the request is not the member's; of an answer to
-// a part of a request nothing can be told.
-func (ex *exchange) answer(status int) answer {
-	a := answer{failed: status >= 500}
+// answer is what the response that has just begun says of the member.
+func (ex *exchange) answer(resp *http.Response) answer {
+	failed := resp.StatusCode >= 500 || ex.grpc && resp.Header.Get(grpcStatusField) == strconv.Itoa(grpcUnavailable)
+	return answer{failed: failed, took: ex.took()}
+}
+
+// took is the time since the member had all of the request, 0 if it has not. The
+// time that the client took to send it is not the member's; of an answer to a part
+// of a request nothing can be told.
+func (ex *exchange) took() time.Duration {
 	from := ex.asked
 	if ex.replay != nil {
 		ended := ex.replay.endedAt()
 		if ended.IsZero() {
-			return a
+			return 0
 		}
 		if ended.After(from) {
 			from = ended
 		}
 	}
-	a.took = time.Since(from)
-	return a
+	return time.Since(from)
 }
 
 // lastOnConn reports, when the response begins, whether the client's connection
@@ -162,13 +171,17 @@ func idempotent(method string) bool {
 // responseBody remembers how reading a backend's body failed.
 type responseBody struct {
 	io.ReadCloser
-	err error
+	err    error
+	broken func(error) bool // says what that means; true if it is an end, too; may be nil
 }
 
 func (b *responseBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF {
 		b.err = err
+		if b.broken != nil && b.broken(err) {
+			err = io.EOF
+		}
 	}
 	return n, err
 }

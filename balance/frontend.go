@@ -73,7 +73,7 @@ func newFrontend(p *Proxy, cfg Config, alg algorithm, check *Check) *frontend {
 		}
 	})
 	if check != nil {
-		f.probe = proberFor(cfg.Mode, *check, f.connect)
+		f.probe = proberFor(cfg, *check, f.connect)
 	}
 	return f
 }

@@ -36,11 +36,9 @@ const (
 // HTTP/2. It is one of its own, since http.Server knows but one way to close:
 // to refuse, at once, what is on its way.
 func (h *httpTraffic) newH2Server() *http.Server {
-	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true) // what TLS there is, is below
 	return &http.Server{
 		Handler:                      http.HandlerFunc(h.serveRequest),
-		Protocols:                    protocols,
+		Protocols:                    onlyH2C(), // what TLS there is, is below
 		DisableGeneralOptionsHandler: true,
 		ReadHeaderTimeout:            h.f.limits.header, // of the connection's preface
 		IdleTimeout:                  h.f.limits.keepAlive,

@@ -263,7 +263,7 @@ func TestH2RapidReset(t *testing.T) {
 	broken := make(chan error, 1)
 	go func() { broken <- h.ended() }()
 	most := 0
-	for i := range 50000 {
+	for i := range 20000 {
 		stream := uint32(2*i + 1)
 		if h.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: h.block(":path", "/hang"), EndStream: true, EndHeaders: true}) != nil ||
 			h.WriteRSTStream(stream, http2.ErrCodeCancel) != nil {
@@ -290,10 +290,21 @@ func TestH2RapidReset(t *testing.T) {
 	}
 }
 
+// narrowListener lets little be written to those who do not read.
+type narrowListener struct{ net.Listener }
+
+func (l narrowListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		err = c.(*net.TCPConn).SetWriteBuffer(4 << 10)
+	}
+	return c, err
+}
+
 // Pings and settings that ask for answers, which nobody reads, end the
 // connection.
 func TestH2ControlFlood(t *testing.T) {
-	f := openHTTP(t)
+	f := open(t, balance.Config{Mode: bunfile.ModeHTTP, Listener: narrowListener{listen(t)}})
 	f.set(httpBackend(t, says("served")))
 	h := dialH2(t, f)
 	h.conn.(*net.TCPConn).SetReadBuffer(1)

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/budgiehq/budgie/bunfile"
 	"golang.org/x/net/http/httpguts"
 )
 
@@ -27,11 +28,13 @@ type httpTraffic struct {
 	h2conns  *handover // from the one to the other
 	proxy    *httputil.ReverseProxy
 	upstream *http.Transport
+	protocol bunfile.BackendProtocol
+	h2       *h2Upstream
 }
 
 func newHTTPTraffic(f *frontend, cfg Config) *httpTraffic {
 	errorLog := slog.NewLogLogger(f.log.Handler(), slog.LevelWarn)
-	h := &httpTraffic{f: f, tls: alpn(cfg.TLS), upstream: newUpstream(f), h2conns: newHandover(f.Addr())}
+	h := &httpTraffic{f: f, tls: alpn(cfg.TLS), upstream: newUpstream(f), h2conns: newHandover(f.Addr()), protocol: cfg.Protocol, h2: newH2Upstream(f)}
 	h.proxy = &httputil.ReverseProxy{
 		Rewrite:       rewrite,
 		Transport:     h,
@@ -99,7 +102,10 @@ func (h *httpTraffic) serve(d *door) {
 // that stay are connected to again; for one that is gone, and may be waiting for
 // its last connection to end, this is how it does. The connection of a request
 // under way is closed after that, see exchange.context.
-func (h *httpTraffic) left() { h.upstream.CloseIdleConnections() }
+func (h *httpTraffic) left() {
+	h.upstream.CloseIdleConnections()
+	h.h2.left()
+}
 
 func (h *httpTraffic) stop() {
 	h.server.Close()
@@ -128,7 +134,7 @@ func (h *httpTraffic) serveRequest(w http.ResponseWriter, r *http.Request) {
 		if status == http.StatusRequestEntityTooLarge && r.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close")
 		}
-		http.Error(w, text, status)
+		reply(w, r.ProtoMajor == 2 && isGRPC(r.Header), status, text)
 		return
 	}
 	if limit := h.f.limits.clients.Body; limit > 0 && r.Body != http.NoBody {
@@ -168,9 +174,12 @@ func (h *httpTraffic) finish(ex *exchange, r *http.Request) {
 	if ex.replay != nil {
 		ex.replay.end()
 	}
+	if ex.h2 != nil {
+		ex.h2.end()
+	}
 	if ex.member != nil {
 		res := result{answered: true}
-		if ex.body.err != nil && r.Context().Err() == nil {
+		if ex.body.err != nil && r.Context().Err() == nil && isFailure(ex.body.err) {
 			res.err = ex.body.err
 		}
 		h.f.pool.release(ex.member, res)
@@ -198,7 +207,9 @@ type responseWriter struct {
 	status   int
 	written  int64
 	hijacked bool
-	slow     *guard // of writes to a stream, nil over HTTP/1.1, where clientConn has it
+	// headerOnly: all there will be is a header.
+	headerOnly bool
+	slow       *guard // of writes to a stream, nil over HTTP/1.1, where clientConn has it
 }
 
 // Unwrap lets http.ResponseController find what is not here.
@@ -222,6 +233,9 @@ func (w *responseWriter) WriteHeader(status int) {
 
 // FlushError is what http.ResponseController calls for Flush.
 func (w *responseWriter) FlushError() error {
+	if w.headerOnly {
+		return nil
+	}
 	if w.slow != nil {
 		w.slow.arm(time.Now().Add(w.ex.front.limits.stall))
 		defer w.slow.disarm()

@@ -175,6 +175,9 @@ func validate(cfg Config) (algorithm, *Check, error) {
 	if problem := cfg.Limits.problem(udp); problem != "" {
 		return nil, nil, invalid("%s", problem)
 	}
+	if problem := protocolProblem(cfg); problem != "" {
+		return nil, nil, invalid("%s", problem)
+	}
 	if problem := tlsProblem(cfg); problem != "" {
 		return nil, nil, invalid("%s", problem)
 	}

@@ -19,7 +19,7 @@ const replayMax = 64 << 10
 type replayBody struct {
 	src      io.Reader
 	deadline func(time.Time) error // of reads from the client
-	stall    time.Duration
+	stall    time.Duration         // of a read from the client, 0 is no bound
 	trailers bool
 	stream   *guard // behind deadline where the body is that of a stream
 
@@ -140,9 +140,11 @@ func (a *attemptBody) Read(p []byte) (int, error) {
 		return n, err
 	}
 	b := a.b
-	b.limit(time.Now().Add(b.stall))
+	if b.stall > 0 {
+		b.limit(time.Now().Add(b.stall))
+	}
 	n, err := b.src.Read(p)
-	if err == nil || err == io.EOF {
+	if b.stall > 0 && (err == nil || err == io.EOF) {
 		// What is read in the background from here on is the wait for the
 		// client's leaving, which has no limit.
 		b.limit(time.Time{})

@@ -51,7 +51,11 @@ func (h *httpTraffic) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err := client.EnableFullDuplex(); err != nil {
 			h.f.log.Debug("no full duplex", "err", err)
 		}
-		ex.replay = newReplayBody(req, client, h.f.limits.stall)
+		stall := h.f.limits.stall
+		if ex.grpc {
+			stall = 0 // a stream may rest for as long as its client likes
+		}
+		ex.replay = newReplayBody(req, client, stall)
 	}
 	last := &failure{status: http.StatusServiceUnavailable, reason: destinationUnavailable, err: ErrNoBackend}
 	for {
@@ -79,9 +83,13 @@ func (h *httpTraffic) attempt(ex *exchange, m *member, req *http.Request) (*http
 	ex.attempts++
 	ex.asked = time.Now()
 	ex.at.Store(m)
-	resp, err := h.upstream.RoundTrip(ex.outgoing(req, m))
+	resp, err := h.send(ex, m, req)
 	if err != nil {
-		return nil, ex.diagnose(req.Context(), err)
+		fail := h.diagnose(ex, m, req.Context(), err)
+		if ex.h2 != nil {
+			ex.h2.end()
+		}
+		return nil, fail
 	}
 	ex.conn, ex.reused = nil, false // it is the response's now
 	if fail := refusedByResponse(req, resp); fail != nil {
@@ -91,7 +99,10 @@ func (h *httpTraffic) attempt(ex *exchange, m *member, req *http.Request) (*http
 	if ex.replay != nil {
 		ex.replay.settle()
 	}
-	h.f.pool.answered(m, ex.answer(resp.StatusCode))
+	h.f.pool.answered(m, ex.answer(resp))
+	if ex.grpc {
+		ex.takeGRPC(req, resp)
+	}
 	ex.member = m
 	hideProxyStatus(resp.Header)
 	if resp.StatusCode != http.StatusSwitchingProtocols {
@@ -99,6 +110,14 @@ func (h *httpTraffic) attempt(ex *exchange, m *member, req *http.Request) (*http
 		resp.Body = &ex.body
 	}
 	return resp, nil
+}
+
+// send sends the request to a member, over HTTP/1.1 or HTTP/2.
+func (h *httpTraffic) send(ex *exchange, m *member, req *http.Request) (*http.Response, error) {
+	if h.overH2(ex, req) {
+		return h.sendH2(ex, m, req)
+	}
+	return h.upstream.RoundTrip(ex.outgoing(req, m))
 }
 
 // outgoing addresses the request to a member. The first attempt takes req as it
@@ -118,8 +137,8 @@ func (ex *exchange) outgoing(req *http.Request, m *member) *http.Request {
 	return req
 }
 
-// diagnose says what the error of an attempt means.
-func (ex *exchange) diagnose(ctx context.Context, err error) *failure {
+// diagnose says what the error of an attempt at a member means.
+func (h *httpTraffic) diagnose(ex *exchange, m *member, ctx context.Context, err error) *failure {
 	connected := ex.conn != nil
 	sent, received := ex.conclude()
 	ex.delivered = ex.delivered || sent
@@ -132,20 +151,12 @@ func (ex *exchange) diagnose(ctx context.Context, err error) *failure {
 	if ex.replay != nil {
 		// Before the context, which http.Server cancels on such an error.
 		if cerr := ex.replay.clientErr(); cerr != nil {
-			f.err = fmt.Errorf("reading the request: %w", cerr)
-			f.status, f.reason, f.final, f.atMember.err = http.StatusBadRequest, "", true, nil
-			if isTimeout(cerr) {
-				f.status = http.StatusRequestTimeout
-			}
-			if large := new(http.MaxBytesError); errors.As(cerr, &large) {
-				f.status = http.StatusRequestEntityTooLarge
-			}
-			return f
+			return f.byClient(cerr)
 		}
 	}
 	if ctx.Err() != nil {
 		f.final, f.atMember.err = true, nil
-		f.atMember.waited = ex.answer(0).took
+		f.atMember.waited = ex.took()
 		return f
 	}
 	var de *dialError
@@ -153,6 +164,8 @@ func (ex *exchange) diagnose(ctx context.Context, err error) *failure {
 	case errors.As(err, &de):
 		f.status, f.reason = http.StatusServiceUnavailable, connectionRefused
 		f.atMember.fatal, f.atMember.unreachable, f.atMember.blameless = !de.ours, !de.ours, de.ours
+	case ex.h2 != nil:
+		return h.diagnoseH2(ex, m, f)
 	case !connected && !ex.delivered:
 		// http.Transport finds fault with the request itself. Blaming members
 		// for it would let a client take them out one by one.
@@ -167,6 +180,19 @@ func (ex *exchange) diagnose(ctx context.Context, err error) *failure {
 	return f
 }
 
+// byClient makes the failure one of the client, whose body broke off with err.
+func (e *failure) byClient(err error) *failure {
+	e.err = fmt.Errorf("reading the request: %w", err)
+	e.status, e.reason, e.final, e.atMember.err = http.StatusBadRequest, "", true, nil
+	if isTimeout(err) {
+		e.status = http.StatusRequestTimeout
+	}
+	if large := new(http.MaxBytesError); errors.As(err, &large) {
+		e.status = http.StatusRequestEntityTooLarge
+	}
+	return e
+}
+
 // refusedByResponse finds the responses that are none: failures that another
 // Budgie proxy reports, and a switch to a protocol that nobody asked for.
 func refusedByResponse(req *http.Request, resp *http.Response) *failure {
@@ -178,13 +204,18 @@ func refusedByResponse(req *http.Request, resp *http.Response) *failure {
 			return nil
 		}
 		f.reason, f.final = reason, resp.StatusCode == http.StatusGatewayTimeout
-		if reason == connectionLimitReached {
-			f.delivered, f.atMember.blameless = false, true
+		f.reported(req, reason)
+	case http.StatusOK:
+		// The same for gRPC, see fail.
+		if resp.Header.Get(grpcStatusField) == "" || !isGRPC(resp.Header) {
+			return nil
 		}
-		if reason == connectionRefused || reason == destinationUnavailable {
-			f.delivered, f.atMember.fatal = false, true
+		reason, ok := budgieStatus(resp.Header)
+		if !ok {
+			return nil
 		}
-		f.err = fmt.Errorf("the proxy at %s answered %d, %s", req.URL.Host, resp.StatusCode, reason)
+		f.status, f.reason, f.final = statusOf(reason), reason, reason == httpResponseTimeout
+		f.reported(req, reason)
 	case http.StatusSwitchingProtocols:
 		asked, got := req.Header.Get("Upgrade"), resp.Header.Get("Upgrade")
 		if asked != "" && strings.EqualFold(asked, got) {
@@ -197,6 +228,30 @@ func refusedByResponse(req *http.Request, resp *http.Response) *failure {
 	}
 	f.atMember.err = f.err
 	return f
+}
+
+// reported completes a failure that the proxy at the backend's place reports.
+func (e *failure) reported(req *http.Request, reason string) {
+	if reason == connectionLimitReached {
+		e.delivered, e.atMember.blameless = false, true
+	}
+	if reason == connectionRefused || reason == destinationUnavailable {
+		e.delivered, e.atMember.fatal = false, true
+	}
+	e.err = fmt.Errorf("the proxy at %s answered %d, %s", req.URL.Host, e.status, reason)
+}
+
+// statusOf returns the status that goes with an error type of this proxy.
+func statusOf(reason string) int {
+	switch reason {
+	case connectionLimitReached, connectionRefused, destinationUnavailable:
+		return http.StatusServiceUnavailable
+	case httpResponseTimeout:
+		return http.StatusGatewayTimeout
+	case httpRequestError:
+		return http.StatusBadRequest
+	}
+	return http.StatusBadGateway
 }
 
 // again accounts for a failed attempt and reports whether another may follow.
@@ -268,6 +323,14 @@ func (h *httpTraffic) fail(w http.ResponseWriter, r *http.Request, err error) {
 		text += "the replica gave no usable answer; the request may or may not have been carried out"
 	default:
 		text += "the request is not complete, or not valid"
+	}
+	if ex, ok := r.Context().Value(exchangeKey{}).(*exchange); ok && ex.grpc {
+		code := grpcCodeOf(f.status)
+		if f.status == http.StatusBadGateway {
+			code = grpcCodeOfError(f.err)
+		}
+		answerGRPC(w, code, text)
+		return
 	}
 	http.Error(w, text, f.status)
 }

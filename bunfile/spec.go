@@ -139,6 +139,19 @@ const (
 	ModeTCP  BalanceMode = "tcp"
 )
 
+// BackendProtocol says which version of HTTP the proxy in front of a published
+// port speaks to the containers, in ModeHTTP.
+type BackendProtocol string
+
+// The protocols.
+const (
+	// ProtocolAuto means HTTP/1.1, and HTTP/2 without TLS for calls by gRPC.
+	ProtocolAuto BackendProtocol = "auto"
+	// ProtocolH2C means HTTP/2 without TLS, with prior knowledge (RFC 9113 section
+	// 3.3), but for upgrades such as WebSocket, which HTTP/1.1 alone has.
+	ProtocolH2C BackendProtocol = "h2c"
+)
+
 // Balance says how traffic to a published port is spread.
 type Balance struct {
 	// Algorithm is the way of choosing a backend; empty means RoundRobin.
