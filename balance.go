@@ -2,6 +2,7 @@ package budgie
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -34,6 +35,16 @@ func WithHash(h bunfile.Hash) BalanceOption { return func(c *balance.Config) { c
 // WithMode sets which protocol the proxy speaks, HTTP or TCP; the default is
 // HTTP.
 func WithMode(m bunfile.BalanceMode) BalanceOption { return func(c *balance.Config) { c.Mode = m } }
+
+// WithProtocol sets which version of HTTP replicas are spoken to by in mode HTTP;
+// the default is HTTP/1.1, and HTTP/2 without TLS for calls by gRPC.
+func WithProtocol(p bunfile.BackendProtocol) BalanceOption {
+	return func(c *balance.Config) { c.Protocol = p }
+}
+
+// WithTLS lets clients speak TLS in mode HTTP, with HTTP/2 or HTTP/1.1 as they
+// negotiate; the default is no TLS.
+func WithTLS(t *tls.Config) BalanceOption { return func(c *balance.Config) { c.TLS = t } }
 
 // WithLimits bounds what clients may take; the default is the zero value's.
 func WithLimits(l balance.Limits) BalanceOption { return func(c *balance.Config) { c.Limits = l } }

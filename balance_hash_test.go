@@ -3,6 +3,7 @@ package budgie_test
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -85,6 +86,7 @@ func TestPublishedPortsBalanceAsTheFileSays(t *testing.T) {
 			spec.Balance.Algorithm = algorithm
 			if algorithm == bunfile.ConsistentHash {
 				spec.Balance.Hash.Cookie = "session"
+				spec.Balance.Protocol = bunfile.ProtocolH2C
 			}
 			r := &recorder{Balancer: balance.New()}
 			c := newFakes(t).client(t, budgie.WithBalancer(r))
@@ -93,11 +95,26 @@ func TestPublishedPortsBalanceAsTheFileSays(t *testing.T) {
 			}
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			want := cmp.Or(algorithm, bunfile.RoundRobin)
-			if len(r.all) != 1 || r.all[0].Algorithm != want || r.all[0].Hash != spec.Balance.Hash || r.all[0].Mode != bunfile.ModeHTTP {
+			want, protocol := cmp.Or(algorithm, bunfile.RoundRobin), cmp.Or(spec.Balance.Protocol, bunfile.ProtocolAuto)
+			if len(r.all) != 1 || r.all[0].Protocol != protocol || r.all[0].Algorithm != want || r.all[0].Hash != spec.Balance.Hash || r.all[0].Mode != bunfile.ModeHTTP {
 				t.Errorf("the frontends are %+v", r.all)
 			}
 		})
+	}
+}
+
+// The options of Balance reach its frontend.
+func TestBalanceOptions(t *testing.T) {
+	r := &recorder{Balancer: balance.New()}
+	c := newFakes(t).client(t, budgie.WithBalancer(r))
+	offer := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("none") }}
+	if _, err := c.Balance(t.Context(), "web", "127.0.0.1:0", budgie.WithProtocol(bunfile.ProtocolH2C), budgie.WithTLS(offer)); err != nil {
+		t.Fatal(err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.all) != 1 || r.all[0].Protocol != bunfile.ProtocolH2C || r.all[0].TLS != offer {
+		t.Errorf("the frontends are %+v", r.all)
 	}
 }
 

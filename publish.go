@@ -73,6 +73,9 @@ func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile
 	}
 	var socket io.Closer
 	var err error
+	if cfg.Mode == bunfile.ModeHTTP {
+		cfg.Protocol = rec.Spec.Balance.Protocol
+	}
 	if cfg.Mode == balance.ModeUDP {
 		cfg.PacketConn, err = bind(ctx, rec, port, listenUDP)
 		socket = cfg.PacketConn

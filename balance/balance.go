@@ -54,7 +54,7 @@ type Config struct {
 	// Mode is ModeHTTP, ModeTCP or ModeUDP.
 	Mode bunfile.BalanceMode
 	// Protocol is what backends are spoken to by in ModeHTTP, ProtocolAuto where
-	// empty. In other modes it is empty.
+	// empty. In other modes it means nothing, and must not be ProtocolH2C.
 	Protocol bunfile.BackendProtocol
 	// Algorithm is RoundRobin where empty.
 	Algorithm bunfile.Algorithm

@@ -33,10 +33,10 @@ var errSilent = errors.New("the backend did not take the request, or answer it, 
 // nothing.
 func protocolProblem(cfg Config) string {
 	switch {
-	case cfg.Protocol == "":
+	case cfg.Protocol == "" || cfg.Protocol == bunfile.ProtocolAuto:
 	case cfg.Mode != bunfile.ModeHTTP:
 		return fmt.Sprintf("mode %q has no protocol of its own; it passes on what clients send", cfg.Mode)
-	case cfg.Protocol != bunfile.ProtocolAuto && cfg.Protocol != bunfile.ProtocolH2C:
+	case cfg.Protocol != bunfile.ProtocolH2C:
 		return fmt.Sprintf("protocol is %q; use %q or %q", cfg.Protocol, bunfile.ProtocolAuto, bunfile.ProtocolH2C)
 	}
 	return ""

@@ -49,6 +49,7 @@ func balanceFields(b *Balance) []field {
 	return []field{
 		{"algorithm", text(&b.Algorithm)},
 		{"mode", text(&b.Mode)},
+		{"protocol", text(&b.Protocol)},
 		{"hash", mapping(hashFields(&b.Hash))},
 	}
 }

@@ -164,6 +164,9 @@ func specs() *rapid.Generator[bunfile.Spec] {
 		}
 		s.Balance.Algorithm = maybe(t, "algorithm", rapid.SampledFrom(bunfile.Algorithms()))
 		s.Balance.Mode = maybe(t, "balance mode", rapid.SampledFrom([]bunfile.BalanceMode{bunfile.ModeAuto, bunfile.ModeHTTP, bunfile.ModeTCP}))
+		if s.Balance.Mode == bunfile.ModeHTTP {
+			s.Balance.Protocol = maybe(t, "protocol", rapid.SampledFrom([]bunfile.BackendProtocol{bunfile.ProtocolAuto, bunfile.ProtocolH2C}))
+		}
 		if s.Balance.Algorithm == bunfile.ConsistentHash && s.Balance.Mode == bunfile.ModeHTTP {
 			name := maybe(t, "hash name", rapid.StringMatching(`[A-Za-z0-9!#$%&'*+.^_|~-]{1,9}`))
 			s.Balance.Hash = rapid.SampledFrom([]bunfile.Hash{{Header: name}, {Cookie: name}}).Draw(t, "hash")

@@ -65,6 +65,7 @@ func (w *writer) spec(s *Spec) {
 	w.section("balance", func() {
 		w.string("algorithm", string(s.Balance.Algorithm))
 		w.string("mode", string(s.Balance.Mode))
+		w.string("protocol", string(s.Balance.Protocol))
 		w.section("hash", func() {
 			w.string("header", s.Balance.Hash.Header)
 			w.string("cookie", s.Balance.Hash.Cookie)

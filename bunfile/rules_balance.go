@@ -12,6 +12,10 @@ func (f *findings) checkBalance(s *Spec) {
 	b := s.Balance
 	f.checkAlgorithm(b.Algorithm)
 	f.oneOf("balance.mode", string(b.Mode), string(ModeAuto), string(ModeHTTP), string(ModeTCP))
+	f.oneOf("balance.protocol", string(b.Protocol), string(ProtocolAuto), string(ProtocolH2C))
+	if b.Protocol == ProtocolH2C {
+		f.checkModeHTTP(s, "balance.protocol", "passes on what clients send", "write mode: http, or delete the key")
+	}
 	h := b.Hash
 	if h == (Hash{}) {
 		return
@@ -25,18 +29,18 @@ func (f *findings) checkBalance(s *Spec) {
 	}
 	f.checkFieldName("balance.hash.header", h.Header, "header")
 	f.checkFieldName("balance.hash.cookie", h.Cookie, "cookie")
-	f.checkHashMode(s)
+	f.checkModeHTTP(s, "balance.hash", "has neither headers nor cookies", "write mode: http, or delete the key to go by the client's address")
 }
 
-// checkHashMode refuses headers and cookies where nobody looks for them.
-func (f *findings) checkHashMode(s *Spec) {
-	hint := "write mode: http, or delete the key to go by the client's address"
+// checkModeHTTP refuses a key of mode http in mode tcp, of which why says what
+// makes it meaningless there.
+func (f *findings) checkModeHTTP(s *Spec, path, why, hint string) {
 	switch {
 	case s.Balance.Mode == ModeTCP:
-		f.add("balance.hash", "connections in mode tcp have neither headers nor cookies", hint)
+		f.add(path, "the mode is tcp, and "+why, hint)
 	case (s.Balance.Mode == "" || s.Balance.Mode == ModeAuto) && (s.Healthcheck == nil || s.Healthcheck.Path == ""):
-		f.relying([]string{"balance.mode", "healthcheck", "healthcheck.path"}, "balance.hash",
-			"the mode is tcp, since no healthcheck.path says otherwise, and has neither headers nor cookies", hint)
+		f.relying([]string{"balance.mode", "healthcheck", "healthcheck.path"}, path,
+			"the mode is tcp, since no healthcheck.path says otherwise, and "+why, hint)
 	}
 }
 

@@ -47,6 +47,8 @@ func beyondSchema() map[string]string {
 		"balance-hash-algorithm": between,
 		"balance-hash-mode":      between,
 		"balance-hash-tcp":       between,
+		"balance-protocol-mode":  between,
+		"balance-protocol-tcp":   between,
 		"resources-swap-alone":   between,
 		"resources-swap-less":    between,
 		"resources-size-huge":    "a pattern does not count",

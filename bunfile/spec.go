@@ -158,6 +158,9 @@ type Balance struct {
 	Algorithm Algorithm `json:"algorithm,omitempty"`
 	// Mode is the protocol of the proxy; empty means ModeAuto.
 	Mode BalanceMode `json:"mode,omitempty"`
+	// Protocol is what containers are spoken to by in ModeHTTP; empty means
+	// ProtocolAuto.
+	Protocol BackendProtocol `json:"protocol,omitempty"`
 	// Hash says which requests belong together, for ConsistentHash only.
 	Hash Hash `json:"hash,omitzero"`
 }
