@@ -3,15 +3,18 @@ package balance
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // The codes of gRPC that this proxy gives.
 const (
 	grpcCancelled         = 1
 	grpcUnknown           = 2
+	grpcDeadlineExceeded  = 4
 	grpcPermissionDenied  = 7
 	grpcResourceExhausted = 8
 	grpcUnimplemented     = 12
@@ -71,6 +74,41 @@ func grpcCodeOfError(err error) int {
 	return grpcInternal
 }
 
+// grpcTimeout returns the time that a client gives its call, false if there is no
+// bound or none that is well-formed: at most 8 digits and a unit, see the section
+// "Requests" of grpc/doc/PROTOCOL-HTTP2.md.
+func grpcTimeout(field string) (time.Duration, bool) {
+	if len(field) < 2 || len(field) > 9 {
+		return 0, false
+	}
+	digits, unit := field[:len(field)-1], field[len(field)-1]
+	n, err := strconv.ParseUint(digits, 10, 32)
+	units := map[byte]time.Duration{
+		'H': time.Hour, 'M': time.Minute, 'S': time.Second,
+		'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond,
+	}
+	u, ok := units[unit]
+	if err != nil || !ok {
+		return 0, false
+	}
+	if n > uint64(math.MaxInt64/u) {
+		return math.MaxInt64, true
+	}
+	return time.Duration(n) * u, true
+}
+
+// grpcCode is the code for a call that was broken off. A backend that gives up at
+// the client's deadline resets the stream as if that were cancelled.
+func (ex *exchange) grpcCode(req *http.Request, err error) int {
+	code := grpcCodeOfError(err)
+	if code == grpcCancelled {
+		if d, ok := grpcTimeout(req.Header.Get("Grpc-Timeout")); ok && time.Since(ex.began) >= d {
+			return grpcDeadlineExceeded
+		}
+	}
+	return code
+}
+
 // setGRPCStatus writes a status into a header or a trailer.
 func setGRPCStatus(h http.Header, code int, text string) {
 	h.Set(grpcStatusField, strconv.Itoa(code))
@@ -123,7 +161,7 @@ func (ex *exchange) takeGRPC(req *http.Request, resp *http.Response) {
 		if resp.Trailer == nil {
 			resp.Trailer = http.Header{}
 		}
-		setGRPCStatus(resp.Trailer, grpcCodeOfError(err), fmt.Sprintf("service %q: the replica broke off: %v", ex.front.name, err))
+		setGRPCStatus(resp.Trailer, ex.grpcCode(req, err), fmt.Sprintf("service %q: the replica broke off: %v", ex.front.name, err))
 		return true
 	}
 }

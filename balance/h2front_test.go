@@ -307,7 +307,6 @@ func TestH2ControlFlood(t *testing.T) {
 	f := open(t, balance.Config{Mode: bunfile.ModeHTTP, Listener: narrowListener{listen(t)}})
 	f.set(httpBackend(t, says("served")))
 	h := dialH2(t, f)
-	h.conn.(*net.TCPConn).SetReadBuffer(1)
 	ping := []byte{0, 0, 8, byte(http2.FramePing), 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}
 	var err error
 	for i := 0; err == nil && i < 10_000; i++ {

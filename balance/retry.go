@@ -327,7 +327,7 @@ func (h *httpTraffic) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if ex, ok := r.Context().Value(exchangeKey{}).(*exchange); ok && ex.grpc {
 		code := grpcCodeOf(f.status)
 		if f.status == http.StatusBadGateway {
-			code = grpcCodeOfError(f.err)
+			code = ex.grpcCode(r, f.err)
 		}
 		answerGRPC(w, code, text)
 		return
