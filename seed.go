@@ -1,6 +1,7 @@
 package budgie
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,17 +106,22 @@ type seedSource struct {
 	id string
 }
 
-// seedSources are the replicas, the one that the service began with first: the
-// others have copies of its volumes, of the day when they joined. Of several nodes
+// seedSources are the replicas, the one that owns the volumes first: the others have
+// copies, which may be behind. That is the one that the service began with, or one
+// that somebody made the owner since. Of several nodes
 // that say that they run it, those come first to which its announcement leads, and
 // then the rest comes last.
 func (j *joining) seedSources() []seedSource {
 	service := j.plan.ServiceID
-	var announced, claimed, others []seedSource
+	terms := make(map[string]uint64)
+	var promoted, announced, claimed, others []seedSource
 	for _, m := range j.members {
 		c, ok := m.replica(service)
 		switch source := (seedSource{m, c.ID}); {
 		case !ok:
+		case c.VolumesTerm > 1:
+			promoted = append(promoted, source)
+			terms[source.id] = c.VolumesTerm
 		case c.ID != service:
 			others = append(others, source)
 		case slices.Contains(m.announced, service):
@@ -124,10 +130,11 @@ func (j *joining) seedSources() []seedSource {
 			claimed = append(claimed, source)
 		}
 	}
+	slices.SortStableFunc(promoted, func(a, b seedSource) int { return cmp.Compare(terms[b.id], terms[a.id]) })
 	if len(announced) > 0 || len(claimed) > 1 {
-		return slices.Concat(announced, others, claimed)
+		return slices.Concat(promoted, announced, others, claimed)
 	}
-	return append(claimed, others...)
+	return slices.Concat(promoted, claimed, others)
 }
 
 // seedVolume copies one volume from the first node that gives it.
@@ -231,7 +238,7 @@ func (m *meteredConn) Read(b []byte) (int, error) {
 func ofThisMachine(err error) bool {
 	_, path := errors.AsType[*fs.PathError](err)
 	_, link := errors.AsType[*os.LinkError](err)
-	return path || link || errors.Is(err, errors.ErrUnsupported)
+	return path || link || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, replica.ErrNames)
 }
 
 func cannotKeep(v JoinVolume, err error) error {

@@ -163,6 +163,12 @@ func TestPromote(t *testing.T) {
 	noError(t, os.WriteFile(filepath.Join(here, "index.html"), []byte("of the second"), 0o644))
 	sameWithin(t, here, there)
 	syncedAs(t, c, third.ID, "sync with the new owner", func(v lifecycle.VolumeSync) bool { return isSynced(v) && v.Term == 2 })
+	d := newNode(t, network, token)
+	fourth, err := d.Join(t.Context(), "web")
+	noError(t, err)
+	if diff := replicatest.Diff(here, fourth.Spec.Volumes[0].Source); diff != "" {
+		t.Errorf("who joins now does not get the new owner's volume: %s", diff)
+	}
 	network.Heal()
 	first := syncedAs(t, a, rec.ServiceID, "the end of a reign", func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncSuperseded })
 	if !strings.Contains(first.Reason, "promote") || first.Term != 2 {
