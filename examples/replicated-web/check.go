@@ -25,9 +25,10 @@ const (
 type answer struct {
 	replica string
 	started time.Time
+	page    string
 }
 
-var answerForm = regexp.MustCompile(`^hello from ([0-9a-f]{12}) \(pid [0-9]+, started (.*)\)\n$`)
+var answerForm = regexp.MustCompile(`^hello from ([0-9a-f]{12}) \(pid [0-9]+, started ([^)]*)\)\n((?s).*)$`)
 
 // ask sends one request.
 func ask(ctx context.Context, client *http.Client, url string) (answer, error) {
@@ -49,12 +50,12 @@ func ask(ctx context.Context, client *http.Client, url string) (answer, error) {
 		return answer{}, fmt.Errorf("%s: %q", res.Status, body)
 	}
 	started, err := time.Parse(startedForm, string(m[2]))
-	return answer{string(m[1]), started}, err
+	return answer{string(m[1]), started, string(m[3])}, err
 }
 
-// check plays the scenario: requests all through, one replica killed half-way.
-// It returns nil only if no request failed, every replica served, and the
-// killed one came back and serves again.
+// check plays the scenario: requests all through, one replica killed half-way, and
+// then the page edited. It returns nil only if no request failed, every replica
+// served, the killed one came back and serves again, and all show the edited page.
 func (c *cluster) check(ctx context.Context, url string) error {
 	transport := &http.Transport{MaxIdleConnsPerHost: checkConcurrency}
 	defer transport.CloseIdleConnections()
@@ -99,7 +100,8 @@ func (c *cluster) check(ctx context.Context, url string) error {
 			problems = append(problems, fmt.Errorf("replica %s served nothing", n.replica.ShortID()))
 		}
 	}
-	return errors.Join(append(problems, c.awaitReturn(ctx, client, url, before.ShortID(), killed))...)
+	problems = append(problems, c.awaitReturn(ctx, client, url, before.ShortID(), killed), c.checkPage(ctx, client, url))
+	return errors.Join(problems...)
 }
 
 // load sends all requests and calls halfway once, half-way through. It returns

@@ -36,7 +36,7 @@ func TestCheckOnContainers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, want := range []string{"2000 requests, 0 failures", "killing", "serves again"} {
+			for _, want := range []string{"2000 requests, 0 failures", "killing", "serves again", "replicas showed it"} {
 				if !strings.Contains(string(out), want) {
 					t.Errorf("the output lacks %q", want)
 				}

@@ -1,9 +1,10 @@
 // Command replicated-web shows the whole idea of Budgie on one machine: a
-// service from a .bun file runs as several replicas, each on a node of its own
-// (a client with its own data directory), all announced over mDNS on the
-// loopback interface. One more client finds them by discovery alone and
-// balances HTTP over them. Kill any replica's process: it is restarted, and no
-// request that is safe to repeat fails.
+// service from a .bun file runs on a node, which announces it over mDNS on the
+// loopback interface; further nodes (clients with data directories of their own,
+// and the same token) find it by that alone and join as replicas, which get their
+// copy of its volume from the first. One more client balances HTTP over them all.
+// Kill any replica's process: it is restarted, and no request that is safe to
+// repeat fails. Edit the page in the volume: all replicas show it.
 //
 // With -runtime containerd, as root, the replicas are containers of an image
 // that the example makes of itself.
@@ -30,6 +31,7 @@ import (
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime/containerd"
 	"github.com/budgiehq/budgie/runtime/process"
+	"github.com/budgiehq/budgie/trust"
 )
 
 //go:embed web.bun
@@ -80,6 +82,9 @@ func endSignals() []os.Signal {
 
 // cluster is the replicas with their nodes, and the balancer in front of them.
 type cluster struct {
+	// page is the file in the service's volume that every replica shows; empty
+	// where there are no volumes.
+	page     string
 	nodes    []*node
 	balancer *budgie.Client
 	frontend balance.Frontend
@@ -103,6 +108,10 @@ func run(ctx context.Context, s settings) (err error) {
 	if err != nil {
 		return err
 	}
+	page, err := addVolume(dir, &spec)
+	if err != nil {
+		return err
+	}
 	if s.runtime == containerd.Name {
 		remove, err := useImage(ctx, dir, &spec)
 		if err != nil {
@@ -115,6 +124,7 @@ func run(ctx context.Context, s settings) (err error) {
 	if err != nil {
 		return err
 	}
+	c.page = page
 	defer func() { err = errors.Join(err, c.close()) }()
 
 	url := "http://" + c.frontend.Addr().String()
@@ -122,13 +132,17 @@ func run(ctx context.Context, s settings) (err error) {
 	if s.check {
 		return c.check(ctx, url)
 	}
-	fmt.Printf("try: curl %s   or kill a replica; Ctrl-C ends it\n\n", url)
+	fmt.Printf("try: curl %s   or kill a replica; Ctrl-C ends it\n", url)
+	if page != "" {
+		fmt.Printf("edit %s: every replica follows\n", page)
+	}
+	fmt.Println()
 	c.show(ctx)
 	return nil
 }
 
-// startCluster starts the replicas side by side, then the balancer, and
-// returns when it has found them all.
+// startCluster starts the first replica, then the others side by side, then the
+// balancer, and returns when it has found them all.
 func startCluster(ctx context.Context, dir string, spec bunfile.Spec, s settings) (_ *cluster, err error) {
 	c := &cluster{nodes: make([]*node, s.replicas)}
 	defer func() {
@@ -136,20 +150,25 @@ func startCluster(ctx context.Context, dir string, spec bunfile.Spec, s settings
 			err = errors.Join(err, c.close())
 		}
 	}()
+	token := trust.NewToken()
+	start := func(i int) (err error) {
+		c.nodes[i], err = startNode(ctx, filepath.Join(dir, fmt.Sprintf("node-%d", i+1)), s.runtime, spec, token, i == 0)
+		return err
+	}
+	if err := start(0); err != nil {
+		return nil, err
+	}
 	// The containers live as long as ctx, not only as long as this group.
 	var group errgroup.Group
-	for i := range c.nodes {
-		group.Go(func() (err error) {
-			c.nodes[i], err = startNode(ctx, filepath.Join(dir, fmt.Sprintf("node-%d", i+1)), s.runtime, spec)
-			return err
-		})
+	for i := 1; i < s.replicas; i++ {
+		group.Go(func() error { return start(i) })
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
 	// The balancer knows nothing of the nodes above: it has a data directory
 	// of its own and finds them by their announcements.
-	c.balancer, err = budgie.New(budgie.WithDataDir(filepath.Join(dir, "balancer")), budgie.WithLoopback())
+	c.balancer, err = budgie.New(budgie.WithDataDir(filepath.Join(dir, "balancer")), budgie.WithLoopback(), budgie.WithToken(token))
 	if err != nil {
 		return nil, err
 	}
@@ -181,14 +200,16 @@ func webSpec() (bunfile.Spec, error) {
 	return spec, os.Setenv("PATH", path)
 }
 
-func startNode(ctx context.Context, dir, runtime string, spec bunfile.Spec) (_ *node, err error) {
+// startNode starts a node with a replica. Only the first one has the
+// specification; the others know the service's name, and the token of the flock.
+func startNode(ctx context.Context, dir, runtime string, spec bunfile.Spec, token trust.Token, first bool) (_ *node, err error) {
 	n := &node{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
 		}
 	}()
-	opts := []budgie.Option{budgie.WithDataDir(dir), budgie.WithLoopback()}
+	opts := []budgie.Option{budgie.WithDataDir(dir), budgie.WithLoopback(), budgie.WithToken(token)}
 	if runtime == containerd.Name {
 		if n.runtime, err = containerd.New(containerd.WithDataDir(filepath.Join(dir, runtime))); err != nil {
 			return nil, err
@@ -199,10 +220,12 @@ func startNode(ctx context.Context, dir, runtime string, spec bunfile.Spec) (_ *
 		return nil, err
 	}
 	// A container is not only in the data directory, and goes when it ends.
-	if n.replica, err = n.client.Run(ctx, spec, budgie.AutoRemove()); err != nil {
-		return nil, err
+	if first {
+		n.replica, err = n.client.Run(ctx, spec, budgie.AutoRemove())
+	} else {
+		n.replica, err = n.client.Join(ctx, spec.Name, budgie.AutoRemove(), budgie.AllowProcess(), budgie.OnRuntime(runtime))
 	}
-	return n, nil
+	return n, err
 }
 
 // close ends the replica, then what it ran on.

@@ -45,7 +45,7 @@ func TestCheck(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			for _, want := range []string{"2000 requests, 0 failures", "killing", "serves again"} {
+			for _, want := range []string{"2000 requests, 0 failures", "killing", "serves again", "replicas showed it"} {
 				if !strings.Contains(string(out), want) {
 					t.Errorf("the output lacks %q:\n%s", want, out)
 				}

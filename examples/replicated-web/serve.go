@@ -24,6 +24,9 @@ func serve(host string) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "hello from %.12s (pid %d, started %s)\n", id, os.Getpid(), started)
+		if page, err := os.ReadFile(pageFile); err == nil {
+			_, _ = w.Write(page) // an error is the client's
+		}
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "ok")
