@@ -31,8 +31,8 @@ type JoinPlan struct {
 	// one whose specification this is first.
 	Replicas []JoinReplica
 	// Volumes are the service's volumes and where this machine's copies of them
-	// are; Spec has the same directories. Each copy is made once, before the
-	// replica is created, and later changes elsewhere do not follow.
+	// are; Spec has the same directories. Each copy is made before the replica is
+	// created, and then follows what the volume's owner writes.
 	Volumes []JoinVolume
 	// ImageDigest is the image that the first of Replicas runs; empty for a
 	// command of the machine.
@@ -59,13 +59,15 @@ type JoinReplica struct {
 // that have it, and from its registry where none can give it. Afterwards the new
 // replica needs none of them. It has an id of its own and carries the service's.
 //
-// Volumes come from the replica that the service began with, else from the first
-// other one that gives them, into directories of this machine's own below the
-// data directory, and are verified before anything of the replica is created. A
-// copy is made once: what is written to a volume later, here or there, does not
-// follow in this version. See [OnSeed] and [JoinPlan]. A join that fails leaves
-// what has come of them, and the next one goes on from there; what a replica of
-// an earlier join has changed in its copy is put aside, and not overwritten.
+// Volumes come from the node that owns them, that of the service's first replica
+// unless another one was promoted ([Client.Promote]), else from the first other one
+// that gives them, into directories of this machine's own below the data directory,
+// and are verified before anything of the replica is created. See [OnSeed] and
+// [JoinPlan]. From then on they follow what is written at the owner, for as long as
+// the replica is kept: [lifecycle.Container].Volumes and [Client.VolumeStatus] say
+// how far they are behind. What is written into a copy is set aside and reported;
+// one node writes, the others read. A join that fails leaves what has come of
+// volumes, and the next one goes on from there.
 //
 // The errors are [ErrNotFound] where no node of the flock runs what ref means,
 // [ErrAmbiguous] where it means several services, [ErrNotTrusted] where nodes

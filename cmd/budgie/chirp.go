@@ -16,9 +16,9 @@ import (
 func chirpCommand() *command {
 	c := &command{
 		name:    "chirp",
-		args:    "[-peer host:port]… [-timeout 2s] [-format table|json] | [-d] [-name N] [-runtime auto|process|containerd] [-rm] [-allow-process] [-dry-run] [-ready-timeout 1m] ID|NAME | -balance ADDR [-algorithm round-robin] [-mode http|tcp] ID|NAME",
-		summary: "List the containers that are announced on the network, join one of them, or serve\na port with its replicas.\nJoining runs another replica here: its specification and image come from the\nnodes that run it, if they prove to be in this machine's flock (budgie token -h).\nIts volumes are copied once, before it starts: later changes do not follow.",
-		example: "budgie chirp -timeout 5s   # who is there?\nbudgie chirp -d web        # run a replica of web, and print its id\nbudgie chirp -balance :80 web",
+		args:    "[-peer host:port]… [-timeout 2s] [-format table|json] | [-d] [-name N] [-runtime auto|process|containerd] [-rm] [-allow-process] [-dry-run] [-ready-timeout 1m] ID|NAME | -balance ADDR [-algorithm round-robin] [-mode http|tcp] ID|NAME | -promote [-force] ID|NAME",
+		summary: "List the containers that are announced on the network, join one of them, or serve\na port with its replicas.\nJoining runs another replica here: its specification and image come from the\nnodes that run it, if they prove to be in this machine's flock (budgie token -h).\nIts volumes are copied before it starts, and then follow what their owner writes:\nthe node that the service began on, or one whose replica was promoted since.",
+		example: "budgie chirp -timeout 5s   # who is there?\nbudgie chirp -d web        # run a replica of web, and print its id\nbudgie chirp -balance :80 web\nbudgie chirp -promote web  # the owner is gone for good: own its volumes here",
 	}
 	c.run = func(ctx context.Context, a *app, args []string) error {
 		fs := c.flags()
@@ -31,6 +31,8 @@ func chirpCommand() *command {
 		})
 		j := newJoinFlags(fs)
 		b := newBalanceFlags(fs)
+		promote := fs.Bool("promote", false, "make this machine's replica the owner of its volumes, whom the others follow")
+		force := fs.Bool("force", false, "promote: also where the owner answers, or the copy is not whole")
 		rest, err := c.parse(a, fs, args)
 		if err != nil {
 			return err
@@ -40,6 +42,12 @@ func chirpCommand() *command {
 		}
 		if timeout.set && timeout.value <= 0 {
 			return c.usagef("-timeout is a time above 0s, not %s", timeout)
+		}
+		if *promote {
+			return c.promote(ctx, a, fs, *force, rest)
+		}
+		if *force {
+			return c.usagef("-force goes with -promote")
 		}
 		if b.addr != "" {
 			return c.balance(ctx, a, fs, b, peers, rest)

@@ -108,6 +108,6 @@ func printPlan(w io.Writer, p budgie.JoinPlan, verb string) {
 		fmt.Fprintln(w, printable(fmt.Sprintf("  replica %.12s on node %.12s at %s", r.ID, r.Node, r.Addr)))
 	}
 	for _, v := range p.Volumes {
-		fmt.Fprintln(w, printable(fmt.Sprintf("  volume %s (%s) copied once to %s; later changes do not follow", v.Target, v.Mode, v.Dir)))
+		fmt.Fprintln(w, printable(fmt.Sprintf("  volume %s (%s) copied to %s, where it follows its owner", v.Target, v.Mode, v.Dir)))
 	}
 }
