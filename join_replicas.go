@@ -58,8 +58,8 @@ func (j *joining) open() *lifecycle.Joining {
 
 // awaitRoom returns when a new replica may stay, with its record.
 func (c *Client) awaitRoom(ctx context.Context, rec lifecycle.Container) (lifecycle.Container, error) {
-	if rec.Joining == nil {
-		return rec, nil
+	if rec.Joining == nil || rec.Finished() {
+		return rec, nil // a job that is done takes no room
 	}
 	waiting, cancel := context.WithTimeout(ctx, 2*roomPatience)
 	defer cancel()
@@ -85,6 +85,9 @@ func (c *Client) awaitRoom(ctx context.Context, rec lifecycle.Container) (lifecy
 	case waiting.Err() != nil:
 		err = fmt.Errorf("whoever looks after the replica did not find out within %s whether the service has room for it: see %s in the data directory", 2*roomPatience, "supervisor.log")
 	case errors.Is(err, store.ErrNotFound):
+		if last, ok := c.removedRecord(rec.ID); ok && jobDone(last) {
+			return last, nil
+		}
 		err = fmt.Errorf("the replica was removed before it was clear whether the service has room for it: %w", err)
 	}
 	return lifecycle.Container{}, err

@@ -236,3 +236,34 @@ func TestJoinDetachedInterrupted(t *testing.T) {
 		})
 	}
 }
+
+// A job that is done before it is clear whether there is room for it, and removes
+// itself, has done its work.
+func TestJoinAJob(t *testing.T) {
+	for _, command := range []string{"exit", "idle"} {
+		network, token := discoverytest.NewNetwork(), trust.NewToken()
+		b := newNode(t, network, token)
+		r := newRogue(t, network, token, nil)
+		job := atMost(2)
+		job.Ports, job.Healthcheck, job.Image.Command = nil, nil, runtimetest.FakeCommand(command, "0")
+		text, err := bunfile.Marshal(job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.spec = func(context.Context) ([]byte, error) { return text, nil }
+		joined := make(chan error, 1)
+		go func() {
+			_, err := b.Join(t.Context(), "web", budgie.AutoRemove())
+			joined <- err
+		}()
+		if command == "idle" {
+			rec := eventually(t, b.Client, "web", "ready", running)
+			if err := b.runtime.Crash(rec.ID, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := <-joined; err != nil {
+			t.Errorf("%s: %v", command, err)
+		}
+	}
+}
