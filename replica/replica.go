@@ -1,15 +1,20 @@
 // Package replica copies the volumes of a service from the node that owns
-// them to the nodes that join it, over a connection that the caller made and
-// trusts.
+// them to the nodes that join it, and keeps the copies as their source is, over
+// connections that the caller made and trusts.
 //
-// A copy is made once and whole: [Copier.Send] at the owner, [Copier.Receive]
-// at the joiner. Receive asks for the files whose content it has nowhere in
-// its copy, so what was renamed or moved is not sent again; those files are
-// sent whole. It writes each to a temporary file, checks its SHA-256, syncs it
-// and renames it into place. Once everything is there and the sender has seen
-// that its source did not change meanwhile, Receive removes what the source
-// does not have, reads its copy again, and both sides compare the digest of
-// the whole, which each computed from its own files.
+// [Copier.Send] is for the owner. [Copier.Receive] makes a copy once and whole: it
+// asks for the files whose content it has nowhere in its copy, so what was renamed
+// or moved is not sent again. It writes each to a temporary file, checks its
+// SHA-256, syncs it and renames it into place. Once everything is there, Receive
+// removes what the source does not have, reads its copy again, and both sides
+// compare the digest of the whole, which each computed from its own files.
+//
+// [Copier.Follow] does the same, and then takes over what changes: the sender
+// watches its directory (package watch), looks again at what may have changed, and
+// sends the difference. A source that is gone, empty, or has lost much suspends a
+// copy that follows ([WithMaxLoss]). With [Remember] the copy knows what it was: what
+// something else than the source wrote into it is set aside and reported, and what
+// the source replaces is kept for a while.
 //
 // Carried are directories, empty ones too, files, symbolic links as they are,
 // modification times to the nanosecond, permission and sticky bits; where the
@@ -28,14 +33,16 @@
 // side names has a limit, see wire.go for them and for the protocol. Volumes
 // of up to 1,048,576 entries can be copied; 100,000 files take about 100 MB
 // of memory on either side. Nothing else should write into the copy: what does is
-// noticed (ErrVerify) or overwritten. Changes of the source are seen by its
-// files' times, and by their content where those are fresh; writes through
+// noticed (ErrVerify, or a [Conflict]) or overwritten. Changes of the source are seen
+// by its files' times, and by their content where those are fresh; writes through
 // memory maps may be seen late.
 //
-// After a success the source was, at one moment between the beginning and the
-// end of Send, what the copy is. It does not follow later changes.
+// After a success of Receive each file of the copy is what the source had at one
+// moment between the beginning and the end of Send, and all of them are at the same
+// one, unless the source did not hold still for as long as that takes, again and
+// again.
 //
-// On Windows, which has no Unix modes, both methods return
+// On Windows, which has no Unix modes, all methods return
 // errors.ErrUnsupported.
 package replica
 
