@@ -26,8 +26,8 @@ type volumeCopies struct {
 	mu sync.Mutex
 	// replicas are the service's replicas on other nodes that answer, by id.
 	replicas map[string]volumeOwner
-	// owner is the one of them that owns the volumes, zero while none is known, or
-	// where this node does, and moved is closed when that changes.
+	// owner is the one that owns the volumes, this container itself perhaps, zero
+	// while none is known, and moved is closed when that changes.
 	owner volumeOwner
 	moved chan struct{}
 	// states are what was last heard of each copy, and told what was stored.
@@ -60,6 +60,7 @@ func (k *keeper) followVolumes() (stop func()) {
 		return func() {} // discovery is off, or the client ends
 	}
 	v := &volumeCopies{k: k, replicas: make(map[string]volumeOwner), moved: make(chan struct{})}
+	defer v.choose()
 	for _, vol := range rec.Spec.Volumes {
 		state := lifecycle.VolumeSync{Target: vol.Target, Phase: lifecycle.SyncStarting}
 		for _, was := range rec.Volumes {
@@ -106,14 +107,14 @@ func (v *volumeCopies) choose() {
 	rec := v.k.record()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	owner := volumeOwner{id: rec.ID, term: rec.VolumesTerm()}
+	var owner volumeOwner
+	if term := rec.VolumesTerm(); term > 0 {
+		owner = volumeOwner{id: rec.ID, term: term}
+	}
 	for _, other := range v.replicas {
 		if other.term > owner.term || other.term == owner.term && other.id < owner.id {
 			owner = other
 		}
-	}
-	if owner.id == rec.ID {
-		owner = volumeOwner{}
 	}
 	if owner != v.owner {
 		v.owner = owner
@@ -142,7 +143,7 @@ func (v *volumeCopies) keepUp(ctx context.Context, i int, vol bunfile.Volume) {
 		owner, moved := v.where()
 		var again <-chan time.Time
 		switch rec := v.k.record(); {
-		case owner == (volumeOwner{}) && rec.VolumesTerm() > 0:
+		case owner.id == v.k.id:
 			v.own()
 		case owner == (volumeOwner{}):
 			v.cut(i, owner, errors.New("the node that owns the volume does not answer: the copy is as old as is said"))
@@ -368,7 +369,7 @@ func (c *Client) Promote(ctx context.Context, ref string, opts ...StopOption) (l
 				return fmt.Errorf("%w: since it runs under its supervisor, the copy of volume %s never was as its source: force it to make it the owner nevertheless", ErrOwner, v.Target)
 			}
 		}
-		r.Term = term + 1
+		r.Term, r.Volumes = term+1, nil
 		return nil
 	})
 	if err != nil {

@@ -159,10 +159,16 @@ func TestPromote(t *testing.T) {
 	if err != nil || rec.VolumesTerm() != 2 {
 		t.Fatalf("promoted to %d, %v", rec.VolumesTerm(), err)
 	}
+	changes, err := b.store.Watch(t.Context())
+	noError(t, err)
 	here, there := second.Spec.Volumes[0].Source, third.Spec.Volumes[0].Source
 	noError(t, os.WriteFile(filepath.Join(here, "index.html"), []byte("of the second"), 0o644))
 	sameWithin(t, here, there)
 	syncedAs(t, c, third.ID, "sync with the new owner", func(v lifecycle.VolumeSync) bool { return isSynced(v) && v.Term == 2 })
+	for rec, err = b.Get(t.Context(), second.ID); err == nil && rec.Volumes != nil; rec, err = b.Get(t.Context(), second.ID) {
+		<-changes // the owner has nothing to tell of copies
+	}
+	noError(t, err)
 	d := newNode(t, network, token)
 	fourth, err := d.Join(t.Context(), "web")
 	noError(t, err)

@@ -22,6 +22,7 @@ func main() {
 	host := flag.String("host", "127.0.0.1", "listen on this address, at the port that PORT says")
 	delay := flag.Duration("delay", 0, "begin to listen after so long")
 	page := flag.String("page", "", "also answer with what is in this file")
+	show := flag.String("print", "", "print this file instead of serving")
 	udp := flag.String("udp", "", "also answer datagrams, at the port that BUDGIE_PORT_N_UDP says for this N")
 	flag.Parse()
 
@@ -31,6 +32,15 @@ func main() {
 			w = os.Stderr
 		}
 		fmt.Fprintln(w, "line", n+1)
+	}
+	if *show != "" {
+		text, err := os.ReadFile(*show)
+		fmt.Printf("%s\n", text)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
 	}
 	if *exit >= 0 {
 		fmt.Fprintln(os.Stderr, "giving up")
