@@ -25,6 +25,8 @@ type Copier struct {
 	remember  bool
 	keepAge   time.Duration
 	keepSize  int64
+	// silence is how long a source that has nothing to send may say nothing.
+	silence time.Duration
 	// openRoot opens the directory of a copy: another file system, in tests.
 	openRoot func(dir string) (tree, error)
 
@@ -91,7 +93,8 @@ func (c *Copier) Follow(ctx context.Context, conn io.ReadWriter, dir string, opt
 	defer cancel(nil)
 	r := c.receiver(conn, dir)
 	r.following = &following{FollowOptions: opts, maxLoss: c.maxLoss, scanEvery: c.scanEvery, state: FollowState{Phase: Starting}}
-	r.interrupt = func() { cancel(fmt.Errorf("%w: the source said nothing for %s", ErrSilent, silence)) }
+	r.following.silence = c.silence
+	r.interrupt = func() { cancel(fmt.Errorf("%w: the source said nothing for %s", ErrSilent, c.silence)) }
 	_, err := c.receive(ctx, conn, r)
 	if err == nil {
 		err = errors.New("the source is through") // a sender never is

@@ -66,8 +66,8 @@ type FollowOptions struct {
 // mostConflicts is how many conflicts a state names.
 const mostConflicts = 16
 
-// silence is how long a source that has nothing to send may say nothing.
-const silence = 10 * idleEvery
+// defaultSilence is how long a source that has nothing to send may say nothing.
+const defaultSilence = 10 * idleEvery
 
 // tellEvery is how often progress is told.
 const tellEvery = 200 * time.Millisecond
@@ -76,6 +76,7 @@ const tellEvery = 200 * time.Millisecond
 type following struct {
 	FollowOptions
 	maxLoss float64
+	silence time.Duration
 	state   FollowState
 	told    time.Time
 	watcher watch.Watcher
@@ -248,7 +249,7 @@ func (r *receiver) answer(ctx context.Context) error {
 
 // expectSoon ends the connection unless it is stopped soon.
 func (r *receiver) expectSoon() (stop func()) {
-	t := time.AfterFunc(silence, r.interrupt)
+	t := time.AfterFunc(r.following.silence, r.interrupt)
 	return func() { t.Stop() }
 }
 
