@@ -283,3 +283,29 @@ func TestFollowKeepsWhatTheSourceReplaces(t *testing.T) {
 		}
 	}
 }
+
+// A file with several names is one that changes by any of them, wherever they are.
+func TestFollowHardLinks(t *testing.T) {
+	l := newLink(t, replicatest.Tree{"a/file": replicatest.F("one"), "b": {}, "c": {}, "keep": replicatest.F("k")})
+	l.start(t)
+	l.equal(t)
+	at := func(name string) string { return filepath.Join(l.src, name) }
+	same := func(x, y string) bool {
+		a, errA := os.Stat(filepath.Join(l.dst, x))
+		b, errB := os.Stat(filepath.Join(l.dst, y))
+		return errA == nil && errB == nil && os.SameFile(a, b)
+	}
+	must(t, os.Link(at("a/file"), at("b/file")))
+	l.until(t, "another name", func(replica.FollowState) bool { return same("a/file", "b/file") })
+	must(t, os.WriteFile(at("b/file"), []byte("written by the other name"), 0o644))
+	l.equal(t)
+	must(t, os.Rename(at("a/file"), at("c/file")), os.Chmod(at("b/file"), 0o600))
+	l.equal(t)
+	l.until(t, "a renamed name", func(replica.FollowState) bool { return same("b/file", "c/file") })
+	must(t, os.WriteFile(at("new"), []byte("a file of its own"), 0o644), os.Rename(at("new"), at("b/file")))
+	l.equal(t)
+	l.until(t, "two files", func(replica.FollowState) bool { return !same("b/file", "c/file") })
+	if l.last.ConflictCount != 0 {
+		t.Errorf("conflicts: %+v", l.last.Conflicts)
+	}
+}
