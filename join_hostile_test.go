@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/budgiehq/budgie"
@@ -26,15 +27,32 @@ type rogue struct {
 	served peer.Container
 	// node announces it.
 	node *discoverytest.Node
+
+	mu sync.Mutex
 	// list is what it says that it runs, instead of served, where that is not nil.
 	list func() []peer.Container
 	// spec answers for the specification.
 	spec func(ctx context.Context) ([]byte, error)
 }
 
+func (r *rogue) setList(list func() []peer.Container) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = list
+}
+
+func (r *rogue) setSpec(spec func(ctx context.Context) ([]byte, error)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.spec = spec
+}
+
 func (r *rogue) Containers(context.Context) ([]peer.Container, error) {
-	if r.list != nil {
-		return r.list(), nil
+	r.mu.Lock()
+	list := r.list
+	r.mu.Unlock()
+	if list != nil {
+		return list(), nil
 	}
 	return []peer.Container{r.served}, nil
 }
@@ -44,8 +62,15 @@ func (r *rogue) Watch(context.Context) (<-chan struct{}, error) {
 	changes <- struct{}{}
 	return changes, nil
 }
-func (r *rogue) Spec(ctx context.Context, _ string) ([]byte, error) { return r.spec(ctx) }
-func (r *rogue) Images() []runtime.ImageSource                      { return nil }
+
+func (r *rogue) Spec(ctx context.Context, _ string) ([]byte, error) {
+	r.mu.Lock()
+	spec := r.spec
+	r.mu.Unlock()
+	return spec(ctx)
+}
+
+func (r *rogue) Images() []runtime.ImageSource { return nil }
 
 // newRogue starts a member that serves one container, and announces it.
 func newRogue(t *testing.T, network *discoverytest.Network, token trust.Token, change func(*peer.Container)) *rogue {
@@ -109,7 +134,7 @@ func TestJoinHostileSpec(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			network, token := discoverytest.NewNetwork(), trust.NewToken()
 			r := newRogue(t, network, token, nil)
-			r.spec = func(context.Context) ([]byte, error) { return []byte(c.text), nil }
+			r.setSpec(func(context.Context) ([]byte, error) { return []byte(c.text), nil })
 			b := newNode(t, network, token)
 			_, err := b.Join(t.Context(), "web")
 			if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -140,9 +165,9 @@ func TestJoinLocalKeys(t *testing.T) {
 		t.Errorf("joined %+v", s)
 	}
 	r := newRogue(t, network, token, func(c *peer.Container) { c.Name = "rogue" })
-	r.spec = func(context.Context) ([]byte, error) {
+	r.setSpec(func(context.Context) ([]byte, error) {
 		return []byte("version: \"1.0\"\nname: rogue\nimage: {docker_image: example/web}\nenv_file: /etc/shadow\n"), nil
-	}
+	})
 	rec, err = b.Join(t.Context(), "rogue")
 	if err != nil || rec.Spec.EnvFile != "" || len(rec.Spec.Environment) != 0 {
 		t.Errorf("joined %+v, %v", rec.Spec, err)
@@ -154,10 +179,10 @@ func TestJoinLocalKeys(t *testing.T) {
 func TestJoinNodeDies(t *testing.T) {
 	network, token := discoverytest.NewNetwork(), trust.NewToken()
 	r := newRogue(t, network, token, nil)
-	r.spec = func(context.Context) ([]byte, error) {
+	r.setSpec(func(context.Context) ([]byte, error) {
 		go r.server.Close() // waits for this very call
 		return nil, errors.New("dying")
-	}
+	})
 	b := newNode(t, network, token)
 	if _, err := b.Join(t.Context(), "web"); err == nil || !strings.Contains(err.Error(), "specification of 777777777777 from node") {
 		t.Errorf("got %v", err)
@@ -227,10 +252,10 @@ func TestJoinAsksTheNextNode(t *testing.T) {
 	}
 	asked := make(chan struct{}, 10)
 	r := newRogue(t, network, token, func(c *peer.Container) { c.ServiceID = first.ServiceID })
-	r.spec = func(context.Context) ([]byte, error) {
+	r.setSpec(func(context.Context) ([]byte, error) {
 		asked <- struct{}{}
 		return nil, errors.New("no")
-	}
+	})
 	rec, err := b.Join(t.Context(), "web")
 	if err != nil {
 		t.Fatal(err)
@@ -244,11 +269,11 @@ func TestJoinInterrupted(t *testing.T) {
 	b := newNode(t, network, token)
 	ctx, cancel := context.WithCancel(t.Context())
 	r := newRogue(t, network, token, nil)
-	r.spec = func(served context.Context) ([]byte, error) {
+	r.setSpec(func(served context.Context) ([]byte, error) {
 		cancel()
 		<-served.Done()
 		return nil, served.Err()
-	}
+	})
 	if _, err := b.Join(ctx, "web"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}

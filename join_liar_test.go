@@ -16,14 +16,14 @@ import (
 
 // many returns so many containers of a rogue, as change makes them.
 func (r *rogue) many(n int, change func(c *peer.Container, id string)) {
-	r.list = func() []peer.Container {
+	r.setList(func() []peer.Container {
 		list := make([]peer.Container, n)
 		for i := range list {
 			list[i] = r.served
 			change(&list[i], fmt.Sprintf("%064x", i+1))
 		}
 		return list
-	}
+	})
 }
 
 // A member that says that it runs thousands of things makes neither an endless
@@ -37,10 +37,10 @@ func TestJoinBoundsALiar(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	var asked atomic.Int64
-	r.spec = func(context.Context) ([]byte, error) {
+	r.setSpec(func(context.Context) ([]byte, error) {
 		asked.Add(1)
 		return nil, errors.New("no")
-	}
+	})
 	r.many(1000, func(c *peer.Container, id string) { c.ID = id })
 	if _, err = b.PlanJoin(t.Context(), "web"); err == nil || len(err.Error()) > 500 {
 		t.Errorf("got %v", err)
@@ -60,12 +60,12 @@ func TestSeedFromTheAnnouncedFirst(t *testing.T) {
 	r := newRogue(t, network, token, func(c *peer.Container) {
 		c.ID, c.ServiceID = strings.Repeat("0", 64), first.ID // the first in any order
 	})
-	r.list = func() []peer.Container {
+	r.setList(func() []peer.Container {
 		c := r.served
 		c.ID = first.ID
 		return []peer.Container{c}
-	}
-	r.spec = func(context.Context) ([]byte, error) { return nil, errors.New("no") }
+	})
+	r.setSpec(func(context.Context) ([]byte, error) { return nil, errors.New("no") })
 	var log seedLog
 	if _, err := newNode(t, network, token).Join(t.Context(), "web", log.option()); err != nil {
 		t.Fatal(err)

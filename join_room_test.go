@@ -100,7 +100,7 @@ func TestJoinWaitsForALaterOne(t *testing.T) {
 			_, err = b.Join(t.Context(), "web", budgie.OnJoin(func(budgie.JoinPlan) {
 				r := newRogue(t, network, token, replicaOf(first.ID))
 				looked := time.Now().Add(2500 * time.Millisecond) // after the first look, before the second
-				r.list = func() []peer.Container {
+				r.setList(func() []peer.Container {
 					other := r.served
 					other.CreatedAt = time.Now().Add(time.Hour)
 					other.Joining = time.Now().Before(looked)
@@ -108,7 +108,7 @@ func TestJoinWaitsForALaterOne(t *testing.T) {
 						return nil
 					}
 					return []peer.Container{other}
-				}
+				})
 			}))
 			if stays && !errors.Is(err, budgie.ErrReplicas) || !stays && err != nil {
 				t.Errorf("got %v", err)
@@ -130,7 +130,7 @@ func TestJoinCountsTheSilent(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r.spec = func(context.Context) ([]byte, error) { return text, nil }
+			r.setSpec(func(context.Context) ([]byte, error) { return text, nil })
 			_, err = b.Join(t.Context(), "web", budgie.OnJoin(func(budgie.JoinPlan) {
 				_ = r.server.Close()
 				if left {
@@ -250,7 +250,7 @@ func TestJoinAJob(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.spec = func(context.Context) ([]byte, error) { return text, nil }
+		r.setSpec(func(context.Context) ([]byte, error) { return text, nil })
 		joined := make(chan error, 1)
 		go func() {
 			_, err := b.Join(t.Context(), "web", budgie.AutoRemove())
