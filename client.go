@@ -39,6 +39,8 @@ type Client struct {
 	// flock is this machine's membership, nil before the first need.
 	flockMu sync.Mutex
 	flock   *trust.Flock
+	// flockWatch follows what other nodes run, for all containers.
+	flockWatch flockWatch
 	// following starts that announcements follow the flock, and flockChanges
 	// counts how often they were to.
 	following    sync.Once

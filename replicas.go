@@ -1,10 +1,8 @@
 package budgie
 
 import (
-	"context"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/budgiehq/budgie/balance"
 	"github.com/budgiehq/budgie/bunfile"
@@ -16,49 +14,21 @@ import (
 // its service on other nodes, too, as they come and go, until the publication
 // ends. It needs a discoverer, and does nothing without.
 func (k *keeper) followReplicas(pub *publication) {
-	ctx, cancel := context.WithCancel(k.c.life)
-	events, err := k.c.browse(ctx)
-	if err != nil {
-		cancel()
-		return // discovery is off, or the client ends
-	}
-	var wg sync.WaitGroup
-	pub.unfollow = func() {
-		cancel()
-		wg.Wait()
-	}
-	wg.Go(func() {
-		defer cancel()
-		defer pub.tunnels.close()
-		var r *roster
-		r = k.c.newRoster(0, func(id string) {
+	stop, err := k.c.watchReplicas(
+		func(s discovery.Service) bool { return s.ServiceID == pub.service && s.ID != k.id },
+		func(r *roster, id string) {
 			told, is := pub.tunnels.follow(r, id, func(c peer.Container) bool { return c.ServiceID == pub.service })
 			if pub.setReplica(id, told, is) {
 				k.log.Info("a replica on another node", "replica", id, "node", told.Node, "serves", is)
 			}
 		})
-		r.run(ctx, only(ctx, events, func(s discovery.Service) bool { return s.ServiceID == pub.service && s.ID != k.id }))
-	})
-}
-
-// only passes on the events of services that are wanted, until events ends or ctx
-// does.
-func only(ctx context.Context, events <-chan discovery.Event, wanted func(discovery.Service) bool) <-chan discovery.Event {
-	out := make(chan discovery.Event)
-	go func() {
-		defer close(out)
-		for e := range events {
-			if e.Type != discovery.Removed && !wanted(e.Service) {
-				continue
-			}
-			select {
-			case out <- e:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return out
+	if err != nil {
+		return // discovery is off, or the client ends
+	}
+	pub.unfollow = func() {
+		stop()
+		pub.tunnels.close()
+	}
 }
 
 // setReplica notes a replica on another node, or that it serves no more, and

@@ -61,6 +61,18 @@ func (c *playedClient) Watch(ctx context.Context) iter.Seq2[[]peer.Container, er
 }
 
 func newRosterBench(t *testing.T) *rosterBench {
+	b := newUnstartedBench(t, time.Second, func(string) {})
+	ctx, cancel := context.WithCancel(t.Context())
+	b.cancel = cancel
+	go func() {
+		defer close(b.done)
+		b.run(ctx, b.events)
+	}()
+	return b
+}
+
+// newUnstartedBench returns one that nobody runs yet.
+func newUnstartedBench(t *testing.T, delay time.Duration, changed func(id string)) *rosterBench {
 	f, err := trust.New()
 	if err != nil {
 		t.Fatal(err)
@@ -73,13 +85,7 @@ func newRosterBench(t *testing.T) *rosterBench {
 		b.mu.Unlock()
 		return c
 	}
-	b.roster = newRoster(func() (*trust.Flock, error) { return f, nil }, dial, time.Second, func(string) {})
-	ctx, cancel := context.WithCancel(t.Context())
-	b.cancel = cancel
-	go func() {
-		defer close(b.done)
-		b.run(ctx, b.events)
-	}()
+	b.roster = newRoster(func() (*trust.Flock, error) { return f, nil }, dial, delay, changed)
 	return b
 }
 

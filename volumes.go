@@ -53,12 +53,6 @@ func (k *keeper) followVolumes() (stop func()) {
 	if len(rec.Spec.Volumes) == 0 {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(k.c.life)
-	events, err := k.c.browse(ctx)
-	if err != nil {
-		cancel()
-		return func() {} // discovery is off, or the client ends
-	}
 	v := &volumeCopies{k: k, replicas: make(map[string]volumeOwner), moved: make(chan struct{})}
 	defer v.choose()
 	for _, vol := range rec.Spec.Volumes {
@@ -73,16 +67,19 @@ func (k *keeper) followVolumes() (stop func()) {
 	k.mu.Lock()
 	k.copies = v
 	k.mu.Unlock()
+	unwatch, err := k.c.watchReplicas(
+		func(s discovery.Service) bool { return s.ServiceID == rec.ServiceID && s.ID != rec.ID },
+		func(r *roster, id string) { v.hear(r, rec.ServiceID, id) })
+	if err != nil {
+		return func() {} // discovery is off, or the client ends
+	}
+	ctx, cancel := context.WithCancel(k.c.life)
 	var wg sync.WaitGroup
 	for i, vol := range rec.Spec.Volumes {
 		wg.Go(func() { v.keepUp(ctx, i, vol) })
 	}
-	wg.Go(func() {
-		var r *roster
-		r = k.c.newRoster(0, func(id string) { v.hear(r, rec.ServiceID, id) })
-		r.run(ctx, only(ctx, events, func(s discovery.Service) bool { return s.ServiceID == rec.ServiceID && s.ID != rec.ID }))
-	})
 	return func() {
+		unwatch()
 		cancel()
 		wg.Wait()
 	}

@@ -1,0 +1,69 @@
+package budgie
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/budgiehq/budgie/discovery"
+	"github.com/budgiehq/budgie/peer"
+)
+
+// All that follow replicas on a node share one connection to it, which ends with
+// the last of them.
+func TestWatchesShareConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		l := newWatchLoop(ctx, cancel)
+		b := newUnstartedBench(t, 0, l.changed)
+		defer b.flock.Close()
+		l.r = b.roster
+		go l.run(b.events)
+		web, db, other := b.service("1", "192.0.2.1"), b.service("2", "192.0.2.1"), b.service("3", "192.0.2.3")
+		db.Node = web.Node
+		b.announce(web)
+		b.announce(db)
+		b.announce(other)
+		b.last0()
+
+		heard := map[string][]string{}
+		watch := func(name string, s discovery.Service) *replicaWatch {
+			sub := &replicaWatch{
+				func(o discovery.Service) bool { return o.ServiceID == s.ServiceID },
+				func(r *roster, id string) {
+					_, _, _, proved := r.proved(id)
+					heard[name] = append(heard[name], map[bool]string{true: "proved ", false: "announced "}[proved]+id[:1])
+				},
+			}
+			l.do(func() { l.add(sub) })
+			synctest.Wait()
+			return sub
+		}
+		first := watch("first", web)
+		conn := b.last(1)
+		second, third := watch("second", db), watch("third", web)
+		b.last(1) // still
+		conn.say(nil, peer.Container{ID: web.ID, ServiceID: web.ServiceID}, peer.Container{ID: db.ID, ServiceID: db.ServiceID})
+		for name, want := range map[string]string{"first": "announced 1, proved 1", "second": "announced 2, proved 2", "third": "announced 1, proved 1"} {
+			if got := strings.Join(heard[name], ", "); got != want {
+				t.Errorf("%s heard %q, want %q", name, got, want)
+			}
+		}
+		for _, sub := range []*replicaWatch{first, second} {
+			l.do(func() { l.drop(sub) })
+		}
+		clear(heard)
+		b.events <- discovery.Event{Type: discovery.Removed, Service: discovery.Service{ID: web.ID}}
+		synctest.Wait()
+		if got := strings.Join(heard["third"], ", "); got != "announced 1" || len(heard) != 1 {
+			t.Errorf("when it is gone: %v", heard)
+		}
+		if len(b.endpoints) != 0 {
+			t.Errorf("nobody wants what %d endpoints say", len(b.endpoints))
+		}
+		l.do(func() { l.drop(third) })
+		cancel()
+		<-l.done
+	})
+}
