@@ -110,17 +110,3 @@ func BenchmarkPlan(b *testing.B) {
 		})
 	}
 }
-
-func BenchmarkApply(b *testing.B) {
-	_, src := fromSeed(1)
-	old := random(src, benchSize)
-	ops := []Op{{Copy, 0, benchSize / 2}, {Literal, benchSize / 2, 8192}, {Copy, benchSize/2 + 8192, benchSize/2 - 8192}}
-	var a Applier
-	b.SetBytes(benchSize)
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := a.Apply(b.Context(), io.Discard, section(old), benchSize, all(ops), section(old)); err != nil {
-			b.Fatal(err)
-		}
-	}
-}

@@ -3,8 +3,8 @@ package delta
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"io"
-	"iter"
 	"math/rand/v2"
 	"testing"
 
@@ -52,18 +52,32 @@ func listOf(t testing.TB, c Class, content []byte) *List {
 	return l
 }
 
-// all returns operations one by one.
-func all(ops []Op) iter.Seq2[Op, error] {
-	return func(yield func(Op, error) bool) {
-		for _, op := range ops {
-			if !yield(op, nil) {
-				return
-			}
+// bufferSize is how much is moved at once.
+const bufferSize = 128 << 10
+
+// apply writes content of size bytes to dst, as operations say.
+func apply(dst io.Writer, old *io.SectionReader, size int64, ops []Op, literals io.Reader) error {
+	k := NewChecker(old.Size(), size)
+	buf := make([]byte, bufferSize)
+	for _, op := range ops {
+		if err := take(k, op); err != nil {
+			return err
+		}
+		from := literals
+		if op.Kind == Copy {
+			from = io.NewSectionReader(old, op.Offset, op.Length)
+		}
+		if n, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{io.LimitReader(from, op.Length)}, buf); err != nil || n != op.Length {
+			return fmt.Errorf("operation %v: %d bytes, %v", op, n, err)
 		}
 	}
+	if !k.Done() {
+		return fmt.Errorf("%d of %d bytes", k.Made(), size)
+	}
+	return nil
 }
 
-// section returns content as Apply wants it.
+// section returns content as apply wants it.
 func section(content []byte) *io.SectionReader {
 	return io.NewSectionReader(bytes.NewReader(content), 0, int64(len(content)))
 }

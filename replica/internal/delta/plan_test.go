@@ -87,7 +87,6 @@ func overTheWire(t testing.TB, ops []Op) []Op {
 // What a plan makes is the new content, whatever was done to the old one.
 func TestPlansMakeTheNewContent(t *testing.T) {
 	r, src := seeded(t)
-	var a Applier
 	content := random(src, 200<<10)
 	for range 150 {
 		next := slices.Clone(content)
@@ -109,7 +108,7 @@ func TestPlansMakeTheNewContent(t *testing.T) {
 		checkPlan(t, ops, int64(len(content)), int64(len(next)))
 		sent := bytes.NewReader(literalsOf(ops, next))
 		var got bytes.Buffer
-		if err := a.Apply(t.Context(), &got, section(content), int64(len(next)), all(overTheWire(t, ops)), sent); err != nil {
+		if err := apply(&got, section(content), int64(len(next)), overTheWire(t, ops), sent); err != nil {
 			t.Fatalf("after %q: %v", done, err)
 		}
 		if !bytes.Equal(got.Bytes(), next) || sent.Len() > 0 {

@@ -176,11 +176,10 @@ func encodedSize(ops []Op) int64 {
 // putTogether does what the receiver does in the end, and checks that it did
 // it right. It returns the processor time.
 func putTogether(tb testing.TB, old, next *counted, ops []Op, digest []byte) time.Duration {
-	var a Applier
 	h := sha256.New()
 	literals := &literalReader{ops: ops, file: next.file}
 	cpu := cpuOf(tb, func() error {
-		return a.Apply(tb.Context(), h, old.all(), next.size, all(ops), literals)
+		return apply(h, old.all(), next.size, ops, literals)
 	})
 	if !slices.Equal(h.Sum(nil), digest) {
 		tb.Fatal("another content came out")
