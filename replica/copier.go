@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/budgiehq/budgie/replica/internal/delta"
 	"github.com/budgiehq/budgie/replica/internal/interrupt"
 )
 
@@ -33,6 +34,7 @@ type Copier struct {
 	mu      sync.Mutex
 	busy    map[string]chan struct{} // per directory, closed by the Receive that ends
 	sources map[string]*source       // per directory that is sent
+	lists   *delta.Memory            // of what was sent
 }
 
 // Send serves the directory dir to the Receive at the other end of conn and

@@ -16,7 +16,7 @@ func (t *target) finish(ctx context.Context, m *manifest) (removed int, err erro
 	if err := t.syncDirs(); err != nil {
 		return 0, err
 	}
-	t.scanner.wants = func(int64) bool { return t.live }
+	t.scanner.wants = func(string, int64) bool { return t.live }
 	all, err := t.look(ctx)
 	if err != nil {
 		return 0, err

@@ -119,9 +119,9 @@ func (f *following) pending(m *manifest, p plan) {
 	f.tell(true)
 }
 
-// arrived notes what has come of a file.
+// arrived notes how much more of a file is there, or less.
 func (f *following) arrived(n int64) {
-	if f == nil {
+	if f == nil || n == 0 {
 		return
 	}
 	f.state.PendingBytes -= n

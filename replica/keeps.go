@@ -83,6 +83,10 @@ const (
 	frameKeeps byte = iota + 32
 	frameLeftOut
 	frameZeros
+	frameHave
+	frameCopy
+	frameChunks
+	frameChunkList
 )
 
 // ability is what a receiver says of itself.

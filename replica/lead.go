@@ -67,7 +67,7 @@ func (s *sender) lead(ctx context.Context, now snapshot, a answer) (Report, erro
 // complete sends the files that the receiver asks for, and returns what it has
 // then: files that changed while they were read are as before.
 func (s *sender) complete(ctx context.Context, now snapshot, a answer) (snapshot, error) {
-	missed, err := s.files(ctx, now.m, a.wanted)
+	missed, err := s.files(ctx, now.m, a)
 	if err != nil {
 		return snapshot{}, err
 	}

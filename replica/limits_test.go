@@ -68,7 +68,7 @@ func TestWantsFillManyFrames(t *testing.T) {
 	for i := range uint32(files) {
 		wanted = append(wanted, i+1)
 	}
-	if err := (&receiver{wire: newWire(readWriter{nil, &sent})}).ask(wanted); err != nil {
+	if err := (&receiver{wire: newWire(readWriter{nil, &sent})}).ask(wanted, nil); err != nil {
 		t.Fatal(err)
 	}
 	a, err := (&sender{wire: newWire(readWriter{&sent, nil})}).wanted(m)

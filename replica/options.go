@@ -3,6 +3,8 @@ package replica
 import (
 	"log/slog"
 	"time"
+
+	"github.com/budgiehq/budgie/replica/internal/delta"
 )
 
 // Defaults of the options.
@@ -61,7 +63,7 @@ func Remember(age time.Duration, size int64) Option {
 func New(opts ...Option) *Copier {
 	c := &Copier{
 		log: slog.New(slog.DiscardHandler), scanEvery: DefaultScan, maxLoss: DefaultMaxLoss, silence: defaultSilence, openRoot: openRoot,
-		busy: make(map[string]chan struct{}), sources: make(map[string]*source),
+		busy: make(map[string]chan struct{}), sources: make(map[string]*source), lists: delta.NewMemory(listsBudget),
 	}
 	for _, opt := range opts {
 		opt(c)

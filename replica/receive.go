@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -35,7 +37,10 @@ type receiver struct {
 	storedBase           *manifest
 	stored               time.Time
 	// interrupt ends the connection.
-	interrupt   func()
+	interrupt func()
+	// unsure says that changes of files came, and the sender was not told whether
+	// the files came out right.
+	unsure      bool
 	transferred int64
 	removed     int
 	conflicts   []Conflict
@@ -221,10 +226,11 @@ func (r *receiver) fetch(ctx context.Context) (missed map[digest]bool, err error
 	}
 	r.log.Debug("files to receive", "wanted", len(p.wanted), "of", len(r.m.entries))
 	r.following.pending(r.m, p)
-	if err := r.ask(p.wanted); err != nil {
+	has := r.places(p.wanted)
+	if err := r.ask(p.wanted, has); err != nil {
 		return nil, err
 	}
-	if missed, err = r.files(ctx, p.wanted); err != nil {
+	if missed, err = r.files(ctx, p.wanted, has); err != nil {
 		return nil, err
 	}
 	missing, err := r.copy.copyAll(ctx, p.again)
@@ -261,22 +267,35 @@ func (r *receiver) copyLocally(ctx context.Context) (plan, error) {
 	}
 }
 
-// ask sends which files are wanted.
-func (r *receiver) ask(wanted []uint32) error {
+// ask sends which files are wanted, and what the copy has in places of theirs.
+func (r *receiver) ask(wanted []uint32, has map[uint32]found) error {
 	var frame []byte
-	for _, i := range wanted {
-		frame = binary.BigEndian.AppendUint32(frame, i)
-		if len(frame) == maxFrame {
-			if err := r.wire.write(frameWant, frame); err != nil {
+	add := func(kind byte, more ...byte) error {
+		if len(frame)+len(more) > maxFrame || len(more) == 0 && len(frame) > 0 {
+			if err := r.wire.write(kind, frame); err != nil {
 				return err
 			}
 			frame = frame[:0]
 		}
+		frame = append(frame, more...)
+		return nil
 	}
-	if len(frame) > 0 {
-		if err := r.wire.write(frameWant, frame); err != nil {
+	for _, i := range wanted {
+		if err := add(frameWant, binary.BigEndian.AppendUint32(nil, i)...); err != nil {
 			return err
 		}
+	}
+	if err := add(frameWant); err != nil {
+		return err
+	}
+	for _, i := range slices.Sorted(maps.Keys(has)) {
+		d := has[i].digest
+		if err := add(frameHave, append(binary.BigEndian.AppendUint32(nil, i), d[:]...)...); err != nil {
+			return err
+		}
+	}
+	if err := add(frameHave); err != nil {
+		return err
 	}
 	follows := byte(0)
 	if r.following != nil {
@@ -288,77 +307,61 @@ func (r *receiver) ask(wanted []uint32) error {
 	return r.wire.flush()
 }
 
+// places returns what the copy has in the places of wanted files, of those whose
+// changes are worth asking for.
+func (r *receiver) places(wanted []uint32) map[uint32]found {
+	has := make(map[uint32]found)
+	for _, i := range wanted {
+		e := r.m.entries[i]
+		f := r.copy.local[e.path]
+		if e.size >= deltaFrom && f.kind == kindFile && f.hashed && f.size >= deltaFrom {
+			has[i] = f
+		}
+	}
+	return has
+}
+
 // files receives the wanted files. Those that came before an error stay. It
 // returns the contents of those that changed at the sender meanwhile.
-func (r *receiver) files(ctx context.Context, wanted []uint32) (missed map[digest]bool, err error) {
+func (r *receiver) files(ctx context.Context, wanted []uint32, has map[uint32]found) (missed map[digest]bool, err error) {
 	defer func() {
 		if settled := r.copy.settleArrived(); err == nil {
 			err = settled
 		}
 	}()
 	missed = make(map[digest]bool)
-	for _, i := range wanted {
-		ok, err := r.file(ctx, r.m.entries[i])
-		if err != nil {
-			return nil, fmt.Errorf("receiving %s: %w", r.m.entries[i].path, err)
-		}
-		if !ok {
-			missed[r.m.entries[i].digest] = true
-		}
+	r.unsure = false
+	wrong, err := r.some(ctx, wanted, has, missed)
+	if err != nil || !r.unsure {
+		return missed, err
 	}
-	return missed, nil
+	r.wire.mayWrite = true
+	if len(wrong) > 0 {
+		r.log.Debug("files did not come out of their changes", "files", len(wrong))
+	}
+	if err := r.ask(wrong, nil); err != nil {
+		return nil, err
+	}
+	_, err = r.some(ctx, wrong, nil, missed) // whole ones are right
+	return missed, err
 }
 
-// file receives one file. It is false where the sender says that the file
-// changed; what came of it is then forgotten.
-func (r *receiver) file(ctx context.Context, e entry) (ok bool, err error) {
-	t, err := r.copy.create(e)
-	if err != nil {
-		return false, err
-	}
-	defer func() {
-		if !ok {
-			t.discard()
-		}
-	}()
-	for left := e.size; ; {
-		if err := ctx.Err(); err != nil {
-			return false, err
-		}
-		kind, payload, err := r.wire.read()
+// some receives files. It notes the contents of those that changed at the sender
+// meanwhile, and returns which did not come out of their changes.
+func (r *receiver) some(ctx context.Context, wanted []uint32, has map[uint32]found, missed map[digest]bool) (wrong []uint32, err error) {
+	for _, i := range wanted {
+		e := r.m.entries[i]
+		o, err := r.file(ctx, e, has[i])
 		switch {
 		case err != nil:
-			return false, err
-		case kind == frameFileEnd && len(payload) == 1 && payload[0] == 0:
-			return false, nil
-		case kind == frameFileEnd && len(payload) == 1 && payload[0] == 1:
-			if left != 0 {
-				return false, fmt.Errorf("%w: %d bytes are missing", ErrVerify, left)
-			}
-			err := t.accept()
-			return err == nil, err
-		case kind == frameZeros && len(payload) == 8:
-			n := binary.BigEndian.Uint64(payload)
-			if n == 0 || n > uint64(left) {
-				return false, fmt.Errorf("%w: a hole of %d bytes where %d are missing", ErrProtocol, n, left)
-			}
-			if err := t.Zeros(ctx, int64(n)); err != nil {
-				return false, err
-			}
-			left -= int64(n)
-			continue
-		case kind != frameData || len(payload) == 0:
-			return false, unexpected(kind, len(payload))
-		case int64(len(payload)) > left:
-			return false, fmt.Errorf("%w: more than the %d bytes announced", ErrProtocol, e.size)
+			return nil, fmt.Errorf("receiving %s: %w", e.path, err)
+		case o == changedThere:
+			missed[e.digest] = true
+		case o == wrongHere:
+			wrong = append(wrong, i)
 		}
-		if _, err := t.Write(payload); err != nil {
-			return false, err
-		}
-		left -= int64(len(payload))
-		r.transferred += int64(len(payload))
-		r.following.arrived(int64(len(payload)))
 	}
+	return wrong, nil
 }
 
 // finish makes the copy equal to the manifest, looks at all of it again, and

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/budgiehq/budgie/replica/internal/delta"
 )
 
 // quiet is how long a file must have been left alone before it was hashed for
@@ -81,8 +83,10 @@ type scanner struct {
 	root tree
 	// known are the digests computed so far, by path.
 	known map[string]hashed
-	// wants says which sizes of files are worth hashing; nil means all.
-	wants func(size int64) bool
+	// wants says which files are worth hashing; nil means all.
+	wants func(path string, size int64) bool
+	// lists takes the chunk lists of files; nil where nobody makes deltas.
+	lists *delta.Memory
 	// linked are the digests of files with several names, of the scan under way.
 	linked map[fileID]hashed
 	// unlock lets the scanner read what the modes forbid their owner, by
@@ -259,7 +263,7 @@ func (s *scanner) lookInto(ctx context.Context, above *os.File, f *found, info f
 			return err
 		}
 	}
-	if s.wants != nil && !s.wants(f.size) {
+	if s.wants != nil && !s.wants(f.path, f.size) {
 		return nil
 	}
 	f.hashed = true
@@ -325,16 +329,39 @@ func (s *scanner) hash(ctx context.Context, path string, info fs.FileInfo) (int6
 		return 0, digest{}, err
 	}
 	defer f.Close()
-	h := hasher{sha256.New()}
-	if now.size, err = copyContent(ctx, h, f, -1, s.buf.bytes()); err != nil {
+	if now.size, now.digest, err = s.read(ctx, f, path, info.Size()); err != nil {
 		return 0, digest{}, fmt.Errorf("reading %s: %w", path, err)
 	}
-	now.digest = digest(h.Sum(nil))
 	s.remember(path, now)
 	if n.links > 1 && s.linked != nil {
 		s.linked[n.file] = now
 	}
 	return now.size, now.digest, nil
+}
+
+// read computes the digest of a file, and makes the list of its chunks where that
+// may be of use.
+func (s *scanner) read(ctx context.Context, f *os.File, path string, size int64) (int64, digest, error) {
+	h := hasher{sha256.New()}
+	if s.lists == nil || size < deltaFrom {
+		n, err := copyContent(ctx, h, f, -1, s.buf.bytes())
+		return n, digest(h.Sum(nil)), err
+	}
+	class := delta.ClassOf(size)
+	if was := s.lists.Get(delta.Digest(s.known[path].digest)); was != nil {
+		class = was.Class().Keep(size)
+	}
+	l := newLister(h, class, size)
+	defer l.close()
+	n, err := copyContent(ctx, l, f, -1, s.buf.bytes())
+	if err != nil {
+		return n, digest{}, err
+	}
+	sum := digest(h.Sum(nil))
+	if list, err := l.list(); err == nil { // else it is sent whole
+		s.lists.Put(delta.Digest(sum), list)
+	}
+	return n, sum, nil
 }
 
 func (s *scanner) remember(path string, h hashed) {

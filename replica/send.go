@@ -1,11 +1,14 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"os"
+
+	"github.com/budgiehq/budgie/replica/internal/delta"
 )
 
 // sender is one Send.
@@ -23,6 +26,9 @@ type sender struct {
 	buf         buffer
 	transferred int64
 	removed     int
+	// unsure says that changes of files were sent, and not yet asked whether these
+	// are right now.
+	unsure bool
 }
 
 // run is the whole of it. The order of turns is that of the protocol, in
@@ -106,7 +112,7 @@ func (s *sender) snapshot(seen *sight) (snapshot, error) {
 // if the source is no longer as this one says, which the last round puts up with
 // as long as each file was.
 func (s *sender) round(ctx context.Context, now snapshot, a answer, last bool) (next snapshot, err error) {
-	missed, err := s.files(ctx, now.m, a.wanted)
+	missed, err := s.files(ctx, now.m, a)
 	if err != nil {
 		return snapshot{}, err
 	}
@@ -127,7 +133,7 @@ func (s *sender) round(ctx context.Context, now snapshot, a answer, last bool) (
 
 // files sends the wanted files. It returns the path of one that is no longer what
 // the manifest says, if there are such.
-func (s *sender) files(ctx context.Context, m *manifest, wanted []uint32) (missed string, err error) {
+func (s *sender) files(ctx context.Context, m *manifest, a answer) (missed string, err error) {
 	root, err := s.src.open()
 	if err != nil {
 		return "", err
@@ -135,8 +141,25 @@ func (s *sender) files(ctx context.Context, m *manifest, wanted []uint32) (misse
 	defer root.Close()
 	s.root = root
 	s.wire.mayWrite = true
-	for _, i := range wanted {
-		ok, err := s.file(ctx, m.entries[i])
+	s.unsure = false
+	if missed, err = s.send(ctx, m, a); err != nil || !s.unsure {
+		return missed, err
+	}
+	again, err := s.sendAgain(ctx, m, a.follows)
+	return cmp.Or(missed, again), err
+}
+
+// send sends files, or what changed in them.
+func (s *sender) send(ctx context.Context, m *manifest, a answer) (missed string, err error) {
+	for _, i := range a.wanted {
+		var ops []delta.Op
+		if len(a.has) > 0 && a.has[0].index == i {
+			if ops, err = s.ops(m.entries[i], a.has[0].digest); err != nil {
+				return "", err
+			}
+			a.has = a.has[1:]
+		}
+		ok, err := s.file(ctx, m.entries[i], ops)
 		if err != nil {
 			return "", err
 		}
@@ -167,6 +190,10 @@ func (s *sender) announce(now snapshot) error {
 type answer struct {
 	// wanted are the files it asks for, by index.
 	wanted []uint32
+	// has is what it has in the places of those of them whose changes may be sent,
+	// and lastHave the last index for which it said what it has.
+	has      []possession
+	lastHave int64
 	// held is true where it does not want to become like the manifest, but stay as
 	// it is.
 	held bool
@@ -186,6 +213,13 @@ func (s *sender) wanted(m *manifest) (a answer, err error) {
 			return a, nil
 		case kind == frameHold && len(payload) == 0 && a.wanted == nil:
 			return answer{held: true, follows: true}, nil
+		case kind == frameHave:
+			if err := a.addHave(m, payload); err != nil {
+				return answer{}, err
+			}
+			continue
+		case a.lastHave > 0: // what is wanted comes first
+			return answer{}, unexpected(kind, len(payload))
 		case kind != frameWant || len(payload) == 0 || len(payload)%4 != 0:
 			return answer{}, unexpected(kind, len(payload))
 		}
@@ -199,9 +233,9 @@ func (s *sender) wanted(m *manifest) (a answer, err error) {
 	}
 }
 
-// file sends the content of a file. It is false for one that is no longer what
-// the manifest says.
-func (s *sender) file(ctx context.Context, e entry) (bool, error) {
+// file sends the content of a file, or changes. It is false for one that is no
+// longer what the manifest says.
+func (s *sender) file(ctx context.Context, e entry, ops []delta.Op) (bool, error) {
 	f, err := s.openSource(e.path)
 	switch {
 	case gone(err):
@@ -210,6 +244,9 @@ func (s *sender) file(ctx context.Context, e entry) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
+	if len(ops) > 0 {
+		return s.changes(ctx, f, e, ops)
+	}
 	out := s.outgoing()
 	n, err := copyContent(ctx, out, f, e.size, s.buf.bytes())
 	s.transferred += out.data

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/budgiehq/budgie/replica/internal/delta"
 	"github.com/budgiehq/budgie/replica/watch"
 )
 
@@ -20,6 +21,8 @@ type source struct {
 	dir       string
 	log       *slog.Logger
 	scanEvery time.Duration
+	// lists are the Copier's.
+	lists *delta.Memory
 
 	// users are the Sends; the Copier's lock guards it.
 	users int
@@ -60,7 +63,7 @@ func (c *Copier) acquire(dir string) (s *source, release func(), err error) {
 	defer c.mu.Unlock()
 	s = c.sources[key]
 	if s == nil {
-		s = &source{dir: key, log: c.log.With("volume", dir), scanEvery: c.scanEvery, looking: make(chan struct{}, 1), changed: make(chan struct{})}
+		s = &source{dir: key, log: c.log.With("volume", dir), scanEvery: c.scanEvery, lists: c.lists, looking: make(chan struct{}, 1), changed: make(chan struct{})}
 		s.ctx, s.stop = context.WithCancel(context.Background())
 		c.sources[key] = s
 	}
@@ -183,7 +186,7 @@ func (s *source) reopen() error {
 		memory = s.index.scanner.known
 	}
 	s.root, s.first = root, now
-	s.index = newIndex(&scanner{root: root, known: memory, keeps: keepAll})
+	s.index = newIndex(&scanner{root: root, known: memory, keeps: keepAll, lists: s.lists})
 	return nil
 }
 

@@ -24,32 +24,15 @@ func copyContent(ctx context.Context, dst contentWriter, src *os.File, limit int
 	if err != nil {
 		return 0, err
 	}
-	if _, node := statOf(info); node.allocated >= info.Size() {
+	if !sparse(info) {
 		return copyCtx(ctx, dst, src, limit, buf)
 	}
 	size := info.Size()
 	if limit >= 0 {
 		size = min(size, limit)
 	}
-	for n < size {
-		begin, end, err := nextData(src, n, size)
-		if err != nil {
-			return n, err
-		}
-		if begin > n {
-			if err := dst.Zeros(ctx, begin-n); err != nil {
-				return n, err
-			}
-			n = begin
-		}
-		if _, err := src.Seek(n, io.SeekStart); err != nil {
-			return n, err
-		}
-		got, err := copyCtx(ctx, dst, src, end-begin, buf)
-		n += got
-		if err != nil || got < end-begin {
-			return n, err // it became shorter
-		}
+	if n, err = copyRange(ctx, dst, src, span{0, size}, true, buf); err != nil || n < size {
+		return n, err
 	}
 	if limit < 0 {
 		if _, err := src.Seek(n, io.SeekStart); err != nil {
@@ -61,17 +44,56 @@ func copyContent(ctx context.Context, dst contentWriter, src *os.File, limit int
 	return n, nil
 }
 
+// sparse reports whether a file may have holes.
+func sparse(info os.FileInfo) bool {
+	_, node := statOf(info)
+	return node.allocated < info.Size()
+}
+
+// span is a part of a content.
+type span struct{ begin, end int64 }
+
+// copyRange copies a part of src, as far as that goes, and tells dst of holes
+// where src may have some. It returns how many bytes there were.
+func copyRange(ctx context.Context, dst contentWriter, src *os.File, part span, sparse bool, buf []byte) (n int64, err error) {
+	for at := part.begin; at < part.end; at = part.begin + n {
+		begin, end := at, part.end
+		if sparse {
+			if begin, end, err = nextData(src, at, part.end); err != nil {
+				return n, err
+			}
+		}
+		if begin > at {
+			if err := dst.Zeros(ctx, begin-at); err != nil {
+				return n, err
+			}
+			n += begin - at
+		}
+		if _, err := src.Seek(begin, io.SeekStart); err != nil {
+			return n, err
+		}
+		got, err := copyCtx(ctx, dst, src, end-begin, buf)
+		n += got
+		if err != nil || got < end-begin {
+			return n, err // it became shorter
+		}
+	}
+	return n, nil
+}
+
 // zeros are what holes read as.
 var zeros [64 << 10]byte
 
-// hashZeros has h take n zeros.
-func hashZeros(ctx context.Context, h hash.Hash, n int64) error {
+// writeZeros writes n zeros.
+func writeZeros(ctx context.Context, w io.Writer, n int64) error {
 	for n > 0 {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		some := min(n, int64(len(zeros)))
-		h.Write(zeros[:some])
+		if _, err := w.Write(zeros[:some]); err != nil {
+			return err
+		}
 		n -= some
 	}
 	return nil
@@ -81,20 +103,22 @@ func hashZeros(ctx context.Context, h hash.Hash, n int64) error {
 type hasher struct{ hash.Hash }
 
 // Zeros implements contentWriter.
-func (h hasher) Zeros(ctx context.Context, n int64) error { return hashZeros(ctx, h, n) }
+func (h hasher) Zeros(ctx context.Context, n int64) error { return writeZeros(ctx, h, n) }
 
 // outgoing is the content of a file on its way to the receiver.
 type outgoing struct {
 	wire *wire
-	hash hash.Hash
-	data int64 // bytes sent
+	hash hash.Hash // nil where it is only parts of it
+	data int64     // bytes sent
 }
 
 func (s *sender) outgoing() *outgoing { return &outgoing{wire: s.wire, hash: sha256.New()} }
 
 // Write sends data.
 func (o *outgoing) Write(p []byte) (int, error) {
-	o.hash.Write(p)
+	if o.hash != nil {
+		o.hash.Write(p)
+	}
 	n, err := dataWriter{o.wire}.Write(p)
 	o.data += int64(n)
 	return n, err
@@ -105,12 +129,15 @@ func (o *outgoing) Zeros(ctx context.Context, n int64) error {
 	if err := o.wire.write(frameZeros, binary.BigEndian.AppendUint64(nil, uint64(n))); err != nil {
 		return err
 	}
-	return hashZeros(ctx, o.hash, n)
+	if o.hash == nil {
+		return nil
+	}
+	return writeZeros(ctx, o.hash, n)
 }
 
 // Zeros leaves a hole in the file.
 func (c *incoming) Zeros(ctx context.Context, n int64) error {
-	if err := hashZeros(ctx, c.hash, n); err != nil {
+	if err := writeZeros(ctx, c.hash, n); err != nil {
 		return err
 	}
 	c.holes = true

@@ -112,7 +112,9 @@ func (t *target) index(ctx context.Context, m *manifest, all bool) error {
 			sizes[e.size] = true
 		}
 	}
-	t.scanner.wants = func(size int64) bool { return all || t.live || sizes[size] }
+	t.scanner.wants = func(path string, size int64) bool {
+		return all || t.live || sizes[size] || size >= deltaFrom && becomes(m, path)
+	}
 	there, err := t.list(ctx)
 	if err != nil {
 		return err
