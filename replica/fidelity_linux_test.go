@@ -29,6 +29,7 @@ func allocated(t *testing.T, path string) int64 {
 // A file over 4 GiB, nearly all of which is a hole, arrives with its hole and
 // costs what its content does; and so does a copy of it under another name.
 func TestCaseV7FileOver4GiB(t *testing.T) {
+	t.Parallel() // it computes most of the time
 	src, dst := filepath.Join(t.TempDir(), "src"), filepath.Join(t.TempDir(), "dst")
 	replicatest.Build(t, src, replicatest.Tree{"big": replicatest.F("begin")})
 	big := filepath.Join(src, "big")

@@ -20,6 +20,8 @@ type link struct {
 	src, dst string
 	from, to *replica.Copier
 
+	// wrap is put around the follower's end of the connection, if it is there.
+	wrap        func(net.Conn) net.Conn
 	here, there net.Conn
 	cancel      context.CancelFunc
 	wg          sync.WaitGroup
@@ -44,6 +46,9 @@ func newLink(t *testing.T, tree replicatest.Tree) *link {
 func (l *link) start(t *testing.T) {
 	t.Helper()
 	l.here, l.there = net.Pipe()
+	if l.wrap != nil {
+		l.there = l.wrap(l.there)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	l.cancel = cancel
 	l.states = make(chan replica.FollowState, 1024)

@@ -79,4 +79,10 @@ func (l *lister) Write(p []byte) (int, error) {
 }
 
 // Zeros implements contentWriter.
-func (l *lister) Zeros(ctx context.Context, n int64) error { return writeZeros(ctx, l, n) }
+func (l *lister) Zeros(ctx context.Context, n int64) error {
+	l.builder.Zeros(n) // the goroutine waits
+	if l.hash == nil {
+		return nil
+	}
+	return writeZeros(ctx, l.hash, n)
+}

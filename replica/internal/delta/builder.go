@@ -45,10 +45,45 @@ func (b *Builder) Write(p []byte) (int, error) {
 		p = p[n:]
 	}
 	if b.list.size > MaxSize || len(b.list.chunks) > MaxChunks {
-		b.spoiled = true
-		b.list.chunks = nil
+		b.spoil()
 	}
 	return written, nil
+}
+
+// Zeros takes n zeros, as Write does. What a hole stands for costs next to nothing
+// however large it is: from one border on all its chunks are the same.
+func (b *Builder) Zeros(n int64) {
+	var zeros [4096]byte
+	write := func(n int64) {
+		for ; n > 0; n -= int64(len(zeros)) {
+			_, _ = b.Write(zeros[:min(n, int64(len(zeros)))]) // it returns nil
+		}
+	}
+	// Two borders are behind as many zeros as the longest chunks have; between
+	// them there is nothing else.
+	some := min(n, 3*int64(b.list.class.Max()))
+	write(some)
+	n -= some
+	if last := len(b.list.chunks) - 1; n > 0 && last >= 0 {
+		// The chunk under way goes on as the last one did, and so do all others.
+		c := b.list.chunks[last]
+		for ; n >= int64(c.length) && len(b.list.chunks) <= MaxChunks; n -= int64(c.length) {
+			b.list.chunks = append(b.list.chunks, c)
+			b.list.size += int64(c.length)
+			b.began += int64(c.length)
+		}
+	}
+	if n > int64(b.list.class.Max()) {
+		b.spoil() // it was before, or there are too many chunks
+		return
+	}
+	write(n)
+}
+
+// spoil gives up: there will be no list.
+func (b *Builder) spoil() {
+	b.spoiled = true
+	b.list.chunks = nil
 }
 
 // end adds the chunk under way to the list.

@@ -232,3 +232,43 @@ func TestTooManyChunks(t *testing.T) {
 		t.Errorf("after Reset: %v", err)
 	}
 }
+
+// Zeros are the same as so many written ones, whatever stands before and behind.
+func TestZerosAreWrittenZeros(t *testing.T) {
+	r, src := seeded(t)
+	for range 60 {
+		class := Class(r.IntN(3))
+		written, told := NewBuilder(class), NewBuilder(class)
+		for range 1 + r.IntN(4) {
+			some := random(src, r.IntN(r.IntN(4*class.Max())+1))
+			if r.IntN(3) == 0 {
+				clear(some)
+			}
+			n := r.IntN(r.IntN(20*class.Max()) + 1)
+			_, _ = written.Write(some)
+			_, _ = written.Write(make([]byte, n))
+			_, _ = told.Write(some)
+			told.Zeros(int64(n))
+		}
+		want, err := written.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := told.List()
+		if err != nil || got.Size() != want.Size() || !slices.Equal(got.chunks, want.chunks) {
+			t.Fatalf("class %d: a list of %d chunks for %d bytes, %v, want %d for %d", class, got.Len(), got.Size(), err, want.Len(), want.Size())
+		}
+	}
+}
+
+func TestTooManyZerosSpoilAList(t *testing.T) {
+	b := NewBuilder(0)
+	b.Zeros(MaxSize)
+	if _, err := b.List(); !errors.Is(err, ErrTooManyChunks) {
+		t.Errorf("a list of the lowest class for the largest content: %v", err)
+	}
+	b.Zeros(MaxSize) // nor does it take long
+	if _, err := b.List(); !errors.Is(err, ErrTooManyChunks) {
+		t.Errorf("and then: %v", err)
+	}
+}
