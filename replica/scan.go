@@ -303,6 +303,9 @@ func (s *scanner) xattrsOf(e entry, dir *os.File, name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("extended attributes of %s: %w", e.path, err)
 	}
+	if list, there := attrs[aclAccess]; there {
+		attrs[aclAccess] = withMode(list, e.mode)
+	}
 	encoded, err := encodeXattrs(attrs)
 	if err != nil && s.unlock {
 		return unknownXattrs, nil // it came from nowhere, and is overwritten
