@@ -3,16 +3,17 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 )
 
-// attic is a directory beside a copy, on the same file system, that keeps what
-// the copy loses:
+// attic is a directory beside a copy that keeps what the copy loses:
 //
 //	replaced/TIME/PATH   what the source replaced or removed, for a while
 //	conflicts/TIME/PATH  what something else than the source made or changed in
@@ -77,10 +78,57 @@ func (a *attic) keep(copied tree, part, name string, link bool) (where string, e
 	} else {
 		err = renameBetween(from, base, to)
 	}
+	if errors.Is(err, syscall.EXDEV) {
+		err = a.keepCopy(copied, name, where, link)
+	}
 	if err != nil {
 		return "", &os.LinkError{Op: "keep aside", Old: name, New: where, Err: err}
 	}
 	return where, nil
+}
+
+// keepCopy does the same for what is on another file system than the attic, by
+// copying it.
+func (a *attic) keepCopy(copied tree, name, where string, stays bool) error {
+	info, err := copied.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		target, err := copied.Readlink(name)
+		if err == nil {
+			err = os.Symlink(target, where)
+		}
+		if err != nil {
+			return err
+		}
+	} else if err := copyAside(copied, name, info, where); err != nil {
+		return err
+	}
+	if stays {
+		return nil
+	}
+	return copied.Remove(name)
+}
+
+// copyAside copies the file that info describes, durably: what it is a copy of may
+// be removed next.
+func copyAside(copied tree, name string, info fs.FileInfo, where string) error {
+	from, err := openRegular(copied, name, info)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.OpenFile(where, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	err = errors.Join(err, to.Chmod(info.Mode().Perm()), to.Sync(), to.Close(), os.Chtimes(where, time.Time{}, info.ModTime()))
+	if err != nil {
+		_ = os.Remove(where) // half of it helps nobody
+	}
+	return err
 }
 
 // keepReplaced gives the file that e takes the place of another name in the
