@@ -8,7 +8,7 @@ TESTFLAGS ?= -timeout=20m
 
 TOOLS := bin/tools
 
-.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart bench-start bench-discovery bench-join cgroup2 ci setup clean
+.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart torture bench-start bench-discovery bench-join cgroup2 ci setup clean
 
 all: build examples lint test
 
@@ -55,6 +55,11 @@ fuzz:
 ## cover: the packages that decide must be tested to more than 90 %
 cover:
 	@GO='$(GO)' bash tools/cover.sh
+
+## torture: copies of volumes that follow while everything fails, for TORTURE
+TORTURE ?= 1h
+torture: setup
+	CGO_ENABLED=1 BUDGIE_REQUIRE_ALL=1 BUDGIE_TORTURE=$(TORTURE) $(GO) test -race -count=1 -timeout=0 -v -run=TestTorture ./replica/torture
 
 ## cross: everything builds and vets for the other systems
 cross:

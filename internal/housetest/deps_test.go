@@ -94,6 +94,8 @@ var arrows = []struct {
 	{"trust", []string{"internal/*"}},
 	{"replica", []string{"replica/watch", "internal/*"}},
 	{"replica/replicatest", []string{"replica", "replica/watch", "internal/*"}},
+	// It is all tests.
+	{"replica/torture", nil},
 	{"replica/watch", []string{"internal/*"}},
 	{"replica/watch/watchtest", []string{"replica/watch"}},
 	{"runtime", []string{"bunfile", "lifecycle"}},
