@@ -10,7 +10,7 @@ import (
 
 // beside is what is kept beside a copy, with its name and a suffix:
 //
-//	DIR.index  what the copy was when it was last complete
+//	DIR.index  what the copy was when it was last complete (DIR.index.new: half of it)
 //	DIR.ours   the content that came for it since
 //	DIR.kept   what it lost (see attic)
 type beside struct {

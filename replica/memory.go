@@ -11,7 +11,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -33,7 +32,12 @@ const memoryHeading = "budgie copy 1\n"
 
 // store writes the file, whole or not at all.
 func (mem *memory) store(name string) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), ".tmp-*")
+	// Its name is always the same, so that those who are killed leave one at most.
+	half := name + ".new"
+	if err := os.Remove(half); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(half, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}

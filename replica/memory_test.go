@@ -1,0 +1,32 @@
+package replica
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// Whoever is killed while the memory is stored leaves nothing that stays.
+func TestHalfAMemoryIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "copy.index")
+	write(t, name+".new", "half of")
+	m := &manifest{}
+	for _, e := range []entry{volume, file("a", "1")} {
+		if err := m.add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := (&memory{m: m}).store(name); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 || entries[0].Name() != "copy.index" {
+		t.Errorf("there is %v, %v", entries, err)
+	}
+	mem, err := loadMemory(name)
+	if err != nil || !slices.Equal(mem.m.entries, m.entries) {
+		t.Errorf("got %+v, %v", mem, err)
+	}
+}
