@@ -118,8 +118,14 @@ func (r *receiver) expect(p plan) error {
 		add(r.m.entries[i].digest)
 	}
 	for _, e := range r.m.entries {
-		if e.kind == kindSymlink && r.copy.local[e.path].target != e.target {
+		f := r.copy.local[e.path]
+		switch {
+		case e.kind == kindSymlink && f.target != e.target:
 			add(linkDigest(e.target))
+		case e.kind == kindHardLink:
+			if to, _ := r.m.find(e.target); !f.hashed || f.digest != to.digest {
+				add(to.digest)
+			}
 		}
 	}
 	if len(contents) == 0 && r.changing {
