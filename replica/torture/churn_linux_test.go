@@ -56,8 +56,8 @@ func (c *churner) one() {
 	if err != nil {
 		return
 	}
-	c.deeds = append(c.deeds, fmt.Sprintf("%s %s %s", time.Now().Format("05.000"), deed.name, what))
-	c.deeds = c.deeds[max(0, len(c.deeds)-400):]
+	c.deeds = append(c.deeds, fmt.Sprintf("%s %s %s", time.Now().Format("05.000"), deed.name, strings.ReplaceAll(what, c.dir+"/", "")))
+	c.deeds = c.deeds[max(0, len(c.deeds)-200):]
 }
 
 // change is something that happens to a tree. It returns to what.
@@ -245,6 +245,9 @@ func (c *churner) deep() (string, error) {
 	}
 	n := 5 + c.random.IntN(20)
 	c.entries += n
+	if err := os.Mkdir(at, 0o755); err != nil { // it may be a link that leads out
+		return "", err
+	}
 	at = filepath.Join(at, strings.Repeat("d/", n))
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		return "", err
