@@ -8,7 +8,7 @@ TESTFLAGS ?= -timeout=20m
 
 TOOLS := bin/tools
 
-.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart torture bench-start bench-discovery bench-join cgroup2 ci setup clean
+.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart torture bench-start bench-discovery bench-join bench-sync cgroup2 ci setup clean
 
 all: build examples lint test
 
@@ -83,6 +83,11 @@ bench-discovery: setup
 ## docs/benchmarks.md; needs root
 bench-join:
 	$(GO) run ./bench/join
+
+## bench-sync: copies of volumes beside rsync, lsyncd and syncthing, into
+## docs/benchmarks.md; needs root, installs these
+bench-sync:
+	$(GO) run ./bench/sync
 
 ## ci: what CI runs
 ci:

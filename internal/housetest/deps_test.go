@@ -123,6 +123,8 @@ var arrows = []struct {
 	{"cmd/budgie/*", append([]string{".", "runtime/process", "runtime/containerd", "discovery/mdns", "discovery/static", "store/file", "store/memory", "peer", "internal/*", "cmd/budgie/*"}, vocabulary...)},
 	// It measures an implementation by itself.
 	{"bench/discovery", append([]string{"discovery/mdns", "internal/*"}, vocabulary...)},
+	// It measures volumes alone, between nodes that have nothing else.
+	{"bench/sync", append([]string{".", "peer", "internal/*"}, vocabulary...)},
 	{"bench/*", append([]string{".", "internal/*"}, vocabulary...)},
 	{"examples/fakes", append([]string{".", "runtime/runtimetest", "discovery/discoverytest", "replica/replicatest", "balance/balancetest", "store/storetest", "store/memory"}, vocabulary...)},
 	// It makes an image on the spot, so that nothing has to be fetched.
