@@ -12,41 +12,67 @@ import (
 	"github.com/budgiehq/budgie/replica/replicatest"
 )
 
-// A name that a file was given by the source is the source's, also where the
-// change was cut off and the name is another file's by now.
-func TestCutWhileLinkingIsNoConflict(t *testing.T) {
-	l := newLink(t, replicatest.Tree{"a": replicatest.F("1"), "b": replicatest.F("2")})
-	l.start(t)
-	l.equal(t)
-	l.stop()
-	at := func(dir, name string) string { return filepath.Join(dir, name) }
-	must(t, os.Link(at(l.src, "a"), at(l.src, "l")))
-
+// followUntilLinked follows until the copy has a name l, and then cuts the
+// connection. It calls before once the sender has sent its manifest.
+func followUntilLinked(t *testing.T, l *link, before func()) {
+	t.Helper()
 	here, there := net.Pipe()
-	hooked := &hookConn{Conn: there, onWrite: func(int) error {
-		if _, err := os.Lstat(at(l.dst, "l")); err == nil {
+	told := false
+	from := &hookConn{Conn: here, onWrite: func(n int) error {
+		told = told || n > 64 // more than a hello
+		return nil
+	}, onRead: func(int) error {
+		if told && before != nil {
+			before()
+			before = nil
+		}
+		return nil
+	}}
+	to := &hookConn{Conn: there, onWrite: func(int) error {
+		if _, err := os.Lstat(filepath.Join(l.dst, "l")); err == nil {
 			return io.ErrClosedPipe
 		}
 		return nil
 	}}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_, _ = l.from.Send(t.Context(), here, l.src)
+		_, _ = l.from.Send(t.Context(), from, l.src)
 		_ = here.Close()
 	})
-	if err := l.to.Follow(t.Context(), hooked, l.dst, replica.FollowOptions{}); err == nil {
+	if err := l.to.Follow(t.Context(), to, l.dst, replica.FollowOptions{}); err == nil {
 		t.Error("nothing was cut")
 	}
 	_ = there.Close()
 	wg.Wait()
-	if _, err := os.Lstat(at(l.dst, "l")); err != nil {
+	if _, err := os.Lstat(filepath.Join(l.dst, "l")); err != nil {
 		t.Fatalf("the cut came too early: %v", err)
 	}
+}
 
-	must(t, os.Remove(at(l.src, "l")))
-	write(t, l.src, "l", "3")
-	l.start(t)
-	if s := l.equal(t); s.ConflictCount > 0 {
-		t.Errorf("conflicts: %+v", s.Conflicts)
+// A name that a file was given by the source is the source's, also where the
+// change was cut off and the name is another file's by now.
+func TestCutWhileLinkingIsNoConflict(t *testing.T) {
+	for what, before := range map[string]func(l *link) func(){
+		"unchanged": func(*link) func() { return nil },
+		// The file stays as it was, for the time being, and gets the name.
+		"changed while it was sent": func(l *link) func() {
+			write(t, l.src, "a", "22")
+			return func() { write(t, l.src, "a", "333") }
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			l := newLink(t, replicatest.Tree{"a": replicatest.F("1"), "b": replicatest.F("b")})
+			l.start(t)
+			l.equal(t)
+			l.stop()
+			must(t, os.Link(filepath.Join(l.src, "a"), filepath.Join(l.src, "l")))
+			followUntilLinked(t, l, before(l))
+			must(t, os.Remove(filepath.Join(l.src, "l")))
+			write(t, l.src, "l", "another")
+			l.start(t)
+			if s := l.equal(t); s.ConflictCount > 0 {
+				t.Errorf("conflicts: %+v", s.Conflicts)
+			}
+		})
 	}
 }

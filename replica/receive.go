@@ -214,6 +214,9 @@ func (r *receiver) round(ctx context.Context) (done bool, err error) {
 	if r.m, err = announced.without(missed, r.copy.local); err != nil {
 		return false, err
 	}
+	if err := r.expect(plan{}); err != nil { // other names get what was to be replaced
+		return false, err
+	}
 	return true, errors.Join(r.wire.difference(announced, r.m), r.wire.seal(r.m, r.m.digest()))
 }
 
