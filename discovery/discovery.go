@@ -56,6 +56,10 @@ type Service struct {
 	Addrs []netip.Addr
 	// PeerPort is the port of the node's peer endpoint; 0 without one.
 	PeerPort int
+	// Host is true for the announcement of no replica, but of a node that runs
+	// some where they are missing. Its ID stands for the node, and its ServiceID
+	// and Name mean nothing.
+	Host bool
 }
 
 // Equal reports whether a and b announce the same, whatever the order of
@@ -65,7 +69,7 @@ func (s Service) Equal(o Service) bool {
 	slices.SortFunc(a, netip.Addr.Compare)
 	slices.SortFunc(b, netip.Addr.Compare)
 	return s.ID == o.ID && s.ServiceID == o.ServiceID && s.Name == o.Name && s.Image == o.Image &&
-		s.Node == o.Node && s.Flock == o.Flock && s.PeerPort == o.PeerPort &&
+		s.Node == o.Node && s.Flock == o.Flock && s.PeerPort == o.PeerPort && s.Host == o.Host &&
 		slices.Equal(s.Ports, o.Ports) && slices.Equal(a, b)
 }
 

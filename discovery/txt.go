@@ -43,6 +43,7 @@ const (
 	keyFlock   = "flock"
 	keyImage   = "image"
 	keyPorts   = "ports"
+	keyHost    = "host"
 )
 
 // EncodeTXT returns the strings of the DNS-SD TXT record that announces svc,
@@ -69,6 +70,9 @@ func EncodeTXT(svc Service) ([]string, error) {
 	}
 	if svc.Flock != "" {
 		txt = append(txt, keyFlock+"="+svc.Flock)
+	}
+	if svc.Host {
+		txt = append(txt, keyHost+"="+hostYes)
 	}
 	txt = appendValue(txt, keyImage, svc.Image)
 	txt = appendValue(txt, keyPorts, encodePorts(svc.Ports))
@@ -109,11 +113,20 @@ func DecodeTXT(txt []string) (Service, error) {
 	if svc.Ports, err = decodePorts(joinValue(values, keyPorts)); err != nil {
 		return Service{}, err
 	}
+	switch host, said := values[keyHost]; {
+	case said && host != hostYes:
+		return Service{}, fmt.Errorf("%w: %s=%q, and only %s is known", ErrInvalid, keyHost, host, hostYes)
+	case said:
+		svc.Host = true
+	}
 	if err := validate(svc); err != nil {
 		return Service{}, err
 	}
 	return svc, nil
 }
+
+// hostYes is the value of keyHost for a host; others have none.
+const hostYes = "1"
 
 // wireSize is what the strings take in a packet.
 func wireSize(txt []string) int {

@@ -77,6 +77,7 @@ func TestTXTRoundTripOfExtremes(t *testing.T) {
 		"two equal":      func(s *discovery.Service) { s.Ports = slices.Concat(run(80, 80, 1, "tcp"), run(80, 80, 1, "tcp")) },
 		"falling":        func(s *discovery.Service) { s.Ports = slices.Concat(run(81, 81, 1, "tcp"), run(80, 80, 1, "tcp")) },
 		"longest fields": longest,
+		"host":           func(s *discovery.Service) { s.Host, s.Image, s.Ports = true, "", nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			svc := web()
@@ -191,6 +192,8 @@ func TestDecodeTXTRefuses(t *testing.T) {
 		"no service id":  replace(t, "sid", "-"),
 		"flock bytes":    replace(t, "flock", "\xff\xfe"),
 		"missing part":   append(replace(t, "ports", "80:80/tcp,"), "ports2=81:81/tcp"),
+		"host unknown":   append(replace(t, "image", "-")[:7], "host=2"),
+		"host with port": append(replace(t, "image", "-"), "host=1"),
 		"expanding runs": replace(t, "ports", strings.Repeat("1+65534:1/tcp,", 10)+"1:1/tcp"),
 	}
 	for _, v := range []string{"", "0", "2", "01", "1.0", " 1", "1 "} {

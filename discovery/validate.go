@@ -39,6 +39,9 @@ func validate(svc Service) error {
 	if len(svc.Ports) > MaxPorts {
 		return invalid("%d ports, and %d can be announced", len(svc.Ports), MaxPorts)
 	}
+	if svc.Host && (svc.Image != "" || len(svc.Ports) > 0) {
+		return invalid("it is a node's that offers to run replicas, and has an image or ports")
+	}
 	for _, p := range svc.Ports {
 		if rule := portRule(p); rule != "" {
 			return invalid("%s", rule)

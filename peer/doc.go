@@ -22,7 +22,7 @@
 // # What is served
 //
 //	GET /budgie/v1/                      {"node": ID}
-//	GET /budgie/v1/containers            {"containers": […]}, see [Container]
+//	GET /budgie/v1/containers            {"containers": […], "hosting": {…}}, see [Container], [Hosting]
 //	GET /budgie/v1/containers/ID/spec    the .bun text of one
 //	GET /budgie/v1/events                a line of JSON at once, after every change, every 2 s
 //	GET /v2/                             the OCI distribution read API, which follows

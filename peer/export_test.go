@@ -8,8 +8,6 @@ type Limits = limits
 var (
 	WithLimits    = withLimits
 	DefaultLimits = defaultLimits
-	DecodeList    = decodeList
-	EncodeList    = encodeList
 )
 
 var ALPNVolume, ALPNPort = volumeStream.alpn, portStream.alpn

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -84,7 +85,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// list returns the node's containers as JSON. One that breaks the rules is left
+// list returns what the node tells as JSON. One that breaks the rules is left
 // out, rather than that nobody learns of the others.
 func (s *Server) list(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.limits.answer)
@@ -105,7 +106,14 @@ func (s *Server) list(ctx context.Context) ([]byte, error) {
 	if len(valid) > mostContainers {
 		return nil, errors.New("the node has more containers than peers take")
 	}
-	return encodeList(valid)
+	told := Told{Containers: valid}
+	if h, ok := s.node.(Hoster); ok {
+		told.Hosting = h.Hosting()
+	}
+	if err := told.Hosting.check(); err != nil {
+		return nil, fmt.Errorf("hosting: %w", err)
+	}
+	return encodeList(told)
 }
 
 func (s *Server) containers(w http.ResponseWriter, r *http.Request) {

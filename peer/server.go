@@ -31,6 +31,13 @@ type Node interface {
 	Images() []runtime.ImageSource
 }
 
+// Hoster is a [Node] that may be a host. A Node that is none of these is no host.
+type Hoster interface {
+	// Hosting returns what the node tells of its being a host, nil where it is not.
+	// The channels of Watch get a value after every change of it, too.
+	Hosting() *Hosting
+}
+
 // Option changes how a Server works.
 type Option func(*Server)
 

@@ -19,14 +19,14 @@ func (c *Client) Containers(ctx context.Context) ([]Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	containers, ok, err := decodeList(data, c.expected())
+	told, ok, err := decodeList(data, c.expected())
 	if err == nil && !ok {
 		err = fmt.Errorf("%w: there is no list of containers in it", ErrInvalid)
 	}
 	if err != nil {
 		return nil, c.explain(ctx, err)
 	}
-	return containers, nil
+	return told.Containers, nil
 }
 
 // Spec returns the .bun text of the specification of a container with the given
@@ -53,17 +53,28 @@ func path(p string) func(host string) *url.URL {
 // seconds, or the node cuts it off.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[[]Container, error] {
 	return func(yield func([]Container, error) bool) {
+		for told, err := range c.WatchNode(ctx) {
+			if !yield(told.Containers, err) {
+				return
+			}
+		}
+	}
+}
+
+// WatchNode is Watch for all that the node tells, after every change of it.
+func (c *Client) WatchNode(ctx context.Context) iter.Seq2[Told, error] {
+	return func(yield func(Told, error) bool) {
 		ctx, stop := c.within(ctx)
 		defer stop()
-		if err := c.watch(ctx, func(l []Container) bool { return yield(l, nil) }); err != nil {
-			yield(nil, c.explain(ctx, err))
+		if err := c.watch(ctx, func(t Told) bool { return yield(t, nil) }); err != nil {
+			yield(Told{}, c.explain(ctx, err))
 		}
 	}
 }
 
 // watch calls see with every list, until it returns false: then the error is
 // nil.
-func (c *Client) watch(ctx context.Context, see func([]Container) bool) error {
+func (c *Client) watch(ctx context.Context, see func(Told) bool) error {
 	if _, _, err := c.link(ctx, &c.small); err != nil {
 		return err
 	}
@@ -97,11 +108,11 @@ func (c *Client) watch(ctx context.Context, see func([]Container) bool) error {
 			return fail(err)
 		}
 		timer.Stop() // what the caller does with it is not the node's silence
-		containers, ok, err := decodeList(line, l.peer.Node)
+		told, ok, err := decodeList(line, l.peer.Node)
 		if err != nil {
 			return err
 		}
-		if ok && !see(containers) {
+		if ok && !see(told) {
 			return nil
 		}
 		timer.Reset(silence)

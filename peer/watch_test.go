@@ -54,6 +54,33 @@ func TestWatch(t *testing.T) {
 	})
 }
 
+// That a node is a host, and of what, is seen at once, and that it is no more.
+func TestWatchHosting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newMemRig(t)
+		r.node.Set(container(1))
+		begin, said := time.Now(), 0
+		for told, err := range r.client(t).WatchNode(t.Context()) {
+			said++
+			if err != nil || len(told.Containers) != 1 || time.Since(begin) != time.Duration(said-1)*time.Second {
+				t.Fatalf("after %s: %+v, %v", time.Since(begin), told, err)
+			}
+			switch said {
+			case 1:
+				time.AfterFunc(time.Second, func() { r.node.SetHosting(&peer.Hosting{Commands: true}) })
+			case 2:
+				if told.Hosting == nil || !told.Hosting.Commands {
+					t.Errorf("it says %+v", told.Hosting)
+				}
+				time.AfterFunc(time.Second, func() { r.node.SetHosting(nil) })
+			}
+			if told.Hosting == nil && said > 1 {
+				return
+			}
+		}
+	})
+}
+
 // A loop that is left ends what the node does for it.
 func TestWatchIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -39,6 +39,14 @@ type Container struct {
 	// Joining is true while a replica that joined has yet to find out whether the
 	// service has room for it: it yields to those that are past that.
 	Joining bool `json:"joining,omitempty"`
+	// Restored is true for a replica that its node created since others were
+	// missing: it steps back when there are enough again.
+	Restored bool `json:"restored,omitempty"`
+	// MinReplicas and MaxReplicas are how many replicas of the service its
+	// specification wants and allows; 0 where it does not say, or an older version
+	// does not.
+	MinReplicas int `json:"min_replicas,omitempty"`
+	MaxReplicas int `json:"max_replicas,omitempty"`
 	// Image is the image reference; empty for a custom command.
 	Image string `json:"image,omitempty"`
 	// ImageDigest is the digest of the image; empty where its runtime has no
@@ -57,20 +65,40 @@ type Container struct {
 	Volumes []lifecycle.VolumeSync `json:"volumes,omitempty"`
 }
 
-// list is the JSON of a node's containers, and of a line of events. Without
+// Hosting is what a node tells others of its being a host: one that runs replicas
+// of services that have too few.
+type Hosting struct {
+	// Commands is true where it runs commands of the machine too, not only images.
+	Commands bool `json:"commands,omitempty"`
+	// Joining are the ids of the services of which it is about to have a replica,
+	// and Unable those of which it cannot have one.
+	Joining []string `json:"joining,omitempty"`
+	Unable  []string `json:"unable,omitempty"`
+}
+
+// Told is all that a node tells of itself.
+type Told struct {
+	// Containers are the node's own.
+	Containers []Container
+	// Hosting is nil where the node is no host.
+	Hosting *Hosting
+}
+
+// list is the JSON of what a node tells, and of a line of events. Without
 // containers a line is no more than a sign of life.
 type list struct {
 	Containers *[]Container `json:"containers,omitempty"`
+	Hosting    *Hosting     `json:"hosting,omitempty"`
 }
 
-// encodeList returns the JSON of containers, with a newline at the end.
-func encodeList(containers []Container) ([]byte, error) {
-	if containers == nil {
-		containers = []Container{}
+// encodeList returns the JSON of what a node tells, with a newline at the end.
+func encodeList(told Told) ([]byte, error) {
+	if told.Containers == nil {
+		told.Containers = []Container{}
 	}
-	data, err := json.Marshal(list{&containers})
+	data, err := json.Marshal(list{&told.Containers, told.Hosting})
 	if err == nil && len(data) >= maxList {
-		err = fmt.Errorf("the list of %d containers has %d bytes, and no more than %d are sent", len(containers), len(data), maxList)
+		err = fmt.Errorf("the list of %d containers has %d bytes, and no more than %d are sent", len(told.Containers), len(data), maxList)
 	}
 	return append(data, '\n'), err
 }
@@ -78,17 +106,20 @@ func encodeList(containers []Container) ([]byte, error) {
 // decodeList reads what encodeList of a node wrote. ok is false where there is
 // no list in it. Members that this version does not know are left aside, as a
 // later one may have them; those that it knows must be right.
-func decodeList(data []byte, node string) (containers []Container, ok bool, err error) {
+func decodeList(data []byte, node string) (told Told, ok bool, err error) {
 	var l list
 	if err := json.Unmarshal(data, &l); err != nil {
-		return nil, false, fmt.Errorf("%w: containers: %w", ErrInvalid, err)
+		return Told{}, false, fmt.Errorf("%w: containers: %w", ErrInvalid, err)
 	}
 	if l.Containers == nil {
-		return nil, false, nil
+		return Told{}, false, nil
 	}
-	containers = *l.Containers
+	containers := *l.Containers
 	if len(containers) > mostContainers {
-		return nil, false, fmt.Errorf("%w: %d containers, and no more than %d are taken", ErrInvalid, len(containers), mostContainers)
+		return Told{}, false, fmt.Errorf("%w: %d containers, and no more than %d are taken", ErrInvalid, len(containers), mostContainers)
+	}
+	if err := l.Hosting.check(); err != nil {
+		return Told{}, false, fmt.Errorf("%w: hosting: %w", ErrInvalid, err)
 	}
 	seen := make(map[string]bool, len(containers))
 	for i, c := range containers {
@@ -100,11 +131,33 @@ func decodeList(data []byte, node string) (containers []Container, ok bool, err 
 			err = errors.New("it is there twice")
 		}
 		if err != nil {
-			return nil, false, fmt.Errorf("%w: container %d (%s): %w", ErrInvalid, i, plain(c.ID, 12), err)
+			return Told{}, false, fmt.Errorf("%w: container %d (%s): %w", ErrInvalid, i, plain(c.ID, 12), err)
 		}
 		seen[c.ID] = true
 	}
-	return containers, true, nil
+	return Told{containers, l.Hosting}, true, nil
+}
+
+// mostHosted is how many services a host may name as those that it is about to run,
+// or cannot.
+const mostHosted = 256
+
+// check says what is wrong with what a host tells, nil for none.
+func (h *Hosting) check() error {
+	if h == nil {
+		return nil
+	}
+	for _, ids := range [][]string{h.Joining, h.Unable} {
+		if len(ids) > mostHosted {
+			return fmt.Errorf("%d services, and no more than %d are taken", len(ids), mostHosted)
+		}
+		for _, id := range ids {
+			if !isID(id) {
+				return errors.New("services: want 64 hexadecimal characters")
+			}
+		}
+	}
+	return nil
 }
 
 // check says what is wrong with a container, without repeating it.
@@ -124,6 +177,8 @@ func (c Container) check() error {
 		return errors.New("image: want an image reference")
 	case c.ImageDigest != "" && !isDigest(c.ImageDigest):
 		return errors.New("image_digest: want sha256: and 64 hexadecimal characters")
+	case c.MinReplicas < 0 || c.MaxReplicas < 0:
+		return errors.New("min_replicas, max_replicas: a number is negative")
 	case len(c.Endpoints) > mostEndpoints:
 		return fmt.Errorf("endpoints: %d, and no more than %d are taken", len(c.Endpoints), mostEndpoints)
 	}

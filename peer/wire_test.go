@@ -31,7 +31,7 @@ func someContainer() Container {
 // Whatever comes as a list of containers: what is taken keeps the rules, and is
 // the same after another trip.
 func FuzzContainers(f *testing.F) {
-	data, err := encodeList([]Container{someContainer()})
+	data, err := encodeList(Told{[]Container{someContainer()}, &Hosting{Joining: []string{someID}, Unable: []string{someNode}, Commands: true}})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func FuzzContainers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got, ok, err := decodeList(data, someNode)
 		if err != nil {
-			if !errors.Is(err, ErrInvalid) || ok || got != nil {
+			if !errors.Is(err, ErrInvalid) || ok || got.Containers != nil || got.Hosting != nil {
 				t.Errorf("%v, %v, %v", got, ok, err)
 			}
 			for _, r := range err.Error() {
@@ -53,7 +53,7 @@ func FuzzContainers(f *testing.F) {
 			}
 			return
 		}
-		for _, c := range got {
+		for _, c := range got.Containers {
 			if err := c.check(); err != nil || c.Node != someNode {
 				t.Errorf("took %+v: %v", c, err)
 			}
@@ -65,7 +65,7 @@ func FuzzContainers(f *testing.F) {
 		if err != nil {
 			return // too large with all fields
 		}
-		if back, ok, err := decodeList(again, someNode); err != nil || !ok || len(back) != len(got) || len(got) > 0 && !reflect.DeepEqual(back, got) {
+		if back, ok, err := decodeList(again, someNode); err != nil || !ok || len(back.Containers) != len(got.Containers) || len(got.Containers) > 0 && !reflect.DeepEqual(back.Containers, got.Containers) || got.Hosting.check() != nil {
 			t.Errorf("%+v came back as %+v, %v", got, back, err)
 		}
 	})
@@ -125,7 +125,7 @@ func FuzzErrors(f *testing.F) {
 
 // The JSON that nodes of this version speak.
 func TestWireFormat(t *testing.T) {
-	data, err := encodeList([]Container{someContainer()})
+	data, err := encodeList(Told{Containers: []Container{someContainer()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,8 +134,40 @@ func TestWireFormat(t *testing.T) {
 	if string(data) != want {
 		t.Errorf("got  %swant %s", data, want)
 	}
-	if data, err := encodeList(nil); err != nil || string(data) != "{\"containers\":[]}\n" {
+	if data, err := encodeList(Told{}); err != nil || string(data) != "{\"containers\":[]}\n" {
 		t.Errorf("no containers: %q, %v", data, err)
+	}
+	host := Told{Hosting: &Hosting{Joining: []string{someID}, Unable: []string{someNode}}}
+	data, err = encodeList(host)
+	want = `{"containers":[],"hosting":{"joining":["` + someID + `"],"unable":["` + someNode + `"]}}` + "\n"
+	if err != nil || string(data) != want {
+		t.Errorf("a host: %s, %v; want %s", data, err, want)
+	}
+	if back, ok, err := decodeList(data, someNode); err != nil || !ok || !reflect.DeepEqual(back.Hosting, host.Hosting) {
+		t.Errorf("a host came back as %+v, %v", back.Hosting, err)
+	}
+}
+
+// What a host may not say.
+func TestHostingIsChecked(t *testing.T) {
+	for name, hosting := range map[string]string{
+		"NoID":     `{"unable":["web"]}`,
+		"TooMany":  `{"joining":["` + strings.Repeat(someID+`","`, mostHosted) + someID + `"]}`,
+		"NoObject": `[]`,
+		"NoList":   `{"joining":"` + someID + `"}`,
+	} {
+		if told, _, err := decodeList([]byte(`{"containers":[],"hosting":`+hosting+`}`), someNode); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: took %+v, %v", name, told.Hosting, err)
+		}
+	}
+	c := someContainer()
+	c.MaxReplicas = -1
+	data, err := encodeList(Told{Containers: []Container{c}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := decodeList(data, someNode); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "max_replicas") {
+		t.Errorf("a negative number: %v", err)
 	}
 }
 
@@ -145,7 +177,7 @@ func TestListsAreBounded(t *testing.T) {
 	for range mostContainers + 1 {
 		many = append(many, Container{})
 	}
-	data, err := json.Marshal(list{&many})
+	data, err := json.Marshal(list{Containers: &many})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +186,7 @@ func TestListsAreBounded(t *testing.T) {
 	}
 	large := someContainer()
 	large.Image = strings.Repeat("a", maxList)
-	if _, err := encodeList([]Container{large}); err == nil {
+	if _, err := encodeList(Told{Containers: []Container{large}}); err == nil {
 		t.Error("a list that nobody takes would be sent")
 	}
 }

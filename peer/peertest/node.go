@@ -20,6 +20,7 @@ type Node struct {
 	containers []peer.Container
 	specs      map[string][]byte
 	images     []runtime.ImageSource
+	hosting    *peer.Hosting
 	watchers   map[chan struct{}]bool
 }
 
@@ -28,6 +29,26 @@ func (n *Node) Set(containers ...peer.Container) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.containers = slices.Clone(containers)
+	n.tell()
+}
+
+// SetHosting makes the node a host, or none by nil, and tells those that watch.
+func (n *Node) SetHosting(h *peer.Hosting) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.hosting = h
+	n.tell()
+}
+
+// Hosting implements peer.Hoster.
+func (n *Node) Hosting() *peer.Hosting {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.hosting
+}
+
+// tell tells those that watch. The caller holds the lock.
+func (n *Node) tell() {
 	for w := range n.watchers {
 		select {
 		case w <- struct{}{}:
