@@ -133,7 +133,7 @@ func (c *Client) feed(ctx context.Context, f balance.Frontend, name string, even
 		}
 		f.Update(slices.Collect(maps.Values(backends)))
 	})
-	r.run(ctx, events)
+	r.run(ctx, only(ctx, events, isReplica))
 	drain, cancel := context.WithTimeout(context.Background(), bunfile.DefaultStopTimeout)
 	defer cancel()
 	_ = f.Shutdown(drain) // the error only says that time was over

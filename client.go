@@ -78,6 +78,11 @@ type Client struct {
 	// closers are what New and the lazy defaults opened, in order.
 	closers []func() error
 
+	// host is this client as a host, nil where it is none, and hostNews are told
+	// when what it says as one changes.
+	host     atomic.Pointer[host]
+	hostNews news
+
 	// supervisorPoked holds a value when Supervise should look again.
 	supervisorPoked chan struct{}
 }

@@ -46,7 +46,7 @@ func (c *Client) Discover(ctx context.Context) (<-chan discovery.Event, error) {
 				hub.Delete(id)
 			}
 		})
-		r.run(ctx, events)
+		r.run(ctx, only(ctx, events, isReplica))
 	}
 	if !c.spawn(follow) {
 		cancel()
@@ -82,4 +82,24 @@ func (c *Client) browse(ctx context.Context) (<-chan discovery.Event, error) {
 func (c *Client) newRoster(delay time.Duration, changed func(id string)) *roster {
 	dial := func(f *trust.Flock, s discovery.Service) rosterClient { return peer.NewClient(f, s.Node, peerAddrs(s)) }
 	return newRoster(c.openFlock, dial, delay, changed)
+}
+
+// only passes on the events of services that are wanted, until events ends or ctx
+// does.
+func only(ctx context.Context, events <-chan discovery.Event, wanted func(discovery.Service) bool) <-chan discovery.Event {
+	out := make(chan discovery.Event)
+	go func() {
+		defer close(out)
+		for e := range events {
+			if e.Type != discovery.Removed && !wanted(e.Service) {
+				continue
+			}
+			select {
+			case out <- e:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
 }

@@ -81,6 +81,8 @@ func (n *node) container(rec lifecycle.Container) peer.Container {
 	}
 	return peer.Container{
 		ID: rec.ID, ServiceID: rec.ServiceID, Name: rec.Name, Node: n.flock.NodeID(),
+		// One that is ending already is not to step back any more.
+		Restored: rec.Restored && rec.Desired == lifecycle.WantRunning, MinReplicas: rec.Spec.Replicas.Min, MaxReplicas: rec.Spec.Replicas.Max,
 		State: rec.State, Ready: rec.Ready && rec.Desired == lifecycle.WantRunning, Health: rec.Health, CreatedAt: rec.CreatedAt, Joining: rec.Joining != nil,
 		Image: rec.Spec.Image.DockerImage, ImageDigest: rec.ImageDigest, Runtime: rec.Runtime, Endpoints: rec.Endpoints,
 		VolumesTerm: term, Volumes: toldOf(rec.Volumes),
@@ -100,8 +102,43 @@ func toldOf(volumes []lifecycle.VolumeSync) []lifecycle.VolumeSync {
 	return told
 }
 
-// Watch tells of changes of the containers.
-func (n *node) Watch(ctx context.Context) (<-chan struct{}, error) { return n.c.store.Watch(ctx) }
+// Watch tells of changes of the containers, and of what Hosting returns.
+func (n *node) Watch(ctx context.Context) (<-chan struct{}, error) {
+	changes, err := n.c.store.Watch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	news, forget := n.c.hostNews.listen()
+	both := make(chan struct{}, 1)
+	merge := func() {
+		defer close(both)
+		defer forget()
+		for {
+			select {
+			case _, open := <-changes:
+				if !open {
+					return
+				}
+			case <-news:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case both <- struct{}{}:
+			default: // there is one to come
+			}
+		}
+	}
+	if !n.c.spawn(merge) {
+		forget()
+		return nil, ErrClosed
+	}
+	return both, nil
+}
+
+// Hosting returns what this client tells of its being a host. It implements
+// [peer.Hoster].
+func (n *node) Hosting() *peer.Hosting { return n.c.hosting() }
 
 // kept returns the record of a container that the client keeps.
 func (n *node) kept(ctx context.Context, id string) (lifecycle.Container, error) {

@@ -190,6 +190,8 @@ type runConfig struct {
 	onJoin       func(JoinPlan)
 	onSeed       func(name string, p SeedProgress)
 	onRestart    func(lifecycle.Container)
+	// restored marks a replica that a host joins since others are missing.
+	restored bool
 	// join is what the container is a replica of; nil for the first of a
 	// service.
 	join *joining

@@ -186,7 +186,7 @@ func (c *Client) watchPeer(addr string, tell func([]discovery.Service)) error {
 	}
 	client := peer.NewClient(f, "", addrs)
 	defer client.Close()
-	for containers, err := range client.Watch(c.life) {
+	for told, err := range client.WatchNode(c.life) {
 		if err != nil {
 			return err
 		}
@@ -194,9 +194,14 @@ func (c *Client) watchPeer(addr string, tell func([]discovery.Service)) error {
 		if err != nil {
 			return err
 		}
-		services := make([]discovery.Service, 0, len(containers))
-		for _, one := range containers {
+		services := make([]discovery.Service, 0, len(told.Containers)+1)
+		for _, one := range told.Containers {
 			services = append(services, serviceOf(one, g, client.Addr()))
+		}
+		if told.Hosting != nil {
+			s := hostService(client.Node(), g.FlockID(), int(client.Addr().Port()))
+			s.Addrs = []netip.Addr{client.Addr().Addr()}
+			services = append(services, s)
 		}
 		tell(services)
 	}

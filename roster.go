@@ -28,6 +28,8 @@ type roster struct {
 	delay time.Duration
 	// changed is called with the id of a replica of which something is new.
 	changed func(id string)
+	// heard is called when nodes came, went or said something; nil for nobody.
+	heard func()
 
 	hints     map[string]discovery.Service // by replica
 	endpoints map[endpointKey]*rosterEntry
@@ -37,7 +39,7 @@ type roster struct {
 
 // rosterClient is what a roster needs of a [peer.Client].
 type rosterClient interface {
-	Watch(ctx context.Context) iter.Seq2[[]peer.Container, error]
+	WatchNode(ctx context.Context) iter.Seq2[peer.Told, error]
 	Addr() netip.AddrPort
 	Close() error
 }
@@ -62,14 +64,16 @@ type rosterEntry struct {
 	// answered; nil and zero while it has not proved who it is.
 	containers map[string]peer.Container
 	addr       netip.AddrPort
+	// hosting is what it says of being a host.
+	hosting *peer.Hosting
 }
 
 // report is what a watching goroutine found out.
 type report struct {
-	entry      *rosterEntry
-	containers []peer.Container
-	addr       netip.AddrPort
-	err        error
+	entry *rosterEntry
+	told  peer.Told
+	addr  netip.AddrPort
+	err   error
 }
 
 func newRoster(open func() (*trust.Flock, error), dial func(*trust.Flock, discovery.Service) rosterClient, delay time.Duration, changed func(id string)) *roster {
@@ -98,6 +102,9 @@ func (r *roster) run(ctx context.Context, events <-chan discovery.Event) {
 			r.learn(rep)
 		case <-ctx.Done():
 			return
+		}
+		if r.heard != nil {
+			r.heard()
 		}
 	}
 }
@@ -226,13 +233,13 @@ func (r *roster) watchOnce(ctx context.Context, entry *rosterEntry, client roste
 			}
 		}
 	})
-	for containers, err := range client.Watch(watching) {
+	for told, err := range client.WatchNode(watching) {
 		if watching.Err() != nil {
 			break
 		}
 		answered = answered || err == nil
 		select {
-		case r.reports <- report{entry, containers, client.Addr(), err}:
+		case r.reports <- report{entry, told, client.Addr(), err}:
 		case <-ctx.Done():
 		}
 	}
@@ -250,11 +257,12 @@ func (r *roster) learn(rep report) {
 		// Who answers and is not trusted is not dead, and is left to its
 		// announcement.
 		entry.dead = !errors.Is(rep.err, trust.ErrNotTrusted)
-		entry.containers = nil
+		entry.containers, entry.hosting = nil, nil
 	} else {
 		entry.dead, entry.addr = false, rep.addr
-		entry.containers = make(map[string]peer.Container, len(rep.containers))
-		for _, c := range rep.containers {
+		entry.hosting = rep.told.Hosting
+		entry.containers = make(map[string]peer.Container, len(rep.told.Containers))
+		for _, c := range rep.told.Containers {
 			entry.containers[c.ID] = c
 		}
 	}
@@ -265,6 +273,26 @@ func (r *roster) learn(rep report) {
 			r.changed(id)
 		}
 	}
+}
+
+// nodes returns what those nodes say that have proved to be in the flock, and
+// answer, by their ids: on all of their endpoints.
+func (r *roster) nodes() map[string]peer.Told {
+	all := make(map[string]peer.Told)
+	for key, entry := range r.endpoints {
+		if entry.containers == nil {
+			continue
+		}
+		told := all[key.node]
+		for _, c := range entry.containers {
+			told.Containers = append(told.Containers, c)
+		}
+		if entry.hosting != nil {
+			told.Hosting = entry.hosting
+		}
+		all[key.node] = told
+	}
+	return all
 }
 
 // seen returns an announced replica, unless its node is known not to answer.

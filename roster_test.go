@@ -44,16 +44,16 @@ type playedWord struct {
 func (c *playedClient) Addr() netip.AddrPort { return netip.AddrPortFrom(c.addrs[0], 18733) }
 func (c *playedClient) Close() error         { return nil }
 
-func (c *playedClient) Watch(ctx context.Context) iter.Seq2[[]peer.Container, error] {
-	return func(yield func([]peer.Container, error) bool) {
+func (c *playedClient) WatchNode(ctx context.Context) iter.Seq2[peer.Told, error] {
+	return func(yield func(peer.Told, error) bool) {
 		for {
 			select {
 			case w := <-c.says:
-				if !yield(w.containers, w.err) || w.err != nil {
+				if !yield(peer.Told{Containers: w.containers}, w.err) || w.err != nil {
 					return
 				}
 			case <-ctx.Done():
-				yield(nil, ctx.Err())
+				yield(peer.Told{}, ctx.Err())
 				return
 			}
 		}

@@ -134,9 +134,6 @@ func (c *Client) prepare(ctx context.Context, spec bunfile.Spec, rc runConfig) (
 	if err != nil {
 		return lifecycle.Container{}, err
 	}
-	if spec.Replicas.Min > 1 {
-		c.log.Warn("replicas.min is kept, but does not start replicas in this version: each run starts one", "name", spec.Name, "min", spec.Replicas.Min)
-	}
 	if p, ok := rt.(runtime.Preparer); ok {
 		if spec, err = p.Prepare(ctx, spec); err != nil {
 			return lifecycle.Container{}, err
@@ -155,7 +152,7 @@ func (c *Client) prepare(ctx context.Context, spec bunfile.Spec, rc runConfig) (
 	}
 	rec := lifecycle.Container{
 		ID: id, Name: spec.Name, ServiceID: service, Spec: spec, ImageDigest: digest, Runtime: rt.Name(), Owner: c.owner,
-		Detached: rc.detached, AutoRemove: rc.autoRemove, Bind: c.cfg.bind, Desired: lifecycle.WantRunning,
+		Detached: rc.detached, Restored: rc.restored, AutoRemove: rc.autoRemove, Bind: c.cfg.bind, Desired: lifecycle.WantRunning,
 	}
 	if rc.join != nil {
 		rec.Joining = rc.join.open()

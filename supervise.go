@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/budgiehq/budgie/lifecycle"
@@ -18,7 +19,10 @@ const supervisorOwner = "supervisor"
 // SuperviseOption changes one [Client.Supervise].
 type SuperviseOption func(*superviseConfig)
 
-type superviseConfig struct{ resident bool }
+type superviseConfig struct {
+	resident bool
+	host     *HostPolicy
+}
 
 // Resident makes Supervise stay until its context ends, also while there is
 // nothing to look after, and wait its turn while another process supervises.
@@ -63,7 +67,7 @@ func (c *Client) Supervise(ctx context.Context, opts ...SuperviseOption) error {
 		if err != nil {
 			return err
 		}
-		err = c.superviseUntilIdle(ctx, cfg.resident)
+		err = c.superviseUntilIdle(ctx, cfg)
 		if relErr := release(); err != nil || relErr != nil {
 			return errors.Join(err, relErr)
 		}
@@ -81,9 +85,19 @@ func (c *Client) Supervise(ctx context.Context, opts ...SuperviseOption) error {
 
 // superviseUntilIdle keeps detached containers until none is left, unless it is
 // to stay, or ctx ends.
-func (c *Client) superviseUntilIdle(ctx context.Context, stay bool) error {
+func (c *Client) superviseUntilIdle(ctx context.Context, cfg superviseConfig) error {
 	c.setSupervising(true)
 	defer c.letDetachedGo()
+	stopHost := func() {}
+	defer func() { stopHost() }()
+	if cfg.host != nil {
+		stop, err := c.startHost(ctx, cfg.host)
+		if err != nil {
+			return fmt.Errorf("be a host: %w", err)
+		}
+		stopHost = stop
+	}
+	hosting := cfg.host != nil
 	changes, err := c.store.Watch(ctx)
 	if err != nil {
 		return err
@@ -117,7 +131,16 @@ func (c *Client) superviseUntilIdle(ctx context.Context, stay bool) error {
 			c.pokeSupervisor()
 			continue
 		}
-		if !stay && !waiting && !c.keepsDetached() {
+		if !hosting && c.keepsRestored() {
+			// Earlier it was a host, and what is left of that may have to go.
+			hosting = true
+			if stop, err := c.startHost(ctx, nil); err != nil {
+				c.log.Warn("replicas that were restored here stay, also where there are too many", "error", err)
+			} else {
+				stopHost = stop
+			}
+		}
+		if !cfg.resident && !waiting && !c.keepsDetached() {
 			return nil
 		}
 	}
@@ -181,6 +204,11 @@ func (c *Client) letDetachedGo() {
 }
 
 func (c *Client) keepsDetached() bool { return len(c.keepersThat(true)) > 0 }
+
+// keepsRestored reports whether the supervisor keeps a replica that was restored.
+func (c *Client) keepsRestored() bool {
+	return slices.ContainsFunc(c.keepersThat(true), func(k *keeper) bool { return k.record().Restored })
+}
 
 // hasWork reports whether a detached container waits for a supervisor, of which
 // this client could be one.
@@ -360,7 +388,7 @@ func (c *Client) reap(ctx context.Context) error {
 			continue
 		}
 		if k := c.keeperOf(rec.ID); k != nil {
-			k.endWith("the program that ran it died")
+			k.endWith(programDied)
 			orphans = append(orphans, k)
 		}
 	}
@@ -373,6 +401,9 @@ func (c *Client) reap(ctx context.Context) error {
 	}
 	return nil
 }
+
+// programDied is why a container ends whose program died without stopping it.
+const programDied = "the program that ran it died"
 
 func (c *Client) keeperOf(id string) *keeper {
 	c.mu.Lock()

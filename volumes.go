@@ -367,6 +367,7 @@ func (c *Client) Promote(ctx context.Context, ref string, opts ...StopOption) (l
 			}
 		}
 		r.Term, r.Volumes = term+1, nil
+		r.Restored = false // the others need it
 		return nil
 	})
 	if err != nil {

@@ -117,6 +117,9 @@ type Container struct {
 	// Detached is true where the container outlives the program that asked
 	// for it.
 	Detached bool `json:"detached,omitempty"`
+	// Restored is true for a replica that its machine created by itself, because its
+	// service had too few: it ends again when there are enough.
+	Restored bool `json:"restored,omitempty"`
 	// AutoRemove is true where the container is removed when it is done.
 	AutoRemove bool `json:"auto_remove,omitempty"`
 	// Bind is the host address that its published ports are bound to; empty

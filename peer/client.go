@@ -105,6 +105,10 @@ func (c *Client) Addr() netip.AddrPort {
 	return c.addr
 }
 
+// Node returns the id of the node that the client talks to: the one that it was made
+// for, else the one that answered first; empty before that.
+func (c *Client) Node() string { return c.expected() }
+
 // Close ends the connections, and what uses them, with ErrClosed. It can be
 // called again.
 func (c *Client) Close() error {

@@ -168,7 +168,9 @@ func (s *sim) look(n *simNode, tracker *restore.Tracker) bool {
 		return true
 	}
 	tracker.Tell(now, n.name, n.told())
+	news := false
 	for _, d := range tracker.Decide(now) {
+		news = true
 		switch d.Action {
 		case restore.Join:
 			n.joinDone = now.Add(time.Second + time.Duration(s.rand.Int64N(int64(2*time.Second))))
@@ -179,9 +181,8 @@ func (s *sim) look(n *simNode, tracker *restore.Tracker) bool {
 			n.replica = nil
 			s.backs++
 		}
-		return true
 	}
-	return false
+	return news
 }
 
 // cut moves nodes to the other side of a partition.
