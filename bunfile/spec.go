@@ -257,8 +257,8 @@ type RestartPolicy struct {
 	MaximumRetryCount int `json:"maximum_retry_count,omitempty"`
 }
 
-// Replicas bounds how many replicas of a service there should be. The numbers
-// are kept; in this version nothing starts or stops replicas by them.
+// Replicas bounds how many replicas of a service there should be, in all of the
+// flock.
 type Replicas struct {
 	// Min is DefaultMinReplicas where zero.
 	Min int `json:"min,omitempty"`

@@ -13,13 +13,16 @@ import (
 func superviseCommand() *command {
 	c := &command{
 		name:    "supervise",
-		args:    "[-stay]",
-		summary: "Look after the detached containers of the data directory until the last one ends.\nWhere another supervisor does so already, say so and end with status 0.",
-		example: "budgie supervise    # \"run -d\" starts it when it is needed",
+		args:    "[-stay] [-host [-allow-process] [-patience 12s]]",
+		summary: "Look after the detached containers of the data directory until the last one ends.\nWhere another supervisor does so already, say so and end with status 0.\nWith -host also run replicas of services of the flock that have fewer than their\nreplicas.min, and end them again when there are enough.",
+		example: "budgie supervise         # \"run -d\" starts it when it is needed\nbudgie supervise -host   # stays, and restores replicas that others lost",
 	}
 	c.run = func(ctx context.Context, a *app, args []string) error {
 		fs := c.flags()
 		stay := fs.Bool("stay", false, "stay when there is nothing to look after, and wait for another supervisor's end, as under a service manager")
+		host := fs.Bool("host", false, "run replicas of images where they are missing; implies -stay")
+		allowProcess := fs.Bool("allow-process", false, "with -host: run commands of this machine, too, as this user, that others in the flock name")
+		patience := secondsFlag(fs, "patience", "with -host: how long a replica may be gone, or its node not answer, before it is replaced (a `time`; default 12s)")
 		rest, err := c.parse(a, fs, args)
 		if err != nil {
 			return err
@@ -30,6 +33,15 @@ func superviseCommand() *command {
 		}
 		if len(rest) > 0 {
 			return c.usagef("takes no arguments, but there is %q", rest[0])
+		}
+		if name := firstSet(fs, "allow-process", "patience"); name != "" && !*host {
+			return c.usagef("-%s goes with -host", name)
+		}
+		if patience.set && patience.value <= 0 {
+			return c.usagef("-patience is a time above 0s, not %s", patience)
+		}
+		if *host {
+			opts = append(opts, budgie.Hosting(budgie.HostPolicy{AllowProcess: *allowProcess, Patience: patience.or(0)}))
 		}
 		return a.withClient(slog.LevelInfo, func(client *budgie.Client) error {
 			err := client.Supervise(ctx, opts...)

@@ -247,7 +247,7 @@ func (s *sim) end() {
 // simulate runs a simulation with several seeds.
 func simulate(t *testing.T, least, most int, f func(*testing.T, *sim)) {
 	first := rand.Uint64()
-	for i := range uint64(3) {
+	for i := range uint64(2) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSim(t, first+i, least, most)
 			defer s.end()
