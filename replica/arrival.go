@@ -213,7 +213,7 @@ func (a *arrival) end(payload []byte) (outcome, error) {
 	}
 	if a.copied {
 		a.r.unsure = true
-		if a.lost || digest(a.to.hash.Sum(nil)) != a.to.entry.digest {
+		if a.lost || a.to.digest() != a.to.entry.digest {
 			a.r.following.arrived(-a.check.Made()) // all of it comes again
 			return wrongHere, nil
 		}

@@ -24,3 +24,9 @@ func nextData(f *os.File, off, size int64) (begin, end int64, err error) {
 	end, err = f.Seek(begin, unix.SEEK_HOLE)
 	return begin, min(end, size), err
 }
+
+// beginWriting has the system write to the disk what it holds of a file, and does
+// not wait for that. Where it cannot, a later sync has more to do.
+func beginWriting(f *os.File) {
+	_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+}

@@ -2,15 +2,10 @@ package replica
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io/fs"
 	"os"
-	"path"
 	"sync"
 	"syscall"
 )
@@ -265,7 +260,7 @@ func (t *target) copyOne(ctx context.Context, from string, e entry) (c *incoming
 	if _, err := copyContent(ctx, c, src, e.size, t.scanner.buf.bytes()); err != nil {
 		return nil, err
 	}
-	if digest(c.hash.Sum(nil)) != e.digest {
+	if c.digest() != e.digest {
 		return nil, errRaced
 	}
 	return c, c.seal()
@@ -345,110 +340,6 @@ func (t *target) unlock(name string) error {
 	t.touch(name)
 	t.local[name] = f
 	return nil
-}
-
-// incoming is a file under way to its place.
-type incoming struct {
-	target *target
-	entry  entry
-	name   string // of the temporary file
-	file   *os.File
-	hash   hash.Hash
-	holes  bool // there are some, perhaps at the end
-}
-
-// create begins a file for e.
-func (t *target) create(e entry) (*incoming, error) {
-	dir, err := t.stage(e.path)
-	if err != nil {
-		return nil, err
-	}
-	name := path.Join(dir, temporaryName())
-	f, err := t.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	t.temporary[name] = true
-	t.renamedIn(dir)
-	return &incoming{target: t, entry: e, name: name, file: f, hash: sha256.New()}, nil
-}
-
-func temporaryName() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return temporaryPrefix + hex.EncodeToString(b[:])
-}
-
-// Write appends to the file.
-func (c *incoming) Write(p []byte) (int, error) {
-	c.hash.Write(p)
-	return c.file.Write(p)
-}
-
-// accept verifies the file, and has it brought into place with the next batch.
-func (c *incoming) accept() error {
-	if got := digest(c.hash.Sum(nil)); got != c.entry.digest {
-		return fmt.Errorf("%w: content with the digest %x arrived, %x was announced", ErrVerify, got, c.entry.digest)
-	}
-	if err := c.seal(); err != nil {
-		return err
-	}
-	c.target.arrived = append(c.target.arrived, c)
-	if len(c.target.arrived) < batch {
-		return nil
-	}
-	return c.target.settleArrived()
-}
-
-// seal gives the file all but its name and its content.
-func (c *incoming) seal() error {
-	if c.holes {
-		if err := c.file.Truncate(c.entry.size); err != nil {
-			return err
-		}
-	}
-	return c.target.dress(c.file, c.name, c.entry)
-}
-
-// sync makes the file durable, and closes it.
-func (c *incoming) sync() error {
-	if c.file == nil {
-		return nil // it is another name of what is durable
-	}
-	err := errors.Join(c.file.Sync(), c.file.Close())
-	c.file = nil
-	return err
-}
-
-// place moves the sealed file into place, or leaves it beside.
-func (c *incoming) place() error {
-	t, e := c.target, c.entry
-	if err := t.makeWay(e.path); err != nil {
-		return err
-	}
-	if t.blocked(e.path) {
-		t.staged[e.path] = c.name
-		t.placed[e.digest] = c.name
-	} else {
-		if err := t.rename(c.name, e); err != nil {
-			return err
-		}
-		t.placed[e.digest] = e.path
-	}
-	c.name = ""
-	return nil
-}
-
-// discard removes the file, if it was not placed.
-func (c *incoming) discard() {
-	if c.file != nil {
-		_ = c.file.Close()
-		c.file = nil
-	}
-	if c.name != "" && c.target.root.Remove(c.name) == nil {
-		delete(c.target.temporary, c.name)
-		c.name = ""
-	}
 }
 
 // rename moves a temporary file or link into the place of e, at once and
