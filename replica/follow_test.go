@@ -97,6 +97,9 @@ func (l *link) until(t *testing.T, what string, is func(replica.FollowState) boo
 				l.stop()
 				t.Fatalf("waiting for %s: the end: sender %v, follower %v", what, l.sent, l.ended)
 			}
+			if s.PendingBytes < 0 || s.PendingFiles < 0 {
+				t.Errorf("%d bytes in %d files are pending", s.PendingBytes, s.PendingFiles)
+			}
 			if is(s) {
 				return s
 			}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/budgiehq/budgie/replica/internal/delta"
 )
 
 // The document says of every frame and limit what the code does.
@@ -15,11 +17,13 @@ func TestProtocolDocumentIsRight(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc := string(text)
-	want := []string{fmt.Sprintf("version %d\n", maxVersion), "`" + magic + "`", "`" + temporaryPrefix + "`"}
-	for i, name := range []string{"hello", "error", "entries", "manifest", "want", "wantEnd", "data", "fileEnd", "again", "done", "verified", "bye"} {
+	kib, mib := fmt.Sprintf("Files of %d KiB and more", deltaFrom>>10), fmt.Sprintf("files of %d MiB and more", askFrom>>20)
+	patience := fmt.Sprintf("nothing at all for %d seconds", int(defaultSilence.Seconds()))
+	want := []string{kib, mib, patience, fmt.Sprintf("version %d\n", maxVersion), "`" + magic + "`", "`" + temporaryPrefix + "`"}
+	for i, name := range []string{"hello", "error", "entries", "manifest", "want", "wantEnd", "data", "fileEnd", "again", "done", "verified", "bye", "next", "idle", "removed", "hold"} {
 		want = append(want, fmt.Sprintf("| %d | %s |", int(frameHello)+i, name))
 	}
-	for i, name := range []string{"keeps", "leftOut", "zeros"} {
+	for i, name := range []string{"keeps", "leftOut", "zeros", "have", "copy", "chunks", "chunkList"} {
 		want = append(want, fmt.Sprintf("| %d | %s |", int(frameKeeps)+i, name))
 	}
 	for what, limit := range map[string]int64{
@@ -27,6 +31,7 @@ func TestProtocolDocumentIsRight(t *testing.T) {
 		"| path | %s bytes |": maxPath, "| name | %s bytes |": maxName, "| depth | %s |": maxDepth,
 		"link | %s bytes |": maxTarget, "encoded | %s bytes |": maxXattrs, "| file | %s bytes |": maxFileSize,
 		"session | %s |": maxRounds, "at most %s bytes; a longer": maxFrame, "text (at most %s bytes)": maxErrorText,
+		"there are at most %s. A range": delta.MaxChunks, "at least %s bytes for each": int64(delta.Class(0).Min()),
 	} {
 		want = append(want, fmt.Sprintf(what, grouped(limit)))
 	}
@@ -35,8 +40,8 @@ func TestProtocolDocumentIsRight(t *testing.T) {
 			t.Errorf("kind %v is %d on the wire, not as documented", k, k)
 		}
 	}
-	if frameBye != 12 {
-		t.Errorf("the last frame type is %d, not as documented", frameBye)
+	if frameHold != 16 || frameChunkList != 38 {
+		t.Errorf("the last frame types are %d and %d, not as documented", frameHold, frameChunkList)
 	}
 	flat := strings.Join(strings.Fields(doc), " ")
 	for _, w := range want {

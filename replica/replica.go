@@ -4,7 +4,8 @@
 //
 // [Copier.Send] is for the owner. [Copier.Receive] makes a copy once and whole: it
 // asks for the files whose content it has nowhere in its copy, so what was renamed
-// or moved is not sent again. It writes each to a temporary file, checks its
+// or moved is not sent again. Of large files that changed it gets what changed: the
+// sender knows the chunks of what it sent before (package delta). It writes each to a temporary file, checks its
 // SHA-256, syncs it and renames it into place. Once everything is there, Receive
 // removes what the source does not have, reads its copy again, and both sides
 // compare the digest of the whole, which each computed from its own files.
@@ -32,7 +33,7 @@
 // link leads out of it, whatever the sender says. Every size that the other
 // side names has a limit, see wire.go for them and for the protocol. Volumes
 // of up to 1,048,576 entries can be copied; 100,000 files take about 100 MB
-// of memory on either side. Nothing else should write into the copy: what does is
+// of memory on either side, and lists of chunks 32 MiB per sending Copier. Nothing else should write into the copy: what does is
 // noticed (ErrVerify, or a [Conflict]) or overwritten. Changes of the source are seen
 // by its files' times, and by their content where those are fresh; writes through
 // memory maps may be seen late.
@@ -80,7 +81,8 @@ type Report struct {
 	Files int
 	// Bytes is the size of all files together.
 	Bytes int64
-	// Transferred is the number of file bytes that had to be sent.
+	// Transferred is the number of file bytes that had to be sent, without those that
+	// the copy had in an earlier version of the file.
 	Transferred int64
 	// Removed is the number of entries that were removed from the copy.
 	Removed int

@@ -22,14 +22,32 @@ import (
 //	          leftOut?  what the receiver cannot keep and the source has
 //	          manifest  number of entries (4 bytes), digest of the tree
 //	receiver  want*     indexes of files to send (4 bytes each), ascending
-//	          wantEnd
-//	sender    ((data | zeros)* fileEnd)* per wanted file; fileEnd says
+//	          have*     of these: index, digest of what is in its place
+//	          wantEnd   0: the copy is all, 1: it follows
+//	sender    ((data | zeros | copy)* fileEnd)* per wanted file; fileEnd says
 //	          1: complete, 0: changed meanwhile, forget it
-//	          again     the source changed: another manifest follows
-//	          or done   the source is still as the manifest says
+//	          before a file, chunks asks for the list of what is in its place:
+//	receiver  chunkList* the last one without a payload
+//	after copy in a complete file:
+//	receiver  want* wantEnd  the files that came out wrong
+//	sender    ((data | zeros)* fileEnd)*
 //	then:
-//	receiver  verified  digest of its tree, number of entries removed (4 bytes)
+//	sender    again     the source changed: another manifest follows
+//	          or done   the source is still as the manifest says, or the
+//	                    receiver follows
+//	then:
+//	receiver  (removed* entries* manifest)?  of a copy that follows: what it
+//	                    has instead of files that changed meanwhile (see patch.go)
+//	          verified  digest of its tree, number of entries removed (4 bytes)
 //	sender    bye       digest of its tree
+//	receiver  next      0: nothing more; else, again and again:
+//	sender    idle      how the source is (see lead.go)
+//	receiver  next
+//	or
+//	sender    removed* entries* manifest  what turns the copy into the source,
+//	                    and on from want as above; or, instead of want to wantEnd:
+//	receiver  hold      the copy stays as it is
+//	sender    idle
 //
 // In place of any frame a side may send error: a code (1 byte) and a text. The
 // layout of frames, of hello and of error is the same in all versions.
