@@ -79,7 +79,7 @@ func TestSmallChangesOfALargeFileCostLittle(t *testing.T) {
 		}},
 		{"100 bytes inserted", func() {
 			content = slices.Insert(content, 20<<20, bytes.Repeat([]byte("inserted"), 13)[:100]...)
-			must(t, os.WriteFile(big+".new", content, 0o644), os.Rename(big+".new", big))
+			must(t, os.WriteFile(l.src+".new", content, 0o644), os.Rename(l.src+".new", big))
 		}},
 	} {
 		in.Store(0)
