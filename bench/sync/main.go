@@ -20,7 +20,7 @@ func main() {
 	}
 	lan.Isolate(lan.Roles{"serve": serve, "receive": receive, "follow": follow}) // from here on in namespaces of its own
 	s := settings{rate: 10}
-	flag.IntVar(&s.rounds, "rounds", 3, "how often each way is measured")
+	flag.IntVar(&s.rounds, "rounds", 2, "how often each way is measured")
 	flag.IntVar(&s.files, "files", 15_000, "small files in the tree")
 	flag.IntVar(&s.big, "big", 1024, "size of the big file in `MiB`")
 	flag.IntVar(&s.many, "many", 100_000, "files in the tree of many")

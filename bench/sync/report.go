@@ -59,7 +59,8 @@ func (c *comparison) note(way string, got cost) {
 	c.ways = append(c.ways, measured{way, []cost{got}})
 }
 
-// median returns what half of the measurements do not exceed, number by number.
+// median returns the middle of the measurements, number by number; of an even
+// number, the mean of the middle two.
 func (m measured) median() cost {
 	var c cost
 	c.wall = time.Duration(middle(m.costs, func(c cost) int64 { return int64(c.wall) }))
@@ -80,7 +81,7 @@ func middle(costs []cost, of func(cost) int64) int64 {
 		return 0
 	}
 	slices.Sort(all)
-	return all[(len(all)-1)/2]
+	return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
 }
 
 // of returns the median of a way, false where it was not measured.
@@ -99,6 +100,8 @@ type visible struct {
 	idle, burst benchreport.Sample
 	// took is for how long the burst was written.
 	took time.Duration
+	// failed says why there are no measurements.
+	failed error
 }
 
 // result is all that was measured.
@@ -134,6 +137,10 @@ func (r *result) markdown() string {
 		r.settings.files, r.settings.idle, r.settings.burst)
 	b.WriteString("| | idle, median | 99th percentile | burst, median | 99th percentile | written in |\n| --- | ---: | ---: | ---: | ---: | ---: |\n")
 	for _, v := range r.visible {
+		if v.failed != nil {
+			fmt.Fprintf(&b, "| %s | not measured: %s | | | | |\n", v.name, strings.Join(strings.Fields(v.failed.Error()), " "))
+			continue
+		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %.1f s |\n", v.name, millis(v.idle.Median()), millis(v.idle.Quantile(0.99)),
 			millis(v.burst.Median()), millis(v.burst.Quantile(0.99)), v.took.Seconds())
 	}

@@ -4,10 +4,12 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"time"
@@ -74,7 +76,7 @@ func (a *arrivals) close() {
 
 // wait waits until all of some names have come, and returns how long after they
 // were written.
-func (a *arrivals) wait(written map[string]time.Time, patience time.Duration) (benchreport.Sample, error) {
+func (a *arrivals) wait(ctx context.Context, written map[string]time.Time, patience time.Duration) (benchreport.Sample, error) {
 	over := time.After(patience)
 	for {
 		var s benchreport.Sample
@@ -90,6 +92,8 @@ func (a *arrivals) wait(written map[string]time.Time, patience time.Duration) (b
 		}
 		select {
 		case <-a.more:
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		case <-over:
 			return nil, fmt.Errorf("only %d of %d files came within %s", len(s), len(written), patience)
 		}
@@ -126,7 +130,7 @@ func (w *world) watchVisible(src, dst string) (v visible, err error) {
 		if err := wr.write(written); err != nil {
 			return visible{}, err
 		}
-		s, err := a.wait(written, 30*time.Second)
+		s, err := a.wait(w.ctx, written, 30*time.Second)
 		if err != nil {
 			return visible{}, err
 		}
@@ -142,40 +146,54 @@ func (w *world) watchVisible(src, dst string) (v visible, err error) {
 		}
 	}
 	v.took = time.Since(began)
-	v.burst, err = a.wait(written, 2*time.Minute)
+	v.burst, err = a.wait(w.ctx, written, time.Minute)
 	return v, err
 }
 
-// measureVisible measures that for all who keep a copy.
+// keeper is who keeps a copy up to date.
+type keeper struct {
+	name string
+	keep func(src, dst string) (end func(), err error)
+}
+
+// measureVisible measures that for all who keep a copy. It does without those that
+// do not come to it.
 func (w *world) measureVisible(r *result) error {
-	for _, by := range []struct {
-		name string
-		keep func(src, dst string) (end func(), err error)
-	}{{"Budgie", w.keepByBudgie}, {"lsyncd, which starts rsync, with `delay = 0`", w.keepByLsyncd}, {"syncthing, with `fsWatcherDelayS` 1, the least that counts", w.keepBySyncthing}} {
+	for _, by := range []keeper{
+		{nameBudgie, w.keepByBudgie},
+		{"lsyncd, which starts rsync, with `delay = 0`", w.keepByLsyncd},
+		{"syncthing, with `fsWatcherDelayS` 1, the least that counts", w.keepBySyncthing},
+	} {
 		say("from a write to its being seen: %s", by.name)
-		src, dst := filepath.Join(w.base, "seen"), filepath.Join(w.base, "seen-copy")
-		if _, err := grow(src, w.settings.files, smallSize, 0); err != nil {
-			return err
-		}
-		if err := errors.Join(os.MkdirAll(filepath.Join(src, fresh), 0o755), os.MkdirAll(dst, 0o755)); err != nil {
-			return err
-		}
-		end, err := by.keep(src, dst)
-		if err != nil {
+		v, err := w.seenBy(by)
+		if err != nil && (by.name == nameBudgie || w.ctx.Err() != nil) {
 			return fmt.Errorf("%s: %w", by.name, err)
 		}
-		v, err := w.watchVisible(src, dst)
-		end()
-		if err != nil {
-			return fmt.Errorf("%s: %w", by.name, err)
-		}
-		v.name = by.name
+		v.name, v.failed = by.name, err
 		r.visible = append(r.visible, v)
-		if err := errors.Join(forget(dst), os.RemoveAll(src)); err != nil {
-			return err
-		}
 	}
 	return nil
+}
+
+// seenBy measures it for one of them, on a tree of which there is a copy already.
+func (w *world) seenBy(by keeper) (visible, error) {
+	src, dst := filepath.Join(w.base, "seen"), filepath.Join(w.base, "seen-copy")
+	defer func() { _ = errors.Join(forget(dst), os.RemoveAll(src)) }() // with the rest at the latest
+	if _, err := grow(src, w.settings.files, smallSize, 0); err != nil {
+		return visible{}, err
+	}
+	if err := os.Mkdir(filepath.Join(src, fresh), 0o755); err != nil {
+		return visible{}, err
+	}
+	if out, err := exec.CommandContext(w.ctx, "rsync", "-aHAX", src+"/", dst+"/").CombinedOutput(); err != nil {
+		return visible{}, fmt.Errorf("%w: %s", err, out)
+	}
+	end, err := by.keep(src, dst)
+	if err != nil {
+		return visible{}, err
+	}
+	defer end()
+	return w.watchVisible(src, dst)
 }
 
 func (w *world) keepByBudgie(src, dst string) (func(), error) {
