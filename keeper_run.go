@@ -188,7 +188,7 @@ func (k *keeper) stop(ctx context.Context, reason string) error {
 			k.drainTunnels(ctx)
 		})
 	} else {
-		k.pub.setLocal(nil)
+		k.pub.setLocal(nil, false)
 	}
 	if err := k.stopInRuntime(ctx); err != nil {
 		return err

@@ -32,8 +32,13 @@ type publication struct {
 	// unfollow ends the following of the other replicas.
 	unfollow func()
 
-	mu       sync.Mutex
-	local    []runtime.Address
+	mu    sync.Mutex
+	local []runtime.Address
+	// preferLocal directs traffic elsewhere only while the container itself is not
+	// healthy or does not accept it.
+	preferLocal bool
+	// sick is true while the container's health check fails.
+	sick     bool
 	replicas map[string]peer.Container // on other nodes, those that serve
 }
 
@@ -48,7 +53,7 @@ func (k *keeper) publish(ctx context.Context, rec lifecycle.Container) error {
 		return nil
 	}
 	pub := &publication{
-		id: rec.ID, service: rec.ServiceID, tunnels: newTunnels(k.c.openFlock), unfollow: func() {}, replicas: make(map[string]peer.Container),
+		id: rec.ID, service: rec.ServiceID, preferLocal: rec.Spec.Balance.Prefer == bunfile.PreferLocal, tunnels: newTunnels(k.c.openFlock), unfollow: func() {}, replicas: make(map[string]peer.Container),
 	}
 	for _, port := range rec.Spec.Ports {
 		p, err := k.open(ctx, rec, port, pub.tunnels.dial)
@@ -190,15 +195,15 @@ func (k *keeper) endpoints() []lifecycle.Endpoint {
 	return eps
 }
 
-// setLocal says where the container itself serves; nowhere where addrs is empty. It
-// may be called on a nil publication.
-func (p *publication) setLocal(addrs []runtime.Address) {
+// setLocal says where the container itself serves, nowhere where addrs is empty, and
+// whether its health check fails. It may be called on a nil publication.
+func (p *publication) setLocal(addrs []runtime.Address, sick bool) {
 	if p == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.local = addrs
+	p.local, p.sick = addrs, sick
 	p.direct()
 }
 
@@ -231,7 +236,7 @@ func (k *keeper) reflect(ctx context.Context, rec lifecycle.Container) {
 		addrs = k.current.addrs
 	}
 	k.setServing(addrs)
-	k.pub.setLocal(addrs)
+	k.pub.setLocal(addrs, rec.Health == lifecycle.Unhealthy)
 	if serving && rec.Health != lifecycle.Unhealthy && rec.Desired == lifecycle.WantRunning {
 		k.announce(ctx, rec)
 	} else {

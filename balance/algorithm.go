@@ -42,9 +42,10 @@ type filter struct {
 	now       time.Time
 	key       uint64 // equal for requests that belong together
 	unhealthy bool   // unhealthy ones too
+	backups   bool   // backups too
 	most      int    // requests under way at a member, 0 is no bound
 }
 
 func (f filter) eligible(m *member) bool {
-	return (f.most == 0 || m.active < f.most) && (f.unhealthy || m.health.healthy(f.now)) && !slices.Contains(f.tried, m)
+	return (f.backups || !m.backend.Backup) && (f.most == 0 || m.active < f.most) && (f.unhealthy || m.health.healthy(f.now)) && !slices.Contains(f.tried, m)
 }

@@ -28,6 +28,10 @@ type Backend struct {
 	// for the algorithm Weighted. 0 and below count as 1, and no more than
 	// 1048576 counts. It is no part of what identifies the backend.
 	Weight int
+	// Backup is true for a backend that is used only where no other is healthy, has
+	// room, and has not failed the request already. It is no part of what
+	// identifies the backend.
+	Backup bool
 }
 
 // ModeUDP is the mode of a frontend that forwards datagrams. It is no word of a
@@ -119,7 +123,7 @@ type Frontend interface {
 	// Addr is the address it accepts on.
 	Addr() net.Addr
 	// Update replaces the set of backends. Backends that stay, by ID and Addr,
-	// whatever their weights, keep their state and connections; requests under
+	// whatever their weights and whether they are backups, keep their state and connections; requests under
 	// way at ones that leave end undisturbed, UDP sessions there end, so that
 	// what their clients send next goes to another.
 	Update(backends []Backend)

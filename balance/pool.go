@@ -59,6 +59,7 @@ type pool struct {
 
 	mu      sync.Mutex
 	members []*member       // in ring order
+	backups int             // how many of them are backups
 	queue   []chan struct{} // of those that wait for room
 	next    int             // index of the next in turn, 0 … len(members)
 }
@@ -68,8 +69,8 @@ func newPool(alg algorithm, check *Check, log *slog.Logger) *pool {
 }
 
 // pick chooses a member that is not among tried for what has a key, and counts
-// the request as under way there. Healthy ones come first, then, rather than
-// nobody, the others. It returns nil where all were tried.
+// the request as under way there. Healthy ones come first, then healthy backups,
+// and then, rather than nobody, the others in the same order. It returns nil where all were tried.
 func (p *pool) pick(tried []*member, key uint64) *member {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -78,13 +79,13 @@ func (p *pool) pick(tried []*member, key uint64) *member {
 
 func (p *pool) pickLocked(tried []*member, key uint64) *member {
 	f := filter{tried: tried, now: time.Now(), key: key, most: p.limits.BackendRequests}
-	i := p.alg.choose(p.members, p.next, f)
+	i := p.chooseLocked(&f)
 	if i < 0 {
-		if f.most > 0 && slices.ContainsFunc(p.members, filter{tried: tried, now: f.now}.eligible) {
+		if f.most > 0 && slices.ContainsFunc(p.members, filter{tried: tried, now: f.now, backups: true}.eligible) {
 			return nil // a healthy one is full: better wait for that
 		}
 		f.unhealthy = true
-		if i = p.alg.choose(p.members, p.next, f); i < 0 {
+		if i = p.chooseLocked(&f); i < 0 {
 			return nil
 		}
 	}
@@ -94,6 +95,17 @@ func (p *pool) pickLocked(tried []*member, key uint64) *member {
 	m.requests++
 	m.latency.asked(f.now)
 	return m
+}
+
+// chooseLocked chooses among those that are no backups, and then among all.
+func (p *pool) chooseLocked(f *filter) int {
+	f.backups = false
+	i := p.alg.choose(p.members, p.next, *f)
+	if i < 0 && p.backups > 0 {
+		f.backups = true
+		i = p.alg.choose(p.members, p.next, *f)
+	}
+	return i
 }
 
 // answer is what is known when a member begins to answer.
@@ -215,7 +227,7 @@ func (p *pool) update(backends []Backend) (added, removed []*member) {
 		}
 		if b, ok := wanted[identify(m.backend)]; ok {
 			delete(wanted, identify(b))
-			m.backend.Weight, m.weight = b.Weight, weightOf(b)
+			m.backend.Weight, m.weight, m.backend.Backup = b.Weight, weightOf(b), b.Backup
 			ring = append(ring, m)
 		} else {
 			removed = append(removed, m)
@@ -232,7 +244,12 @@ func (p *pool) update(backends []Backend) (added, removed []*member) {
 			ring = append(ring, m)
 		}
 	}
-	p.members, p.next = ring, next
+	p.members, p.next, p.backups = ring, next, 0
+	for _, m := range ring {
+		if m.backend.Backup {
+			p.backups++
+		}
+	}
 	p.wake(len(p.queue))
 	return added, removed
 }

@@ -15,6 +15,7 @@ func (s Spec) WithDefaults() Spec {
 	s.Balance.Algorithm = cmp.Or(s.Balance.Algorithm, RoundRobin)
 	s.Balance.Mode = cmp.Or(s.Balance.Mode, ModeAuto)
 	s.Balance.Protocol = cmp.Or(s.Balance.Protocol, ProtocolAuto)
+	s.Balance.Prefer = cmp.Or(s.Balance.Prefer, PreferAny)
 	for i := range s.Ports {
 		s.Ports[i].Protocol = cmp.Or(s.Ports[i].Protocol, TCP)
 	}

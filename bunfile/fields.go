@@ -50,6 +50,7 @@ func balanceFields(b *Balance) []field {
 		{"algorithm", text(&b.Algorithm)},
 		{"mode", text(&b.Mode)},
 		{"protocol", text(&b.Protocol)},
+		{"prefer", text(&b.Prefer)},
 		{"hash", mapping(hashFields(&b.Hash))},
 	}
 }

@@ -164,6 +164,7 @@ func specs() *rapid.Generator[bunfile.Spec] {
 		}
 		s.Balance.Algorithm = maybe(t, "algorithm", rapid.SampledFrom(bunfile.Algorithms()))
 		s.Balance.Mode = maybe(t, "balance mode", rapid.SampledFrom([]bunfile.BalanceMode{bunfile.ModeAuto, bunfile.ModeHTTP, bunfile.ModeTCP}))
+		s.Balance.Prefer = maybe(t, "prefer", rapid.SampledFrom([]bunfile.Preference{bunfile.PreferAny, bunfile.PreferLocal}))
 		if s.Balance.Mode == bunfile.ModeHTTP {
 			s.Balance.Protocol = maybe(t, "protocol", rapid.SampledFrom([]bunfile.BackendProtocol{bunfile.ProtocolAuto, bunfile.ProtocolH2C}))
 		}

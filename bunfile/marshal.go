@@ -66,6 +66,7 @@ func (w *writer) spec(s *Spec) {
 		w.string("algorithm", string(s.Balance.Algorithm))
 		w.string("mode", string(s.Balance.Mode))
 		w.string("protocol", string(s.Balance.Protocol))
+		w.string("prefer", string(s.Balance.Prefer))
 		w.section("hash", func() {
 			w.string("header", s.Balance.Hash.Header)
 			w.string("cookie", s.Balance.Hash.Cookie)

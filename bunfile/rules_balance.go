@@ -13,6 +13,7 @@ func (f *findings) checkBalance(s *Spec) {
 	f.checkAlgorithm(b.Algorithm)
 	f.oneOf("balance.mode", string(b.Mode), string(ModeAuto), string(ModeHTTP), string(ModeTCP))
 	f.oneOf("balance.protocol", string(b.Protocol), string(ProtocolAuto), string(ProtocolH2C))
+	f.oneOf("balance.prefer", string(b.Prefer), string(PreferAny), string(PreferLocal))
 	if b.Protocol == ProtocolH2C {
 		f.checkModeHTTP(s, "balance.protocol", "passes on what clients send", "write mode: http, or delete the key")
 	}

@@ -152,6 +152,18 @@ const (
 	ProtocolH2C BackendProtocol = "h2c"
 )
 
+// Preference says which of the healthy containers get traffic.
+type Preference string
+
+// The preferences.
+const (
+	// PreferAny means all of them.
+	PreferAny Preference = "any"
+	// PreferLocal means the one on the machine of the published port while it is
+	// healthy, and the others only otherwise.
+	PreferLocal Preference = "local"
+)
+
 // Balance says how traffic to a published port is spread.
 type Balance struct {
 	// Algorithm is the way of choosing a backend; empty means RoundRobin.
@@ -161,6 +173,8 @@ type Balance struct {
 	// Protocol is what containers are spoken to by in ModeHTTP; empty means
 	// ProtocolAuto.
 	Protocol BackendProtocol `json:"protocol,omitempty"`
+	// Prefer is which containers come first; empty means PreferAny.
+	Prefer Preference `json:"prefer,omitempty"`
 	// Hash says which requests belong together, for ConsistentHash only.
 	Hash Hash `json:"hash,omitzero"`
 }

@@ -152,7 +152,7 @@ func TestWithDefaults(t *testing.T) {
 	s.Volumes = []bunfile.Volume{{Source: "a", Target: "/a"}, {Source: "b", Target: "/b", Mode: bunfile.ReadOnly}}
 	s.Healthcheck = &bunfile.Healthcheck{Path: "/", Retries: 7}
 	full := s.WithDefaults()
-	if full.Image.Pull != bunfile.PullMissing || full.Balance != (bunfile.Balance{Algorithm: bunfile.RoundRobin, Mode: bunfile.ModeAuto, Protocol: bunfile.ProtocolAuto}) ||
+	if full.Image.Pull != bunfile.PullMissing || full.Balance != (bunfile.Balance{Algorithm: bunfile.RoundRobin, Mode: bunfile.ModeAuto, Protocol: bunfile.ProtocolAuto, Prefer: bunfile.PreferAny}) ||
 		full.Ports[0].Protocol != bunfile.TCP || full.Ports[1].Protocol != bunfile.UDP ||
 		full.Volumes[0].Mode != bunfile.ReadWrite || full.Volumes[1].Mode != bunfile.ReadOnly ||
 		full.RestartPolicy.Name != bunfile.RestartNo || full.Replicas.Min != 1 || full.Replicas.Max != 0 ||

@@ -146,7 +146,7 @@ func (f *FakeFrontend) setBackends(backends []balance.Backend) {
 		s := balance.BackendStatus{Backend: b, Healthy: true}
 		if i := f.index(b); i >= 0 {
 			s = f.backends[i]
-			s.Weight = b.Weight
+			s.Weight, s.Backup = b.Weight, b.Backup
 		}
 		if !slices.ContainsFunc(next, func(n balance.BackendStatus) bool { return same(n.Backend, b) }) {
 			next = append(next, s)
@@ -218,7 +218,8 @@ func (f *FakeFrontend) track(c net.Conn) {
 	}
 }
 
-// same reports whether two are one backend, whatever its weight.
+// same reports whether two are one backend, whatever its weight and whether it is a
+// backup.
 func same(a, b balance.Backend) bool { return a.ID == b.ID && a.Addr == b.Addr }
 
 // index finds a backend; the lock is held.
@@ -232,6 +233,11 @@ func (f *FakeFrontend) begin() (balance.Backend, bool) {
 	defer f.mu.Unlock()
 	if len(f.backends) == 0 {
 		return balance.Backend{}, false
+	}
+	if slices.ContainsFunc(f.backends, func(s balance.BackendStatus) bool { return !s.Backup }) {
+		for f.backends[f.turn%len(f.backends)].Backup {
+			f.turn++
+		}
 	}
 	s := &f.backends[f.turn%len(f.backends)]
 	f.turn++

@@ -42,6 +42,7 @@ func Run(t *testing.T, open func(t *testing.T) Balancer) {
 		{"TCP", testTCP},
 		{"Dial", testDial},
 		{"Spread", testSpread},
+		{"Backup", testBackup},
 		{"Status", testStatus},
 		{"DeadBackend", testDeadBackend},
 		{"UpdateKeepsState", testUpdateKeepsState},

@@ -106,6 +106,32 @@ func testSpread(t *testing.T, b Balancer) {
 	}
 }
 
+func testBackup(t *testing.T, b Balancer) {
+	for _, alg := range bunfile.Algorithms() {
+		t.Run("algorithm="+string(alg), func(t *testing.T) {
+			f := front(t, b, bunfile.ModeHTTP, alg)
+			first, backup := newHTTP(t, "a").backend("a"), newHTTP(t, "b").backend("b")
+			serves := func(want string) {
+				t.Helper()
+				for range 4 {
+					if _, body := get(t, f, "/"); body != want {
+						t.Errorf("%q served, want %q", body, want)
+					}
+					settled(t, f)
+				}
+			}
+			backup.Backup = true
+			f.Update([]balance.Backend{backup, first})
+			serves("a")
+			first.Backup, backup.Backup = true, false
+			f.Update([]balance.Backend{backup, first})
+			serves("b")
+			f.Update([]balance.Backend{first})
+			serves("a")
+		})
+	}
+}
+
 func testStatus(t *testing.T, b Balancer) {
 	f := front(t, b, bunfile.ModeHTTP, "")
 	if s := f.Status(); len(s) != 0 {
