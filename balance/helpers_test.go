@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -189,7 +191,21 @@ func get(t testing.TB, url string) reply {
 // dial opens a connection to a frontend that cannot block for ever.
 func dial(t testing.TB, f *front) *net.TCPConn {
 	t.Helper()
+	c := dialOrReset(t, f)
+	if c == nil {
+		t.Fatal("the connection was reset at once")
+	}
+	return c
+}
+
+// dialOrReset is dial where the frontend may reset the connection, be it before
+// the dialling side has seen that it stood: then it returns nil.
+func dialOrReset(t testing.TB, f *front) *net.TCPConn {
+	t.Helper()
 	c, err := net.Dial("tcp", f.Addr().String())
+	if errors.Is(err, syscall.ECONNRESET) {
+		return nil
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,10 @@ func TestConnectionLimits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := open(t, balance.Config{Mode: bunfile.ModeTCP, Limits: limits})
 			f.set(rawBackend(t, func(_ int, c *net.TCPConn) { io.Copy(c, c) }))
-			echoes := func(c net.Conn) bool {
+			echoes := func(c *net.TCPConn) bool {
+				if c == nil {
+					return false
+				}
 				io.WriteString(c, "x")
 				_, err := io.ReadFull(c, make([]byte, 1))
 				return err == nil
@@ -32,7 +35,7 @@ func TestConnectionLimits(t *testing.T) {
 			if !echoes(first) || !echoes(second) {
 				t.Fatal("a connection within the limit is not served")
 			}
-			if echoes(dial(t, f)) {
+			if echoes(dialOrReset(t, f)) {
 				t.Error("a connection beyond the limit is served")
 			}
 			if !f.log.has("level=WARN", "connection limit", "client=127.0.0.1") {
@@ -42,7 +45,7 @@ func TestConnectionLimits(t *testing.T) {
 				t.Error("a connection within the limit was disturbed")
 			}
 			second.Close()
-			eventually(t, "room for another one", func() bool { return echoes(dial(t, f)) })
+			eventually(t, "room for another one", func() bool { return echoes(dialOrReset(t, f)) })
 		})
 	}
 }
