@@ -78,6 +78,8 @@ type Config struct {
 	// only traffic tells. It is nil in ModeUDP: a port that does not answer a
 	// probe may well serve.
 	Check *Check
+	// Observer is told of the frontend's traffic; nil means nobody is, at no cost.
+	Observer Observer
 }
 
 // Check is an active health check.

@@ -186,6 +186,14 @@
 // beginning on, and goes on with a session until that was quiet for a quarter of a
 // second, or a second where an answer is due.
 //
+// # Observation
+//
+// A [Config].Observer is told of every request, connection and session when it has
+// ended, and of every change of a backend; it can ask for the state of a frontend
+// at any time. Packages balanceprom and accesslog make metrics and log lines of
+// that. What http.Server answers by itself, such as requests that are no HTTP, is
+// not told. Without an observer nothing is collected.
+//
 // # Draining
 //
 // Shutdown first takes the connections that the kernel has accepted already,

@@ -29,6 +29,8 @@ type door struct {
 	limits   limits
 	tooMany  func(client netip.Addr) // tells of one that the limits turn away
 	conns    *connSet
+	accepted atomic.Uint64 // connections that were let in
+	refused  atomic.Uint64 // and those that the limits turned away
 	draining atomic.Bool
 	since    time.Time     // when draining began, set before draining
 	last     time.Time     // when a draining door last let somebody in; Accept's own
@@ -60,10 +62,12 @@ func (d *door) Accept() (net.Conn, error) {
 			d.last = time.Now()
 			addr := clientAddr(c)
 			if d.conns.full(addr, d.limits.clients) {
+				d.refused.Add(1)
 				d.tooMany(addr)
 				abortConn(c)
 				continue
 			}
+			d.accepted.Add(1)
 			return d.conns.addClient(c, addr, d.limits.stall), nil
 		case !d.draining.Load():
 			return nil, err

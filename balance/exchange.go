@@ -24,7 +24,9 @@ type exchange struct {
 	writer  responseWriter
 	replay  *replayBody // nil for a request without a body
 	began   time.Time
-	key     uint64 // of keySource
+	first   time.Duration // from then to the header of the response, if somebody observes
+	failure *failure      // of the whole, nil if a backend answered
+	key     uint64        // of keySource
 
 	member   *member // whose response is being passed on
 	body     responseBody
@@ -171,12 +173,14 @@ func idempotent(method string) bool {
 // responseBody remembers how reading a backend's body failed.
 type responseBody struct {
 	io.ReadCloser
+	ended  bool // all of it was read
 	err    error
 	broken func(error) bool // says what that means; true if it is an end, too; may be nil
 }
 
 func (b *responseBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	b.ended = b.ended || err == io.EOF
 	if err != nil && err != io.EOF {
 		b.err = err
 		if b.broken != nil && b.broken(err) {

@@ -34,6 +34,7 @@ type frontend struct {
 	probe   func(ctx context.Context, addr string) error
 	door    *door
 	traffic traffic
+	witness *witness // nil if nobody observes
 
 	ctx    context.Context // ends when what is under way is to be cut off
 	cancel context.CancelFunc
@@ -75,7 +76,17 @@ func newFrontend(p *Proxy, cfg Config, alg algorithm, check *Check) *frontend {
 	if check != nil {
 		f.probe = proberFor(cfg, *check, f.connect)
 	}
+	f.witness = newWitness(cfg, f.Addr, f.snapshot)
+	f.pool.witness = f.witness
 	return f
+}
+
+// snapshot is what observers may ask for.
+func (f *frontend) snapshot() Snapshot {
+	return Snapshot{
+		Connections: f.door.conns.len(), Accepted: f.door.accepted.Load(), Refused: f.door.refused.Load(),
+		Waiting: f.pool.waiting(), Backends: f.pool.status(),
+	}
 }
 
 func (f *frontend) start() {
@@ -166,4 +177,5 @@ func (f *frontend) drain() {
 	f.traffic.stop()
 	f.dials.closeAll(closeConn)
 	f.wg.Wait()
+	f.witness.closed()
 }

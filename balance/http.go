@@ -131,10 +131,7 @@ func (h *httpTraffic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serveRequest forwards one request.
 func (h *httpTraffic) serveRequest(w http.ResponseWriter, r *http.Request) {
 	if status, text := h.refusal(r); status != 0 {
-		if status == http.StatusRequestEntityTooLarge && r.ProtoMajor == 1 {
-			w.Header().Set("Connection", "close")
-		}
-		reply(w, r.ProtoMajor == 2 && isGRPC(r.Header), status, text)
+		h.refuse(w, r, status, text)
 		return
 	}
 	if limit := h.f.limits.clients.Body; limit > 0 && r.Body != http.NoBody {
@@ -184,6 +181,9 @@ func (h *httpTraffic) finish(ex *exchange, r *http.Request) {
 		}
 		h.f.pool.release(ex.member, res)
 	}
+	if h.f.witness != nil {
+		h.f.witness.sawRequest(ex, r)
+	}
 	if ex.writer.hijacked && ex.client != nil {
 		ex.client.ended()
 	}
@@ -206,6 +206,8 @@ type responseWriter struct {
 	ex       *exchange
 	status   int
 	written  int64
+	broken   error        // of the first write that failed
+	switched *countedConn // nil but after a switch of protocols that somebody observes
 	hijacked bool
 	// headerOnly: all there will be is a header.
 	headerOnly bool
@@ -224,6 +226,7 @@ func (w *responseWriter) WriteHeader(status int) {
 	}
 	if status >= 200 {
 		w.status = status
+		w.begin()
 		if w.ex.lastOnConn() {
 			w.Header().Set("Connection", "close")
 		}
@@ -240,7 +243,9 @@ func (w *responseWriter) FlushError() error {
 		w.slow.arm(time.Now().Add(w.ex.front.limits.stall))
 		defer w.slow.disarm()
 	}
-	return http.NewResponseController(w.ResponseWriter).Flush()
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	w.fails(err)
+	return err
 }
 
 func (w *responseWriter) Write(p []byte) (int, error) {
@@ -250,16 +255,23 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	}
 	n, err := w.ResponseWriter.Write(p)
 	w.written += int64(n)
+	w.fails(err)
 	return n, err
 }
 
 // Hijack hands the connection over for a switched protocol.
 func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err == nil {
-		w.hijacked, w.status = true, http.StatusSwitchingProtocols
+	if err != nil {
+		return c, rw, err
 	}
-	return c, rw, err
+	w.hijacked, w.status = true, http.StatusSwitchingProtocols
+	w.begin()
+	if w.ex.front.witness != nil {
+		w.switched = &countedConn{Conn: c}
+		c = w.switched
+	}
+	return c, rw, nil
 }
 
 // bufferPool lends the buffers that bodies are copied with.

@@ -23,10 +23,14 @@ type member struct {
 	shed     uint64
 	lastErr  error
 	health   health
+	out      bool // the observer takes it for out of rotation
 
 	// gone is set when it is no longer a member. It has no need of the lock.
 	gone atomic.Bool
 }
+
+// identity is the member's backend without what may change. It needs no lock.
+func (m *member) identity() Backend { return Backend{ID: m.backend.ID, Addr: m.backend.Addr} }
 
 // result is how a request ended at a member.
 type result struct {
@@ -56,8 +60,14 @@ type pool struct {
 	check  *Check
 	log    *slog.Logger
 	limits Limits // set before use
+	// witness is told of changes, nil if nobody is. It is set before use.
+	witness *witness
+
+	// telling is held by whoever tells it. It is taken before mu.
+	telling sync.Mutex
 
 	mu      sync.Mutex
+	changes []BackendChange // of which it has not been told
 	members []*member       // in ring order
 	backups int             // how many of them are backups
 	queue   []chan struct{} // of those that wait for room
@@ -117,9 +127,11 @@ type answer struct {
 // answered notes that a member has begun to answer.
 func (p *pool) answered(m *member, a answer) {
 	now := time.Now()
+	defer p.tell()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m.health.served()
+	p.note(m, now, nil)
 	if a.failed {
 		m.latency.failed(now, a.took)
 	} else {
@@ -138,14 +150,17 @@ func (p *pool) connected(m *member, took time.Duration) {
 
 // served notes that a member did what it is there for.
 func (p *pool) served(m *member) {
+	defer p.tell()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m.health.served()
+	p.note(m, time.Now(), nil)
 }
 
 // release ends what pick began.
 func (p *pool) release(m *member, r result) {
 	now := time.Now()
+	defer p.tell()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m.active--
@@ -177,6 +192,7 @@ func (p *pool) release(m *member, r result) {
 		tells = byConnection
 	}
 	m.health.requestFailed(now, r.fatal, tells)
+	p.note(m, now, r.err)
 	if was && !m.health.healthy(now) {
 		p.log.Warn("backend taken out of rotation by failed traffic", "backend", m.backend.ID,
 			"addr", m.backend.Addr, "for", m.health.until.Sub(now), "err", r.err)
@@ -186,6 +202,7 @@ func (p *pool) release(m *member, r result) {
 // probed notes the outcome of a probe.
 func (p *pool) probed(m *member, err error) {
 	now := time.Now()
+	defer p.tell()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	was := m.health.healthy(now)
@@ -195,6 +212,7 @@ func (p *pool) probed(m *member, err error) {
 	} else {
 		m.health.probeSucceeded()
 	}
+	p.note(m, now, err)
 	switch is := m.health.healthy(now); {
 	case was && !is:
 		p.log.Warn("backend taken out of rotation by its health check", "backend", m.backend.ID,
@@ -213,6 +231,7 @@ func identify(b Backend) identity { return identity{b.ID, b.Addr} }
 // Members that stay keep their order, newcomers follow; the turn stays with the
 // member that has it or passes to the next that stays.
 func (p *pool) update(backends []Backend) (added, removed []*member) {
+	defer p.tell()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	wanted := make(map[identity]Backend, len(backends))
@@ -231,6 +250,7 @@ func (p *pool) update(backends []Backend) (added, removed []*member) {
 			ring = append(ring, m)
 		} else {
 			removed = append(removed, m)
+			p.changed(BackendChange{Backend: m.backend, Kind: Left})
 		}
 	}
 	if p.next >= len(p.members) {
@@ -241,6 +261,7 @@ func (p *pool) update(backends []Backend) (added, removed []*member) {
 			delete(wanted, identify(b))
 			m := &member{backend: b, idHash: hashText(b.ID), weight: weightOf(b), health: newHealth(p.check)}
 			added = append(added, m)
+			p.changed(BackendChange{Backend: b, Kind: Joined})
 			ring = append(ring, m)
 		}
 	}

@@ -31,6 +31,7 @@ type replayBody struct {
 	settled bool  // no further attempt will be made, nothing needs keeping
 	over    bool  // the client's connection serves another request by now
 	err     error // with which src ended
+	got     int64 // bytes read from it
 	ended   time.Time
 	reader  *attemptBody
 }
@@ -96,6 +97,13 @@ func (b *replayBody) complete() bool {
 	return b.err == io.EOF
 }
 
+// received returns how many bytes of it the client has sent.
+func (b *replayBody) received() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.got
+}
+
 // endedAt returns when the client's body was read to its end, zero before.
 func (b *replayBody) endedAt() time.Time {
 	b.mu.Lock()
@@ -152,6 +160,7 @@ func (a *attemptBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.keep(a, p[:n])
+	b.got += int64(n)
 	a.pos += n
 	if err != nil {
 		b.err, b.ended = err, time.Now()

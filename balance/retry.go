@@ -298,6 +298,10 @@ func (h *httpTraffic) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if !errors.As(err, &f) {
 		f = &failure{status: http.StatusBadGateway, reason: httpProtocolError, err: err}
 	}
+	ex, _ := r.Context().Value(exchangeKey{}).(*exchange)
+	if ex != nil {
+		ex.failure = f
+	}
 	if r.Context().Err() != nil && f.status != http.StatusRequestTimeout {
 		// The client left, or was cut off; nobody reads an answer.
 		panic(http.ErrAbortHandler)
@@ -324,7 +328,7 @@ func (h *httpTraffic) fail(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		text += "the request is not complete, or not valid"
 	}
-	if ex, ok := r.Context().Value(exchangeKey{}).(*exchange); ok && ex.grpc {
+	if ex != nil && ex.grpc {
 		code := grpcCodeOf(f.status)
 		if f.status == http.StatusBadGateway {
 			code = ex.grpcCode(r, f.err)

@@ -56,12 +56,19 @@ func (t *tcpTraffic) stop() { t.wg.Wait() }
 
 // forward serves one connection.
 func (t *tcpTraffic) forward(client *clientConn) {
-	began := time.Now()
-	m, backend := t.connect(client)
+	e := Exchange{Client: client.RemoteAddr().String(), Protocol: "TCP", GRPCStatus: -1, Began: time.Now()}
+	if t.f.witness != nil {
+		defer func() {
+			e.Duration = time.Since(e.Began)
+			t.f.witness.Ended(t.f.witness.source, e)
+		}()
+	}
+	m, backend := t.connect(client, &e)
 	if m == nil {
 		abortConn(client)
 		return
 	}
+	e.FirstByte = time.Since(e.Began)
 	t.f.dials.add(backend)
 	defer t.f.dials.remove(backend)
 	p := &pipe{client: client.Conn, backend: backend, halfOpen: t.f.limits.halfOpen}
@@ -76,13 +83,20 @@ func (t *tcpTraffic) forward(client *clientConn) {
 		t.f.pool.served(m)
 	}
 	t.f.pool.release(m, res)
-	t.f.log.Debug("connection", "client", client.RemoteAddr().String(), "backend", m.backend.ID,
-		"sent", p.up.Load(), "received", p.down.Load(), "duration", time.Since(began), "err", err)
+	e.Received, e.Sent = p.up.Load(), p.down.Load()
+	switch {
+	case res.err != nil:
+		e.Cause, e.Err = CauseTerminated, res.err
+	case err != nil && t.f.ctx.Err() != nil:
+		e.Cause, e.Err = CauseCutOff, err
+	}
+	t.f.log.Debug("connection", "client", e.Client, "backend", m.backend.ID,
+		"sent", e.Received, "received", e.Sent, "duration", time.Since(e.Began), "err", err)
 }
 
 // connect dials backends until one accepts; the client has sent nothing to any
-// of them by then, so all of them may be tried.
-func (t *tcpTraffic) connect(client *clientConn) (*member, net.Conn) {
+// of them by then, so all of them may be tried. It fills in what it finds out.
+func (t *tcpTraffic) connect(client *clientConn, e *Exchange) (*member, net.Conn) {
 	var tried []*member
 	last, key := ErrNoBackend, t.f.keys.ofConn(client)
 	for len(tried) < maxAttempts {
@@ -93,6 +107,7 @@ func (t *tcpTraffic) connect(client *clientConn) (*member, net.Conn) {
 		if m == nil {
 			break
 		}
+		e.Attempts, e.Backend = len(tried)+1, m.identity()
 		began := time.Now()
 		c, err := t.f.dial(context.Background(), m.backend.Addr)
 		if err == nil {
@@ -101,6 +116,7 @@ func (t *tcpTraffic) connect(client *clientConn) (*member, net.Conn) {
 		}
 		if t.f.ctx.Err() != nil {
 			t.f.pool.release(m, result{})
+			e.Cause, e.Err = CauseCutOff, err
 			return nil, nil
 		}
 		last = err
@@ -108,6 +124,17 @@ func (t *tcpTraffic) connect(client *clientConn) (*member, net.Conn) {
 		ours := errors.As(err, &de) && de.ours
 		t.f.pool.release(m, result{err: err, fatal: !ours, unreachable: !ours, blameless: ours})
 		tried = append(tried, m)
+	}
+	e.Err = last
+	switch {
+	case errors.Is(last, errShed):
+		e.Cause = CauseLimit
+	case t.f.ctx.Err() != nil:
+		e.Cause = CauseCutOff
+	case len(tried) == 0:
+		e.Cause = CauseUnavailable
+	default:
+		e.Cause = CauseRefused
 	}
 	if n, ok := t.f.refused.next(time.Now()); ok {
 		t.f.log.Warn("connections refused: no backend could take them", "client", client.RemoteAddr().String(),

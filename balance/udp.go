@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,6 +26,7 @@ type udpFrontend struct {
 	socket  datagrams
 	dial    func(netip.AddrPort) (net.Conn, error)
 	buffers *sync.Pool // of *[maxDatagram]byte
+	witness *witness   // nil if nobody observes
 	epoch   time.Time  // sessions count from it, in steps that no clock change disturbs
 
 	wg       sync.WaitGroup // sessions; also moves of one while the frontend drains
@@ -41,6 +43,11 @@ type udpFrontend struct {
 	since          time.Time             // when draining began
 	isCut          bool                  // what is under way was cut off
 	shed, unserved throttle
+
+	// For snapshots, which are taken with and without the lock: sessions that are
+	// open, sessions since the beginning, and datagrams that no backend took.
+	open           atomic.Int64
+	begun, dropped atomic.Uint64
 }
 
 // udpDial opens a socket that is connected to a backend.
@@ -67,8 +74,15 @@ func (p *Proxy) listenUDP(cfg Config, alg algorithm) Frontend {
 		sessions: map[flow]*session{},
 		leaving:  map[*session]struct{}{},
 	}
+	f.witness = newWitness(cfg, f.Addr, f.snapshot)
+	f.pool.witness = f.witness
 	go f.receive()
 	return f
+}
+
+// snapshot is what observers may ask for.
+func (f *udpFrontend) snapshot() Snapshot {
+	return Snapshot{Connections: int(f.open.Load()), Accepted: f.begun.Load(), Refused: f.dropped.Load(), Backends: f.pool.status()}
 }
 
 func (f *udpFrontend) Addr() net.Addr { return f.socket.LocalAddr() }
@@ -134,6 +148,7 @@ func (f *udpFrontend) drain() {
 	close(f.closing)
 	f.socket.Close()
 	<-f.received
+	f.witness.closed()
 }
 
 // cutOff ends all sessions and returns how many there were.
@@ -143,6 +158,7 @@ func (f *udpFrontend) cutOff() int {
 	f.isCut = true
 	n := len(f.sessions)
 	for _, s := range f.sessions {
+		s.cut = true
 		f.end(s, result{answered: true})
 	}
 	for s := range f.leaving {
@@ -227,6 +243,7 @@ func (f *udpFrontend) forward(from flow, b []byte, tried []*member) {
 		last = err
 		tried = append(tried, m)
 	}
+	f.dropped.Add(1)
 	if n, ok := f.unserved.next(time.Now()); ok {
 		f.log.Warn("datagrams dropped: no backend could take them", "client", from.client.String(),
 			"datagrams", n, "attempts", len(tried), "err", last)

@@ -27,6 +27,8 @@ type session struct {
 	conn   udpConn
 	reply  replyPath
 	began  time.Time
+	sent   atomic.Int64 // bytes that went to the client
+	first  atomic.Int64 // from began to the first answer
 
 	last     atomic.Int64 // the last datagram of either side, since the frontend's epoch
 	answered atomic.Bool  // the backend has said something
@@ -35,6 +37,9 @@ type session struct {
 	// Guarded by the frontend's lock.
 	tried   []*member     // refused what this session was begun for
 	gone    bool          // not in the table any more
+	result  result        // since then
+	cut     bool          // the frontend was shut down, and did not wait longer
+	got     int64         // bytes that came from the client
 	until   time.Time     // of one that is leaving: its end
 	in      *list.List    // fresh or settled, of the frontend
 	place   *list.Element // in there
@@ -51,6 +56,8 @@ func (f *udpFrontend) begin(from flow, m *member, conn udpConn, tried []*member)
 	s.last.Store(int64(time.Since(f.epoch)))
 	s.place = s.in.PushFront(s)
 	f.sessions[from] = s
+	f.begun.Add(1)
+	f.open.Add(1)
 	f.wg.Go(s.run)
 	return s
 }
@@ -71,6 +78,7 @@ func (f *udpFrontend) touch(s *session) {
 // is held.
 func (s *session) send(b []byte) error {
 	s.awaiting.Store(true) // before the answer can be here
+	s.got += int64(len(b))
 	if s.kept = len(b) <= keptMax; s.kept {
 		s.pending = append(s.pending[:0], b...)
 	}
@@ -86,12 +94,14 @@ func (f *udpFrontend) remove(s *session, r result) {
 		return
 	}
 	s.gone = true
+	f.open.Add(-1)
 	delete(f.sessions, s.flow)
 	s.in.Remove(s.place)
 	// An answer may come at this moment: who marks the session first accounts for
 	// what was awaited.
 	r.silent = s.answered.CompareAndSwap(false, true)
 	r.answered = r.answered || !r.silent
+	s.result = r
 	f.pool.release(s.member, r)
 }
 
@@ -185,8 +195,11 @@ func (s *session) run() {
 func (s *session) answer(b []byte) {
 	s.last.Store(int64(time.Since(s.f.epoch)))
 	s.awaiting.Store(false)
+	s.sent.Add(int64(len(b)))
 	if s.answered.CompareAndSwap(false, true) {
-		s.f.pool.answered(s.member, answer{took: time.Since(s.began)})
+		took := time.Since(s.began)
+		s.first.Store(int64(took))
+		s.f.pool.answered(s.member, answer{took: took})
 	}
 	if err := s.f.socket.send(b, &s.reply); err != nil && !errors.Is(err, net.ErrClosed) {
 		s.f.log.Debug("answer not sent", "client", s.flow.client.String(), "bytes", len(b), "err", err)
@@ -248,6 +261,27 @@ func (s *session) broke(err error) {
 func (s *session) ended() {
 	s.conn.Close()
 	s.f.mu.Lock()
-	defer s.f.mu.Unlock()
 	delete(s.f.leaving, s)
+	s.f.mu.Unlock()
+	if s.f.witness != nil {
+		s.f.witness.Ended(s.f.witness.source, s.exchange())
+	}
+}
+
+// exchange is what an observer is told of a session that has ended.
+func (s *session) exchange() Exchange {
+	s.f.mu.Lock()
+	defer s.f.mu.Unlock()
+	e := Exchange{
+		Backend: s.member.identity(), Client: s.flow.client.String(), Protocol: "UDP", GRPCStatus: -1,
+		Received: s.got, Sent: s.sent.Load(), Began: s.began, Duration: time.Since(s.began),
+		FirstByte: time.Duration(s.first.Load()), Attempts: len(s.tried) + 1,
+	}
+	switch {
+	case s.result.err != nil:
+		e.Cause, e.Err = CauseRefused, s.result.err
+	case s.cut || s.result.shed:
+		e.Cause, e.Err = CauseCutOff, errRoom
+	}
+	return e
 }
