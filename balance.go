@@ -83,7 +83,7 @@ func (c *Client) Balance(ctx context.Context, name, addr string, opts ...Balance
 	}
 	cfg := balance.Config{
 		Name: name, Listener: ln, Mode: bunfile.ModeHTTP, Algorithm: bunfile.RoundRobin,
-		Check: &balance.Check{Interval: replicaCheckInterval, Timeout: replicaCheckTimeout},
+		Check: &balance.Check{Interval: replicaCheckInterval, Timeout: replicaCheckTimeout}, Observer: balance.Observers(c.cfg.observers...),
 	}
 	for _, o := range opts {
 		o(&cfg)

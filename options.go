@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/budgiehq/budgie/balance"
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
@@ -30,6 +31,7 @@ type config struct {
 	syncer        Syncer
 	balancer      Balancer
 	store         Store
+	observers     []balance.Observer
 	log           *slog.Logger
 	supervisorCmd []string
 	token         trust.Token
@@ -99,6 +101,13 @@ func WithSyncer(s Syncer) Option { return func(c *config) { c.syncer = s } }
 
 // WithBalancer replaces the built-in balancer.
 func WithBalancer(b Balancer) Option { return func(c *config) { c.balancer = b } }
+
+// WithObserver has somebody told of the traffic of all published ports, and of those
+// that [Client.Balance] serves. It may be given several times. Package
+// balance/balanceprom makes metrics for Prometheus of it, balance/accesslog a log.
+func WithObserver(o balance.Observer) Option {
+	return func(c *config) { c.observers = append(c.observers, o) }
+}
 
 // WithStore replaces the file store in the data directory. The client does not
 // close it.

@@ -22,7 +22,7 @@ var forbidden = []struct{ prefix, reason string }{
 	{"github.com/moby/", "as github.com/docker"},
 	{"github.com/opencontainers/runc", "brings cgo and seccomp; containerd runs containers, the library does not"},
 	{"go.opentelemetry.io/", "comes with containerd; the library has no global metrics"},
-	{"github.com/prometheus/", "registers global metrics at import"},
+	{"github.com/prometheus/", "registers global metrics at import; balance/balanceprom is opt-in, by importing it"},
 	{"honnef.co/go/", "tools belong to the tools module"},
 }
 
