@@ -9,23 +9,39 @@ import (
 	"slices"
 
 	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/balance/accesslog"
 	"github.com/budgiehq/budgie/bunfile"
 )
 
 // balanceFlags are the flags of chirp that are for balancing.
 type balanceFlags struct {
-	addr, algorithm, mode string
+	addr, algorithm, mode, accessLog string
 }
 
 // balanceFlagNames are those that go with -balance.
-var balanceFlagNames = []string{"algorithm", "mode"}
+var balanceFlagNames = []string{"algorithm", "mode", "access-log"}
 
 func newBalanceFlags(fs *flag.FlagSet) *balanceFlags {
 	f := new(balanceFlags)
 	fs.StringVar(&f.addr, "balance", "", "balance: serve this `address`, such as :8080, with the replicas of ID or NAME, and run none here")
 	fs.StringVar(&f.algorithm, "algorithm", string(bunfile.RoundRobin), fmt.Sprintf("balance: `algorithm`, one of %v", bunfile.Algorithms()))
 	fs.StringVar(&f.mode, "mode", string(bunfile.ModeHTTP), "balance: `mode`, http or tcp")
+	fs.StringVar(&f.accessLog, "access-log", "", "balance: print a line for each request, in the `format` text or json")
 	return f
+}
+
+// newAccessLog returns what prints a line for each request, nil where none is
+// wanted.
+func (a *app) newAccessLog(format string) (*accesslog.Log, error) {
+	switch format {
+	case "":
+		return nil, nil
+	case "text":
+		return accesslog.New(slog.NewTextHandler(a.stdout, nil)), nil
+	case "json":
+		return accesslog.New(slog.NewJSONHandler(a.stdout, nil)), nil
+	}
+	return nil, fmt.Errorf("-access-log is text or json, not %q", format)
 }
 
 // balance serves an address with the replicas of a service until ctx ends.
@@ -45,6 +61,15 @@ func (c *command) balance(ctx context.Context, a *app, fs *flag.FlagSet, f *bala
 	if _, _, err := net.SplitHostPort(f.addr); err != nil {
 		return c.usagef("-balance is an address to serve, such as :8080 or 127.0.0.1:8080, not %q", f.addr)
 	}
+	access, err := a.newAccessLog(f.accessLog)
+	if err != nil {
+		return c.usagef("%v", err)
+	}
+	opts := []budgie.Option{budgie.WithPeers(peers...)}
+	if access != nil {
+		defer access.Close()
+		opts = append(opts, budgie.WithObserver(access))
+	}
 	return a.withClient(slog.LevelInfo, func(client *budgie.Client) error {
 		// Its Shutdown is the end of ctx.
 		front, err := client.Balance(context.WithoutCancel(ctx), args[0], f.addr, budgie.WithAlgorithm(bunfile.Algorithm(f.algorithm)), budgie.WithMode(mode))
@@ -56,5 +81,5 @@ func (c *command) balance(ctx context.Context, a *app, fs *flag.FlagSet, f *bala
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), bunfile.DefaultStopTimeout)
 		defer cancel()
 		return front.Shutdown(drain)
-	}, budgie.WithPeers(peers...))
+	}, opts...)
 }

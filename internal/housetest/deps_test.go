@@ -119,8 +119,8 @@ var arrows = []struct {
 	{".", append([]string{"runtime/process", "discovery/mdns", "discovery/static", "store/file", "store/memory", "peer", "internal/*"}, vocabulary...)},
 	// Who chooses may know everything but other programs; suites and fakes are
 	// for tests.
-	{"cmd/*", append([]string{".", "runtime/process", "runtime/containerd", "discovery/mdns", "discovery/static", "store/file", "store/memory", "peer", "internal/*", "cmd/budgie/*"}, vocabulary...)},
-	{"cmd/budgie/*", append([]string{".", "runtime/process", "runtime/containerd", "discovery/mdns", "discovery/static", "store/file", "store/memory", "peer", "internal/*", "cmd/budgie/*"}, vocabulary...)},
+	{"cmd/*", append([]string{".", "balance/accesslog", "runtime/process", "runtime/containerd", "discovery/mdns", "discovery/static", "store/file", "store/memory", "peer", "internal/*", "cmd/budgie/*"}, vocabulary...)},
+	{"cmd/budgie/*", append([]string{".", "balance/accesslog", "runtime/process", "runtime/containerd", "discovery/mdns", "discovery/static", "store/file", "store/memory", "peer", "internal/*", "cmd/budgie/*"}, vocabulary...)},
 	// It measures an implementation by itself.
 	{"bench/discovery", append([]string{"discovery/mdns", "internal/*"}, vocabulary...)},
 	// It measures volumes alone, between nodes that have nothing else.
