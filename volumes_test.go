@@ -12,6 +12,7 @@ import (
 	"github.com/budgiehq/budgie/discovery/discoverytest"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/replica/replicatest"
+	"github.com/budgiehq/budgie/store"
 	"github.com/budgiehq/budgie/trust"
 )
 
@@ -155,9 +156,11 @@ func TestPromote(t *testing.T) {
 	isCut := func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncCut }
 	syncedAs(t, b, second.ID, "the cut", isCut)
 	syncedAs(t, c, third.ID, "the cut", isCut)
+	_, err = store.Modify(t.Context(), b.store, second.ID, func(r *lifecycle.Container) error { r.Restored = true; return nil })
+	noError(t, err)
 	rec, err := b.Promote(t.Context(), second.ID)
-	if err != nil || rec.VolumesTerm() != 2 {
-		t.Fatalf("promoted to %d, %v", rec.VolumesTerm(), err)
+	if err != nil || rec.VolumesTerm() != 2 || rec.Restored {
+		t.Fatalf("promoted to %d, restored %t, %v", rec.VolumesTerm(), rec.Restored, err)
 	}
 	changes, err := b.store.Watch(t.Context())
 	noError(t, err)
