@@ -19,19 +19,22 @@ type pair struct {
 	here, there net.Conn
 	states      chan replica.FollowState
 	wg          sync.WaitGroup
-	ended       error
+	// ended is why Follow ended, once done is closed.
+	ended error
+	done  chan struct{}
 }
 
 func follow(t *testing.T, s Syncer, src, dst string) *pair {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	p := &pair{cancel: cancel, states: make(chan replica.FollowState, 1<<12)}
+	p := &pair{cancel: cancel, states: make(chan replica.FollowState, 1<<12), done: make(chan struct{})}
 	p.here, p.there = net.Pipe()
 	p.wg.Go(func() {
 		_, _ = s.Send(ctx, p.here, src) // the other end says what counts
 		_ = p.here.Close()
 	})
 	p.wg.Go(func() {
+		defer close(p.done)
 		defer close(p.states)
 		p.ended = s.Follow(ctx, p.there, dst, replica.FollowOptions{Tell: func(s replica.FollowState) { p.states <- s }})
 		_ = p.there.Close()
@@ -51,7 +54,7 @@ func (p *pair) equal(t *testing.T, src, dst string) {
 		select {
 		case s, open := <-p.states:
 			if !open {
-				p.wg.Wait()
+				<-p.done
 				t.Fatalf("Follow ended: %v", p.ended)
 			}
 			if s.Phase == replica.Synced && Diff(src, dst) == "" {
@@ -79,10 +82,12 @@ func testFollows(t *testing.T, s Syncer) {
 	}
 	p.equal(t, src, dst)
 	_ = p.here.Close()
-	p.wg.Wait()
+	<-p.done
 	if p.ended == nil {
 		t.Error("Follow returned nil when its connection had ended")
 	}
+	p.cancel() // Send may notice only when it has something to say
+	p.wg.Wait()
 	Build(t, src, Tree{"later": F("later")})
 	p = follow(t, s, src, dst)
 	p.equal(t, src, dst)
