@@ -217,8 +217,9 @@ var faults = []fault{
 	{"no room", (*world).fill},
 	{"room", (*world).empty},
 	{"lost events", (*world).overflow},
-	{"peace", func(*world) {}},
 	{"all is well", (*world).heal},
+	// Most of the time something gets through, or nothing would be interrupted.
+	{"peace", (*world).peace}, {"peace", (*world).peace}, {"peace", (*world).peace}, {"peace", (*world).peace},
 }
 
 func (w *world) restart(s *side) {
@@ -249,7 +250,7 @@ func (w *world) goOn() {
 // fill leaves next to no room, for files or for names.
 func (w *world) fill() {
 	bytes, files := used(w.t, w.place)
-	bytes += uint64(w.random.IntN(1 << w.random.IntN(20)))
+	bytes += uint64(w.random.IntN(1 << w.random.IntN(17)))
 	files += uint64(w.random.IntN(20))
 	if w.random.IntN(3) > 0 {
 		w.resize(bytes, 0)
@@ -274,6 +275,13 @@ func (w *world) overflow() {
 	if err := w.churn.flood(); err != nil {
 		w.fail("%v", err)
 	}
+}
+
+// peace ends what holds up, not what is missing, for a moment.
+func (w *world) peace() {
+	w.goOn()
+	w.link.heal()
+	wait(w.t.Context(), time.Duration(w.random.IntN(400))*time.Millisecond)
 }
 
 // heal ends all that is wrong.
