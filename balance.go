@@ -42,6 +42,12 @@ func WithProtocol(p bunfile.BackendProtocol) BalanceOption {
 	return func(c *balance.Config) { c.Protocol = p }
 }
 
+// WithSlowStart sets the time over which a replica that is new, or came back, gets to
+// its full share; the default is that it has it at once.
+func WithSlowStart(d time.Duration) BalanceOption {
+	return func(c *balance.Config) { c.SlowStart = d }
+}
+
 // WithTLS lets clients speak TLS in mode HTTP, with HTTP/2 or HTTP/1.1 as they
 // negotiate; the default is no TLS.
 func WithTLS(t *tls.Config) BalanceOption { return func(c *balance.Config) { c.TLS = t } }

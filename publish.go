@@ -74,7 +74,8 @@ func (k *keeper) publish(ctx context.Context, rec lifecycle.Container) error {
 func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile.Port, dial func(context.Context, string) (net.Conn, error)) (publishedPort, error) {
 	cfg := balance.Config{
 		Name: rec.Name, Mode: balanceMode(rec.Spec, port),
-		Algorithm: rec.Spec.Balance.Algorithm, Hash: rec.Spec.Balance.Hash, Observer: balance.Observers(k.c.cfg.observers...),
+		Algorithm: rec.Spec.Balance.Algorithm, Hash: rec.Spec.Balance.Hash, SlowStart: rec.Spec.Balance.SlowStart.Std(),
+		Observer: balance.Observers(k.c.cfg.observers...),
 	}
 	var socket io.Closer
 	var err error

@@ -44,6 +44,9 @@ type filter struct {
 	unhealthy bool   // unhealthy ones too
 	backups   bool   // backups too
 	most      int    // requests under way at a member, 0 is no bound
+
+	slow    time.Duration // for how long members are warming up, 0 where none is
+	warmest float64       // of those that may be chosen, see part
 }
 
 func (f filter) eligible(m *member) bool {

@@ -72,6 +72,10 @@ type Config struct {
 	// ModeUDP. Its connections should have a CloseWrite, as a *net.TCPConn does,
 	// for protocols in which one side ends before the other.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// SlowStart is the time over which a backend that joins, or comes back into
+	// rotation, gets to its full share, beginning with a tenth of it. Zero means that
+	// it has that at once, and so do all where all are equally new.
+	SlowStart time.Duration
 	// Limits bounds what clients may take; the zero value is the defaults.
 	Limits Limits
 	// Check says how backends are probed; nil means that they are not, and

@@ -12,10 +12,9 @@ func (p *pool) changed(c BackendChange) {
 // note notes whether a member went out of rotation, for which err is the reason,
 // or came back. The lock is held.
 func (p *pool) note(m *member, now time.Time, err error) {
-	if p.witness == nil || m.gone.Load() || m.health.healthy(now) == !m.out {
+	if !p.follow(m, now) || p.witness == nil || m.gone.Load() {
 		return
 	}
-	m.out = !m.out
 	c := BackendChange{Backend: m.backend, Kind: CameBack}
 	if m.out {
 		c.Kind, c.Err = WentOut, err

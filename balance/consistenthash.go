@@ -30,10 +30,22 @@ func (consistentHash) choose(members []*member, _ int, f filter) int {
 		return -1
 	}
 	bound := loadBound(active+1, count)
+	if f.slow > 0 {
+		if i := ownerOf(members, f, bound, true); i >= 0 {
+			return i
+		}
+	}
+	// Somebody is below the bound: it is not less than the average.
+	return ownerOf(members, f, bound, false)
+}
+
+// ownerOf returns the eligible member below the bound that scores highest, -1 where
+// there is none. Where slowly is set, one that warms up has only a part of its keys,
+// always the same and more and more of them.
+func ownerOf(members []*member, f filter, bound int, slowly bool) int {
 	best, high := -1, uint64(0)
 	for i, m := range members {
-		// Somebody is below the bound: it is not less than the average.
-		if m.active >= bound || !f.eligible(m) {
+		if m.active >= bound || !f.eligible(m) || slowly && !m.hasTaken(f.key, f.part(m)) {
 			continue
 		}
 		score := mix(m.idHash ^ f.key)
@@ -42,6 +54,12 @@ func (consistentHash) choose(members []*member, _ int, f filter) int {
 		}
 	}
 	return best
+}
+
+// hasTaken reports whether a key is in the part of its keys that a member that warms
+// up has so far.
+func (m *member) hasTaken(key uint64, part float64) bool {
+	return part >= 1 || float64(mix(mix(m.idHash^key)+1)) < part*(1<<64)
 }
 
 // loadBound is how many of active requests one of count members may have.

@@ -38,6 +38,12 @@
 // cookies, and by them their backend: the bound is what keeps them from
 // flooding one.
 //
+// With [Config].SlowStart a backend that joins or comes back gets to its share
+// gradually: with round-robin it lets turns pass, with weights its own grows, with
+// least-connections its requests count as several at first, with power of two it
+// yields to the other one at times, and of its keys under consistent hashing it has
+// always the same ones, and more and more of them.
+//
 // Joining and leaving does not disturb the order of those that stay; a newcomer
 // joins at the end of the ring and is not flooded to catch up.
 //

@@ -67,7 +67,7 @@ func newFrontend(p *Proxy, cfg Config, alg algorithm, check *Check) *frontend {
 		probes:  map[*member]context.CancelFunc{},
 		done:    make(chan struct{}),
 	}
-	f.pool.limits = f.limits.clients
+	f.pool.limits, f.pool.slow = f.limits.clients, cfg.SlowStart
 	f.door = newDoor(cfg.Listener, f.limits, func(client netip.Addr) {
 		if n, ok := f.full.next(time.Now()); ok {
 			log.Warn("connection limit reached: connections were reset", "client", client.String(), "connections", n)

@@ -15,7 +15,8 @@ type member struct {
 	backend  Backend
 	idHash   uint64  // of its ID, for consistentHash
 	weight   int     // for weighted, and
-	credit   int     // what it is owed there
+	credit   int64   // what it is owed there
+	turns    float64 // for roundRobin: those that it let pass while warming up
 	latency  latency // for powerOfTwo
 	active   int
 	requests uint64
@@ -23,7 +24,8 @@ type member struct {
 	shed     uint64
 	lastErr  error
 	health   health
-	out      bool // the observer takes it for out of rotation
+	out      bool      // it was out of rotation when that was looked at last
+	warmFrom time.Time // when it joined or came back
 
 	// gone is set when it is no longer a member. It has no need of the lock.
 	gone atomic.Bool
@@ -59,7 +61,8 @@ type pool struct {
 	alg    algorithm
 	check  *Check
 	log    *slog.Logger
-	limits Limits // set before use
+	limits Limits        // set before use
+	slow   time.Duration // for how long newcomers warm up, set before use
 	// witness is told of changes, nil if nobody is. It is set before use.
 	witness *witness
 
@@ -110,10 +113,10 @@ func (p *pool) pickLocked(tried []*member, key uint64) *member {
 // chooseLocked chooses among those that are no backups, and then among all.
 func (p *pool) chooseLocked(f *filter) int {
 	f.backups = false
-	i := p.alg.choose(p.members, p.next, *f)
+	i := p.alg.choose(p.members, p.next, p.warmed(*f))
 	if i < 0 && p.backups > 0 {
 		f.backups = true
-		i = p.alg.choose(p.members, p.next, *f)
+		i = p.alg.choose(p.members, p.next, p.warmed(*f))
 	}
 	return i
 }
@@ -234,6 +237,7 @@ func (p *pool) update(backends []Backend) (added, removed []*member) {
 	defer p.tell()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := time.Now()
 	wanted := make(map[identity]Backend, len(backends))
 	for _, b := range slices.Backward(backends) { // of equal ones the first counts
 		wanted[identify(b)] = b
@@ -259,7 +263,7 @@ func (p *pool) update(backends []Backend) (added, removed []*member) {
 	for _, b := range backends {
 		if _, ok := wanted[identify(b)]; ok {
 			delete(wanted, identify(b))
-			m := &member{backend: b, idHash: hashText(b.ID), weight: weightOf(b), health: newHealth(p.check)}
+			m := &member{backend: b, idHash: hashText(b.ID), weight: weightOf(b), health: newHealth(p.check), warmFrom: now}
 			added = append(added, m)
 			p.changed(BackendChange{Backend: b, Kind: Joined})
 			ring = append(ring, m)

@@ -10,7 +10,8 @@ import (
 // request is likely to be answered sooner. Looking at two and not at all of them
 // keeps the proxies of several nodes, which do not know of each other's
 // requests, from sending all of theirs to the same member (Mitzenmacher, The
-// Power of Two Choices in Randomized Load Balancing, 2001).
+// Power of Two Choices in Randomized Load Balancing, 2001). One that warms up yields
+// at times to the other.
 type powerOfTwo struct{}
 
 func (powerOfTwo) choose(members []*member, _ int, f filter) int {
@@ -31,6 +32,12 @@ func (powerOfTwo) choose(members []*member, _ int, f filter) int {
 		j++
 	}
 	a, b := nthEligible(members, i, f), nthEligible(members, j, f)
+	if restA, restB := f.rests(members[a]), f.rests(members[b]); restA != restB {
+		if restA {
+			return b
+		}
+		return a
+	}
 	if members[b].expectedWait(f.now) < members[a].expectedWait(f.now) {
 		return b
 	}

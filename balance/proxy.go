@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -172,16 +173,10 @@ func validate(cfg Config) (algorithm, *Check, error) {
 	if !ok {
 		return nil, nil, invalid("algorithm is %q; use one of %q", cfg.Algorithm, bunfile.Algorithms())
 	}
-	if problem := cfg.Limits.problem(udp); problem != "" {
-		return nil, nil, invalid("%s", problem)
+	if cfg.SlowStart < 0 {
+		return nil, nil, invalid("the time of the slow start is negative")
 	}
-	if problem := protocolProblem(cfg); problem != "" {
-		return nil, nil, invalid("%s", problem)
-	}
-	if problem := tlsProblem(cfg); problem != "" {
-		return nil, nil, invalid("%s", problem)
-	}
-	if problem := hashProblem(cfg); problem != "" {
+	if problem := cmp.Or(cfg.Limits.problem(udp), protocolProblem(cfg), tlsProblem(cfg), hashProblem(cfg)); problem != "" {
 		return nil, nil, invalid("%s", problem)
 	}
 	if cfg.Check == nil {

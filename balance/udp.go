@@ -74,6 +74,7 @@ func (p *Proxy) listenUDP(cfg Config, alg algorithm) Frontend {
 		sessions: map[flow]*session{},
 		leaving:  map[*session]struct{}{},
 	}
+	f.pool.slow = cfg.SlowStart
 	f.witness = newWitness(cfg, f.Addr, f.snapshot)
 	f.pool.witness = f.witness
 	go f.receive()

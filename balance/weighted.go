@@ -5,6 +5,9 @@ import "math/bits"
 // maxWeight keeps sums of weights far from overflow.
 const maxWeight = 1 << 20
 
+// weightParts is how finely weights are divided for those that warm up.
+const weightParts = 64
+
 // weighted takes turns in proportion to the weights, spread evenly and not in
 // bursts (smooth weighted round-robin, as of nginx): every member earns its
 // weight at each choice, the richest is chosen and pays what all have earned.
@@ -13,13 +16,14 @@ const maxWeight = 1 << 20
 type weighted struct{}
 
 func (weighted) choose(members []*member, _ int, f filter) int {
-	best, sum, count := -1, 0, 0
+	best, sum, count := -1, int64(0), 0
 	for i, m := range members {
 		if !f.eligible(m) {
 			continue
 		}
-		m.credit += m.weight
-		sum, count = sum+m.weight, count+1
+		earned := max(int64(float64(m.weight)*weightParts*f.part(m)), 1)
+		m.credit += earned
+		sum, count = sum+earned, count+1
 		if best < 0 || m.credit > members[best].credit {
 			best = i
 		}
@@ -33,7 +37,7 @@ func (weighted) choose(members []*member, _ int, f filter) int {
 	// nobody gets beyond these bounds.
 	for _, m := range members {
 		if f.eligible(m) {
-			m.credit = min(max(m.credit, -sum), sum*bits.Len(uint(count)))
+			m.credit = min(max(m.credit, -sum), sum*int64(bits.Len(uint(count))))
 		}
 	}
 	return best

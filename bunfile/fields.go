@@ -52,6 +52,7 @@ func balanceFields(b *Balance) []field {
 		{"protocol", text(&b.Protocol)},
 		{"prefer", text(&b.Prefer)},
 		{"hash", mapping(hashFields(&b.Hash))},
+		{"slow_start", duration(&b.SlowStart, 0)},
 	}
 }
 

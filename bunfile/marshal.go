@@ -71,6 +71,7 @@ func (w *writer) spec(s *Spec) {
 			w.string("header", s.Balance.Hash.Header)
 			w.string("cookie", s.Balance.Hash.Cookie)
 		})
+		w.duration("slow_start", s.Balance.SlowStart)
 	})
 	items(w, "ports", s.Ports, func(p Port) {
 		w.number("container_port", int64(p.ContainerPort))

@@ -17,6 +17,9 @@ func (f *findings) checkBalance(s *Spec) {
 	if b.Protocol == ProtocolH2C {
 		f.checkModeHTTP(s, "balance.protocol", "passes on what clients send", "write mode: http, or delete the key")
 	}
+	if b.SlowStart < 0 {
+		f.add("balance.slow_start", fmt.Sprintf("%s is less than nothing: want 0 or more", b.SlowStart), "")
+	}
 	h := b.Hash
 	if h == (Hash{}) {
 		return

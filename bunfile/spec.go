@@ -177,6 +177,9 @@ type Balance struct {
 	Prefer Preference `json:"prefer,omitempty"`
 	// Hash says which requests belong together, for ConsistentHash only.
 	Hash Hash `json:"hash,omitzero"`
+	// SlowStart is the time over which a replica that is new, or came back, gets to
+	// its full share; zero means at once.
+	SlowStart Duration `json:"slow_start,omitempty"`
 }
 
 // Hash says which requests belong together: those with the same value of a

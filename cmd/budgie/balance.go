@@ -16,10 +16,11 @@ import (
 // balanceFlags are the flags of chirp that are for balancing.
 type balanceFlags struct {
 	addr, algorithm, mode, accessLog string
+	slowStart                        *seconds
 }
 
 // balanceFlagNames are those that go with -balance.
-var balanceFlagNames = []string{"algorithm", "mode", "access-log"}
+var balanceFlagNames = []string{"algorithm", "mode", "access-log", "slow-start"}
 
 func newBalanceFlags(fs *flag.FlagSet) *balanceFlags {
 	f := new(balanceFlags)
@@ -27,6 +28,7 @@ func newBalanceFlags(fs *flag.FlagSet) *balanceFlags {
 	fs.StringVar(&f.algorithm, "algorithm", string(bunfile.RoundRobin), fmt.Sprintf("balance: `algorithm`, one of %v", bunfile.Algorithms()))
 	fs.StringVar(&f.mode, "mode", string(bunfile.ModeHTTP), "balance: `mode`, http or tcp")
 	fs.StringVar(&f.accessLog, "access-log", "", "balance: print a line for each request, in the `format` text or json")
+	f.slowStart = secondsFlag(fs, "slow-start", "balance: how long it takes until a new replica gets its full share (a `time`; default 0s)")
 	return f
 }
 
@@ -58,6 +60,9 @@ func (c *command) balance(ctx context.Context, a *app, fs *flag.FlagSet, f *bala
 	case mode != bunfile.ModeHTTP && mode != bunfile.ModeTCP:
 		return c.usagef("-mode is http or tcp, not %q", f.mode)
 	}
+	if f.slowStart.value < 0 {
+		return c.usagef("-slow-start is a time from 0s on, not %s", f.slowStart)
+	}
 	if _, _, err := net.SplitHostPort(f.addr); err != nil {
 		return c.usagef("-balance is an address to serve, such as :8080 or 127.0.0.1:8080, not %q", f.addr)
 	}
@@ -72,7 +77,7 @@ func (c *command) balance(ctx context.Context, a *app, fs *flag.FlagSet, f *bala
 	}
 	return a.withClient(slog.LevelInfo, func(client *budgie.Client) error {
 		// Its Shutdown is the end of ctx.
-		front, err := client.Balance(context.WithoutCancel(ctx), args[0], f.addr, budgie.WithAlgorithm(bunfile.Algorithm(f.algorithm)), budgie.WithMode(mode))
+		front, err := client.Balance(context.WithoutCancel(ctx), args[0], f.addr, budgie.WithAlgorithm(bunfile.Algorithm(f.algorithm)), budgie.WithMode(mode), budgie.WithSlowStart(f.slowStart.value))
 		if err != nil {
 			return err
 		}

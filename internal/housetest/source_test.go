@@ -21,6 +21,7 @@ var sleepers = map[string]string{
 	"replica/watch/loop_test.go":     "all of it runs in synctest bubbles",
 	"balance/balancetest/traffic.go": "a frontend's status has no event to wait for; it is asked every millisecond, within a bound",
 	"balance/helpers_test.go":        "conditions of real connections have no event to wait for; they are asked every millisecond, within a bound",
+	"balance/slowstart_test.go":      "all of it runs in synctest bubbles",
 	"balance/tcp_test.go":            "a peer that talks slowly is what is tested",
 	"runtime/runtimetest/program.go": "it is what containers run: a program that lives until it is stopped",
 }
