@@ -65,6 +65,9 @@ type Client struct {
 	// killed is closed by Kill.
 	killed chan struct{}
 
+	// meters count the traffic of published ports.
+	meters meters
+
 	mu      sync.Mutex
 	closed  bool
 	keepers map[string]*keeper

@@ -29,8 +29,10 @@ type publication struct {
 	id, service string
 	ports       []publishedPort
 	tunnels     *tunnels
-	// unfollow ends the following of the other replicas.
-	unfollow func()
+	// unfollow ends the following of the other replicas, and forget the counting.
+	unfollow, forget func()
+	// observer is told of the ports' traffic.
+	observer balance.Observer
 
 	mu    sync.Mutex
 	local []runtime.Address
@@ -53,10 +55,16 @@ func (k *keeper) publish(ctx context.Context, rec lifecycle.Container) error {
 		return nil
 	}
 	pub := &publication{
-		id: rec.ID, service: rec.ServiceID, preferLocal: rec.Spec.Balance.Prefer == bunfile.PreferLocal, tunnels: newTunnels(k.c.openFlock), unfollow: func() {}, replicas: make(map[string]peer.Container),
+		id: rec.ID, service: rec.ServiceID, preferLocal: rec.Spec.Balance.Prefer == bunfile.PreferLocal, tunnels: newTunnels(k.c.openFlock),
+		unfollow: func() {}, forget: func() {}, replicas: make(map[string]peer.Container),
+	}
+	if len(rec.Spec.Ports) > 0 {
+		meter := k.c.meters.add(rec.ID)
+		pub.forget = func() { k.c.meters.remove(rec.ID, meter) }
+		pub.observer = balance.Observers(append(slices.Clone(k.c.cfg.observers), meter)...)
 	}
 	for _, port := range rec.Spec.Ports {
-		p, err := k.open(ctx, rec, port, pub.tunnels.dial)
+		p, err := k.open(ctx, rec, port, pub)
 		if err != nil {
 			pub.shutdown(ctx)
 			return err
@@ -71,11 +79,11 @@ func (k *keeper) publish(ctx context.Context, rec lifecycle.Container) error {
 }
 
 // open opens one published port.
-func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile.Port, dial func(context.Context, string) (net.Conn, error)) (publishedPort, error) {
+func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile.Port, pub *publication) (publishedPort, error) {
 	cfg := balance.Config{
 		Name: rec.Name, Mode: balanceMode(rec.Spec, port),
 		Algorithm: rec.Spec.Balance.Algorithm, Hash: rec.Spec.Balance.Hash, SlowStart: rec.Spec.Balance.SlowStart.Std(),
-		Observer: balance.Observers(k.c.cfg.observers...),
+		Observer: pub.observer,
 	}
 	var socket io.Closer
 	var err error
@@ -87,7 +95,7 @@ func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile
 		socket = cfg.PacketConn
 	} else {
 		cfg.Listener, err = bind(ctx, rec, port, listenTCP)
-		cfg.Dial, socket = dial, cfg.Listener
+		cfg.Dial, socket = pub.tunnels.dial, cfg.Listener
 	}
 	if err != nil {
 		return publishedPort{}, err
@@ -211,6 +219,7 @@ func (p *publication) setLocal(addrs []runtime.Address, sick bool) {
 // shutdown closes the published ports. What is under way may go on until ctx
 // ends.
 func (p *publication) shutdown(ctx context.Context) {
+	defer p.forget()
 	defer p.unfollow()
 	var wg sync.WaitGroup
 	for _, port := range p.ports {

@@ -25,6 +25,7 @@
 //	GET /budgie/v1/containers            {"containers": […], "hosting": {…}}, see [Container], [Hosting]
 //	GET /budgie/v1/containers/ID/spec    the .bun text of one
 //	GET /budgie/v1/events                a line of JSON at once, after every change, every 2 s
+//	GET /budgie/v1/traffic               {"traffic": […]}, see [Traffic]
 //	GET /v2/                             the OCI distribution read API, which follows
 //	GET /v2/NAME/manifests/TAG|DIGEST
 //	GET /v2/NAME/blobs/DIGEST            with Range: bytes=FROM-[TO]

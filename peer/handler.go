@@ -19,6 +19,7 @@ const (
 	pathHello      = "/budgie/v1/"
 	pathContainers = "/budgie/v1/containers"
 	pathEvents     = "/budgie/v1/events"
+	pathTraffic    = "/budgie/v1/traffic"
 	pathOCI        = "/v2/"
 )
 
@@ -72,6 +73,8 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) {
 		s.send(w, "application/json", []byte(`{"node":"`+s.flock.NodeID()+`"}`))
 	case path == pathContainers:
 		s.containers(w, r)
+	case path == pathTraffic:
+		s.traffic(w, r)
 	case path == pathEvents && r.Method == http.MethodGet:
 		s.events(w, r)
 	default:

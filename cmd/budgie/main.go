@@ -54,7 +54,7 @@ type command struct {
 func commands() []*command {
 	return []*command{
 		runCommand(), psCommand(), stopCommand(), rmCommand(), logsCommand(),
-		execCommand(), statsCommand(), inspectCommand(), chirpCommand(), statusCommand(), tokenCommand(),
+		execCommand(), statsCommand(), topCommand(), inspectCommand(), chirpCommand(), statusCommand(), tokenCommand(),
 		superviseCommand(), versionCommand(),
 	}
 }

@@ -229,14 +229,15 @@ func writeStats(w io.Writer, rows []usage) {
 	t.write(w, false)
 }
 
+// clearScreen makes room for a table in place of the one before. Control sequences
+// of ECMA-48: CUP goes to the top left, ED clears from there to the end.
+const clearScreen = "\x1b[H\x1b[J"
+
 // redraw returns a function that shows a table in place of the one before.
 func (a *app) redraw() func([]usage) error {
-	// Control sequences of ECMA-48: CUP goes to the top left, ED clears from
-	// there to the end.
-	const home, clear = "\x1b[H", "\x1b[J"
 	return func(rows []usage) error {
 		var b bytes.Buffer
-		b.WriteString(home + clear)
+		b.WriteString(clearScreen)
 		writeStats(&b, rows)
 		_, _ = a.stdout.Write(b.Bytes()) // it remembers its errors
 		return nil
