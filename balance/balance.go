@@ -116,9 +116,14 @@ type BackendStatus struct {
 	// Failures is the number of requests (connections, sessions) that failed
 	// there, whether or not another backend then served them.
 	Failures uint64
-	// Shed is the number of sessions that were ended early because the frontend
-	// had too many. It is 0 in other modes than UDP.
+	// Shed is the number of requests (connections) that were turned away while it was
+	// among the backends that had as many as they may have (see Limits). In ModeUDP it
+	// is the number of its sessions that were ended early because the frontend had too
+	// many.
 	Shed uint64
+	// Share is what part of its share of the traffic it gets at the moment, from 0.1
+	// to 1: less than 1 while it warms up (see Config.SlowStart).
+	Share float64
 	// LastError is the last failure of a probe or a request; nil if none.
 	LastError error
 }

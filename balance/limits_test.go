@@ -110,6 +110,9 @@ func TestShedding(t *testing.T) {
 		got.Header.Get("Proxy-Status") != "budgie; error=connection_limit_reached" {
 		t.Errorf("shed: %d, %v", got.StatusCode, got.Header)
 	}
+	if s := f.Status()[0]; s.Shed != 1 {
+		t.Errorf("status %+v, want 1 shed", s)
+	}
 	if status := receive(t, done); status != 200 {
 		t.Errorf("the slow request: %d", status)
 	}

@@ -292,7 +292,11 @@ func (p *pool) status() []BackendStatus {
 			Requests:  m.requests,
 			Failures:  m.failures,
 			Shed:      m.shed,
+			Share:     1,
 			LastError: m.lastErr,
+		}
+		if p.slow > 0 {
+			s[i].Share = m.warmth(now, p.slow)
 		}
 	}
 	slices.SortFunc(s, func(a, b BackendStatus) int {

@@ -38,7 +38,7 @@ func (p *pool) acquire(ctx context.Context, tried []*member, key uint64) (*membe
 		case <-timeout:
 			err = errShed
 		}
-		p.leaveQueue(room)
+		p.leaveQueue(room, tried, err == errShed)
 		return nil, err
 	}
 }
@@ -60,6 +60,7 @@ func (p *pool) pickOrQueue(tried []*member, key uint64, again bool) (*member, ch
 		p.queue = slices.Insert(p.queue, 0, room)
 		return nil, room, nil
 	case len(p.queue) >= p.limits.Queue:
+		p.countShed(tried)
 		return nil, nil, errShed
 	}
 	room := make(chan struct{})
@@ -68,15 +69,29 @@ func (p *pool) pickOrQueue(tried []*member, key uint64, again bool) (*member, ch
 }
 
 // leaveQueue gives a place up; where its turn had come meanwhile, the next in the
-// queue has it.
-func (p *pool) leaveQueue(room chan struct{}) {
+// queue has it. isShed says that it waited for too long for one that is not among
+// tried.
+func (p *pool) leaveQueue(room chan struct{}, tried []*member, isShed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if isShed {
+		p.countShed(tried)
+	}
 	if i := slices.Index(p.queue, room); i >= 0 {
 		p.queue = slices.Delete(p.queue, i, i+1)
 		return
 	}
 	p.wake(1)
+}
+
+// countShed notes at all members that could have served a request, had they room, that
+// it was shed. The lock is held.
+func (p *pool) countShed(tried []*member) {
+	for _, m := range p.members {
+		if m.active >= p.limits.BackendRequests && !slices.Contains(tried, m) {
+			m.shed++
+		}
+	}
 }
 
 // wake lets the first n in the queue look again. The lock is held.

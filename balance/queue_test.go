@@ -57,8 +57,8 @@ func TestQueue(t *testing.T) {
 		if o := <-second; !errors.Is(o.err, errShed) || o.after != time.Second {
 			t.Errorf("second in the queue: %+v, want errShed after a second", o)
 		}
-		if m.active != 1 || len(p.queue) != 0 {
-			t.Errorf("%d under way, %d waiting; want 1, 0", m.active, len(p.queue))
+		if m.active != 1 || len(p.queue) != 0 || m.shed != 2 {
+			t.Errorf("%d under way, %d waiting, %d shed; want 1, 0, 2", m.active, len(p.queue), m.shed)
 		}
 	})
 }

@@ -64,6 +64,9 @@ func TestSlowStart(t *testing.T) {
 					p, m := warming(t, name, others, slow)
 					for _, at := range []float64{0, .25, .5, .75, 1, 2} {
 						part := min(leastWarmth+(1-leastWarmth)*at, 1)
+						if s := p.status(); math.Abs(s[others].Share-part) > .001 || s[0].Share != 1 {
+							t.Errorf("after %v of the time the status is %+v", at, s)
+						}
 						want := part / (float64(others) + part)
 						if name == bunfile.PowerOfTwo || name == bunfile.ConsistentHash {
 							want = part / float64(others+1) // of what it is drawn for, or of its keys
@@ -103,7 +106,7 @@ func TestSlowStartAfterReturn(t *testing.T) {
 	const slow = 10 * time.Second
 	failed := errors.New("failed")
 	for name, out := range map[string]func(p *pool, m *member){
-		"by probes":         func(p *pool, m *member) { p.probed(m, failed); time.Sleep(time.Second); p.probed(m, nil) },
+		"by probes": func(p *pool, m *member) { p.probed(m, failed); time.Sleep(time.Second); p.probed(m, nil) },
 		"by probes, once more": func(p *pool, m *member) {
 			eject(p, m)
 			time.Sleep(minEjection)

@@ -8,7 +8,7 @@ import (
 // state is what a frontend is asked for when metrics are collected.
 type state struct {
 	connections, accepted, refused, queue *prometheus.Desc
-	up, weight, inFlight, failures        *prometheus.Desc
+	up, weight, inFlight, failures, shed  *prometheus.Desc
 }
 
 func newState(labels prometheus.Labels) state {
@@ -24,11 +24,12 @@ func newState(labels prometheus.Labels) state {
 		weight:      desc("backend_weight", "The backend's weight.", labelBackend),
 		inFlight:    desc("backend_in_flight", "Requests (connections, sessions) under way at the backend.", labelBackend),
 		failures:    desc("backend_failures_total", "Requests that failed at the backend, served elsewhere or not.", labelBackend),
+		shed:        desc("backend_shed_total", "Requests turned away while the backend had as many as it may have.", labelBackend),
 	}
 }
 
 func (s state) all() []*prometheus.Desc {
-	return []*prometheus.Desc{s.connections, s.accepted, s.refused, s.queue, s.up, s.weight, s.inFlight, s.failures}
+	return []*prometheus.Desc{s.connections, s.accepted, s.refused, s.queue, s.up, s.weight, s.inFlight, s.failures, s.shed}
 }
 
 // Describe implements [prometheus.Collector].
@@ -72,7 +73,7 @@ func (m *Metrics) snapshots() map[*front][]balance.Snapshot {
 
 // ofBackend is what frontends of the same labels say of a backend, summed up.
 type ofBackend struct {
-	up, weight, inFlight, failures float64
+	up, weight, inFlight, failures, shed float64
 }
 
 // collect sends what frontends of the same labels say, which may be several for a
@@ -93,6 +94,7 @@ func (s state) collect(ch chan<- prometheus.Metric, labels []string, snapshots [
 			of.weight += float64(max(b.Weight, 1))
 			of.inFlight += float64(b.Active)
 			of.failures += float64(b.Failures)
+			of.shed += float64(b.Shed)
 			backends[text(b.ID)] = of
 		}
 	}
@@ -108,5 +110,6 @@ func (s state) collect(ch chan<- prometheus.Metric, labels []string, snapshots [
 		send(s.weight, prometheus.GaugeValue, of.weight, id)
 		send(s.inFlight, prometheus.GaugeValue, of.inFlight, id)
 		send(s.failures, prometheus.CounterValue, of.failures, id)
+		send(s.shed, prometheus.CounterValue, of.shed, id)
 	}
 }

@@ -33,7 +33,8 @@
 //     budgie_connections_refused_total: of clients.
 //   - budgie_queue_length: requests that wait for a backend with room.
 //   - budgie_backend_up, budgie_backend_weight, budgie_backend_in_flight,
-//     budgie_backend_failures_total: by backend, as [balance.Frontend].Status has them.
+//     budgie_backend_failures_total, budgie_backend_shed_total: by backend, as
+//     [balance.Frontend].Status has them.
 //
 // The histograms are native ones (at most 160 buckets, each 10 % wider than the one
 // before) and classic ones at the same time; servers take what they know.

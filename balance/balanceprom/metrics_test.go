@@ -144,6 +144,7 @@ func TestMetricsOfHTTP(t *testing.T) {
 		"budgie_backend_weight backend=dead":                  1,
 		"budgie_backend_failures_total backend=dead":          1,
 		"budgie_backend_in_flight backend=b":                  0,
+		"budgie_backend_shed_total backend=b":                 0,
 		"budgie_connections_accepted_total":                   5,
 		"budgie_queue_length":                                 0,
 	})
