@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -188,6 +189,34 @@ func takeOver(t *testing.T, r *Runtime, id string, first int) {
 	}
 	if err := r.Remove(ctx, id); err != nil && !errors.Is(err, runtime.ErrNotFound) {
 		t.Fatal(err)
+	}
+}
+
+// A supervisor was killed while libcni wrote down what the bridge gave: kills meet
+// that moment too rarely.
+func TestHalfWrittenNetwork(t *testing.T) {
+	d := daemon(t)
+	for way, half := range []string{"", `{"kind":"cniCacheV1","containerId":"`} {
+		dir, id := t.TempDir(), runtimetest.NewID()
+		point := slices.Index(life, "start: open the firewall")
+		cmd := exec.Command("/proc/self/exe", supervisorSwitch, "live", d.Address, d.Namespace, dir, id, string(bunfile.NetworkBridge), strconv.Itoa(point))
+		if err := cmd.Run(); err == nil {
+			t.Fatal("the supervisor was not killed")
+		}
+		record := filepath.Join(runDir, "cni", "results", "budgie-"+id+"-eth0")
+		if info, err := os.Stat(record); err != nil || info.Size() == 0 {
+			t.Fatalf("libcni keeps its record elsewhere: %v", err)
+		}
+		if err := os.WriteFile(record, []byte(half), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		next := open(t, d, dir)
+		takeOver(t, next, id, way)
+		if err := next.Close(); err != nil {
+			t.Error(err)
+		}
+		emptyDir(t, dir)
+		empty(t, d)
 	}
 }
 
