@@ -14,6 +14,8 @@ import (
 
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/internal/ownership"
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/peer"
 	"github.com/budgiehq/budgie/replica"
 )
 
@@ -108,7 +110,8 @@ type seedSource struct {
 
 // seedSources are the replicas, the one that owns the volumes first: the others have
 // copies, which may be behind. That is the one that the service began with, or one
-// that somebody made the owner since. Of several nodes
+// that somebody made the owner since. Where that one does not answer, copies of what
+// it has come before what the owners before it have. Of several nodes
 // that say that they run it, those come first to which its announcement leads, and
 // then the rest comes last.
 func (j *joining) seedSources() []seedSource {
@@ -117,11 +120,15 @@ func (j *joining) seedSources() []seedSource {
 	var promoted, announced, claimed, others []seedSource
 	for _, m := range j.members {
 		c, ok := m.replica(service)
+		copied := copiedTerm(c)
 		switch source := (seedSource{m, c.ID}); {
 		case !ok:
-		case c.VolumesTerm > 1:
+		case max(c.VolumesTerm, copied) > 1:
 			promoted = append(promoted, source)
-			terms[source.id] = c.VolumesTerm
+			terms[source.id] = 2 * max(c.VolumesTerm, copied)
+			if c.VolumesTerm > copied {
+				terms[source.id]++
+			}
 		case c.ID != service:
 			others = append(others, source)
 		case slices.Contains(m.announced, service):
@@ -135,6 +142,22 @@ func (j *joining) seedSources() []seedSource {
 		return slices.Concat(promoted, announced, others, claimed)
 	}
 	return slices.Concat(promoted, claimed, others)
+}
+
+// copiedTerm returns in which term those owned the volumes of which a replica has
+// copies, 0 where it has none. A former owner has none, though it knows of later
+// terms.
+func copiedTerm(c peer.Container) uint64 {
+	term := uint64(0)
+	for i, v := range c.Volumes {
+		switch {
+		case v.Phase == lifecycle.SyncSuperseded || v.SyncedAt.IsZero():
+			return 0
+		case i == 0 || v.Term < term:
+			term = v.Term
+		}
+	}
+	return term
 }
 
 // seedVolume copies one volume from the first node that gives it.

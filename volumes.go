@@ -30,6 +30,10 @@ type volumeCopies struct {
 	// while none is known, and moved is closed when that changes.
 	owner volumeOwner
 	moved chan struct{}
+	// newest is the owner of the greatest term that was ever heard of, also where it
+	// does not answer: nobody who owned the volumes before is followed any more.
+	// chosen is what it was when the owner was last chosen.
+	newest, chosen volumeOwner
 	// states are what was last heard of each copy, and told what was stored.
 	states, told []lifecycle.VolumeSync
 	toldAt       time.Time
@@ -60,6 +64,7 @@ func (k *keeper) followVolumes() (stop func()) {
 		for _, was := range rec.Volumes {
 			if was.Target == vol.Target {
 				state.Node, state.Term, state.SyncedAt = was.Node, was.Term, was.SyncedAt
+				v.learn(volumeOwner{node: was.Node, term: was.Term})
 			}
 		}
 		v.states = append(v.states, state)
@@ -94,12 +99,25 @@ func (v *volumeCopies) hear(r *roster, service, id string) {
 	} else {
 		delete(v.replicas, id)
 	}
+	if ok && told.ServiceID == service {
+		for _, copied := range told.Volumes {
+			v.learn(volumeOwner{node: copied.Node, term: copied.Term})
+		}
+	}
 	v.mu.Unlock()
 	v.choose()
 }
 
-// choose finds the owner among the replicas: the one of the greatest term. It is
-// asked again when this one's own term has changed.
+// learn takes note of an owner, whether it answers or not. The caller holds the
+// lock, if anybody else has v.
+func (v *volumeCopies) learn(owner volumeOwner) {
+	if owner.term > v.newest.term && owner.node != "" {
+		v.newest = owner
+	}
+}
+
+// choose finds the owner among the replicas: the one of the greatest term, if there
+// never was a greater one. It is asked again when this one's own term has changed.
 func (v *volumeCopies) choose() {
 	rec := v.k.record()
 	v.mu.Lock()
@@ -113,23 +131,29 @@ func (v *volumeCopies) choose() {
 			owner = other
 		}
 	}
-	if owner != v.owner {
-		v.owner = owner
+	v.learn(owner)
+	if owner.term < v.newest.term {
+		owner = volumeOwner{}
+	}
+	if owner != v.owner || v.newest != v.chosen {
+		v.owner, v.chosen = owner, v.newest
 		close(v.moved)
 		v.moved = make(chan struct{})
 	}
 }
 
-func (v *volumeCopies) where() (volumeOwner, <-chan struct{}) {
+// where returns the owner that answers, the newest one, and what is closed when the
+// former is another.
+func (v *volumeCopies) where() (owner, newest volumeOwner, moved <-chan struct{}) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.owner, v.moved
+	return v.owner, v.newest, v.moved
 }
 
 // keepUp follows a volume until ctx ends.
 func (v *volumeCopies) keepUp(ctx context.Context, i int, vol bunfile.Volume) {
 	retry := rosterRetry
-	if _, moved := v.where(); v.k.record().VolumesTerm() == 0 {
+	if _, _, moved := v.where(); v.k.record().VolumesTerm() == 0 {
 		select {
 		case <-moved:
 		case <-time.After(ownerFound):
@@ -137,15 +161,15 @@ func (v *volumeCopies) keepUp(ctx context.Context, i int, vol bunfile.Volume) {
 		}
 	}
 	for ctx.Err() == nil {
-		owner, moved := v.where()
+		owner, newest, moved := v.where()
 		var again <-chan time.Time
 		switch rec := v.k.record(); {
 		case owner.id == v.k.id:
 			v.own()
-		case owner == (volumeOwner{}):
-			v.cut(i, owner, errors.New("the node that owns the volume does not answer: the copy is as old as is said"))
+		case owner.node == "" && (newest.term == 0 || v.k.c.isCopy(rec, vol)):
+			v.cut(i, newest, errors.New("the node that owns the volume does not answer: the copy is as old as is said"))
 		case !v.k.c.isCopy(rec, vol):
-			v.superseded(i, owner)
+			v.superseded(i, newest)
 		default:
 			synced, err := v.follow(ctx, i, vol, owner, moved)
 			if ctx.Err() != nil {

@@ -198,3 +198,53 @@ func TestPromote(t *testing.T) {
 	sameWithin(t, source, here)
 	sameWithin(t, source, there)
 }
+
+// A former owner that comes back while the one that was promoted since is away is
+// followed by nobody, and gives nobody its volumes: what is there is older than the
+// copies.
+func TestFormerOwnerIsNotFollowedWhileTheOwnerIsAway(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a, b, c := newNode(t, network, token), newNode(t, network, token), newNode(t, network, token)
+	source := runWithVolume(t, a)
+	second, err := b.Join(t.Context(), "web")
+	noError(t, err)
+	third, err := c.Join(t.Context(), "web")
+	noError(t, err)
+	isSynced := func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.Synced }
+	isCut := func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncCut }
+	syncedAs(t, b, second.ID, "sync", isSynced)
+	syncedAs(t, c, third.ID, "sync", isSynced)
+	network.Partition(a.node)
+	network.Expire()
+	syncedAs(t, b, second.ID, "the cut", isCut)
+	_, err = b.Promote(t.Context(), second.ID)
+	noError(t, err)
+	here, there := second.Spec.Volumes[0].Source, third.Spec.Volumes[0].Source
+	noError(t, os.WriteFile(filepath.Join(here, "index.html"), []byte("of the second"), 0o644))
+	sameWithin(t, here, there)
+	syncedAs(t, c, third.ID, "sync with the new owner", func(v lifecycle.VolumeSync) bool { return isSynced(v) && v.Term == 2 })
+	noError(t, b.Stop(t.Context(), second.ID))
+	syncedAs(t, c, third.ID, "the cut from the new owner", isCut)
+
+	network.Heal()
+	first := syncedAs(t, a, second.ServiceID, "what the copy knows", func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncSuperseded })
+	if first.Term != 2 || first.Node == "" {
+		t.Errorf("the former owner says %+v", first)
+	}
+	noError(t, os.WriteFile(filepath.Join(source, "stale"), nil, 0o644))
+	fourth, err := newNode(t, network, token).Join(t.Context(), "web")
+	noError(t, err)
+	if diff := replicatest.Diff(there, fourth.Spec.Volumes[0].Source); diff != "" {
+		t.Errorf("who joins now has not what the copy has: %s", diff)
+	}
+	if v := syncedAs(t, c, third.ID, "no other owner", isCut); v.Term != 2 {
+		t.Errorf("the copy says %+v", v)
+	}
+	if diff := replicatest.Diff(here, there); diff != "" {
+		t.Errorf("the copy is not what the second wrote: %s", diff)
+	}
+	rec, err := c.Promote(t.Context(), third.ID)
+	if err != nil || rec.VolumesTerm() != 3 {
+		t.Errorf("promoted to %d, %v", rec.VolumesTerm(), err)
+	}
+}
