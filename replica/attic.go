@@ -141,6 +141,9 @@ func (t *target) keepReplaced(e entry) error {
 	if t.attic == nil || !there || f.kind != kindFile && f.kind != kindSymlink || sameContent(f.entry, e) && f.hashed {
 		return nil
 	}
+	if t.written(f.path) {
+		return t.keepWritten(f.path)
+	}
 	_, err := t.attic.keep(t.root, atticReplaced, f.path, true)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
 		return nil // it has gone, or was kept already
@@ -155,6 +158,9 @@ func (t *target) keepRemoved(f found) error {
 	}
 	if err := t.unlockAbove(f.path); err != nil {
 		return err
+	}
+	if t.written(f.path) {
+		return t.keepWritten(f.path) // and it is removed by its name here
 	}
 	_, err := t.attic.keep(t.root, atticReplaced, f.path, false)
 	if errors.Is(err, fs.ErrNotExist) {

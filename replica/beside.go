@@ -87,7 +87,7 @@ func (r *receiver) remember(now bool) error {
 
 // recall finds out what the copy was when it was last complete.
 func (r *receiver) recall() {
-	r.copy.attic = r.side.attic()
+	r.copy.attic, r.copy.report = r.side.attic(), r.note
 	mem, err := loadMemory(r.side.memory())
 	if mem != nil {
 		r.base, r.copy.scanner.known = mem.m, mem.known

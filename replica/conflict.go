@@ -104,6 +104,7 @@ func byPathOf(m *manifest) map[string]entry {
 func (t *target) forget(name string) {
 	f := t.local[name]
 	delete(t.local, name)
+	delete(t.seen, name)
 	if t.content[f.digest] == name {
 		delete(t.content, f.digest)
 	}

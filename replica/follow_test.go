@@ -317,3 +317,10 @@ func TestFollowHardLinks(t *testing.T) {
 		t.Errorf("conflicts: %+v", l.last.Conflicts)
 	}
 }
+
+// synced reports whether the copy was as its source when it was last heard of.
+func (l *link) synced() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.last.SyncedAt.IsZero()
+}

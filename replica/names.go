@@ -52,15 +52,18 @@ func (t *target) makeWay(name string) error {
 	if _, known := t.local[name]; known || t.local[parent(name)].kind != kindDir {
 		return nil // what is above may be a link, and lead elsewhere
 	}
-	_, err := t.root.Lstat(name)
+	info, err := t.root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil
 	} else if err != nil {
 		return err
 	}
 	other, err := t.alias(name)
+	if err == nil && other == "" {
+		t.stranger(name, info) // somebody else made it
+	}
 	if err != nil || other == "" {
-		return err // somebody else made it
+		return err
 	}
 	if _, wanted := t.m.find(other); wanted {
 		return sameName(other, name)
@@ -90,6 +93,9 @@ func (t *target) respell(from, to string) error {
 			f.path = to + rest
 			moved[f.path] = f
 			delete(t.local, at)
+			if v, there := t.seen[at]; there {
+				t.seen[f.path] = v
+			}
 		}
 	}
 	maps.Copy(t.local, moved)

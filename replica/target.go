@@ -23,6 +23,10 @@ type target struct {
 	live bool
 	// attic is where what is replaced and removed goes; nil where nothing is kept.
 	attic *attic
+	// seen is what was in the copy when it was last looked at as a whole, by path,
+	// and report is told of what something else wrote there since.
+	seen   map[string]version
+	report func(Conflict)
 	// made are directories that were made to receive into, the lowest first.
 	made []string
 	// local is what is there, by path.
@@ -131,6 +135,7 @@ func (t *target) index(ctx context.Context, m *manifest, all bool) error {
 			t.content[f.digest] = f.path
 		}
 	}
+	t.notice()
 	return nil
 }
 
@@ -358,6 +363,9 @@ func (t *target) rename(name string, e entry) error {
 	t.renamedIn(parent(name))
 	t.renamedIn(parent(e.path))
 	t.local[e.path] = found{entry: e, hashed: e.kind == kindFile}
+	if t.attic != nil {
+		t.seen[e.path] = version{brought: true}
+	}
 	return nil
 }
 
