@@ -88,14 +88,23 @@ func (r *receiver) remember(now bool) error {
 // recall finds out what the copy was when it was last complete.
 func (r *receiver) recall() {
 	r.copy.attic, r.copy.report = r.side.attic(), r.note
+	r.copy.attic.begin()
 	mem, err := loadMemory(r.side.memory())
+	if err != nil {
+		r.log.Warn("what the copy of a volume was is not known: all of it that the source does not have is kept as if something else had written it", "error", err)
+		mem = &memory{m: forgotten(), known: make(map[string]hashed)}
+	}
 	if mem != nil {
 		r.base, r.copy.scanner.known = mem.m, mem.known
-		r.ours, r.unfinished, err = r.side.expected()
+		if r.ours, r.unfinished, err = r.side.expected(); err != nil {
+			r.log.Warn("what came for the copy of a volume last is not known: it is kept as if something else had written it", "error", err)
+		}
 	}
-	if err != nil {
-		r.log.Warn("what the copy of a volume was is not known: what was changed in it since is kept like what is replaced", "error", err)
-	}
+}
+
+// forgotten is what a copy was of which nothing is known any more.
+func forgotten() *manifest {
+	return &manifest{keeps: keepAll, entries: []entry{{kind: kindDir, mode: 0o700}}}
 }
 
 // expect notes what is going to be put into the copy, and that it may be cut off

@@ -120,19 +120,32 @@ func (r *receiver) hold() error {
 	if len(r.m.entries) == 1 && len(r.copy.local) > 1 { // the directory itself is one
 		return ErrEmptied
 	}
-	if r.base == nil || r.following == nil {
+	if r.following == nil {
 		return nil
 	}
-	there, gone := lossOf(r.base, r.m)
+	there, gone := lossOf(r.before(), r.m)
 	if limit := r.following.maxLoss; limit > 0 && float64(gone) > limit*float64(there) {
 		return fmt.Errorf("%w: %d of %d", ErrLoss, gone, there)
 	}
 	return nil
 }
 
-// lossOf counts the files and links of a manifest, and those of them whose content
+// before returns what the copy was when it was last complete, or what it is where
+// that is not known.
+func (r *receiver) before() []entry {
+	if r.base != nil && len(r.base.entries) > 1 {
+		return r.base.entries
+	}
+	var all []entry
+	for _, f := range r.copy.local {
+		all = append(all, f.entry)
+	}
+	return all
+}
+
+// lossOf counts the files and links of a volume, and those of them whose content
 // another one has nowhere.
-func lossOf(before, after *manifest) (there, gone int) {
+func lossOf(before []entry, after *manifest) (there, gone int) {
 	content := make(map[digest]bool)
 	paths := make(map[string]bool)
 	for _, e := range after.entries {
@@ -141,7 +154,7 @@ func lossOf(before, after *manifest) (there, gone int) {
 			content[e.digest] = true
 		}
 	}
-	for _, e := range before.entries {
+	for _, e := range before {
 		if e.kind != kindFile && e.kind != kindSymlink {
 			continue
 		}

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"io/fs"
 	"time"
 )
@@ -66,7 +67,9 @@ func (t *target) stranger(name string, info fs.FileInfo) {
 // source's: as a conflict, by another name of it.
 func (t *target) keepWritten(name string) error {
 	where, err := t.attic.keep(t.root, atticConflicts, name, true)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it has gone
+	} else if err != nil {
 		return err
 	}
 	t.report(Conflict{Path: name, Kept: where, At: time.Now()})
