@@ -64,6 +64,7 @@ func (k *keeper) followVolumes() (stop func()) {
 		for _, was := range rec.Volumes {
 			if was.Target == vol.Target {
 				state.Node, state.Term, state.SyncedAt = was.Node, was.Term, was.SyncedAt
+				state.Conflicts, state.Kept = was.Conflicts, was.Kept
 				v.learn(volumeOwner{node: was.Node, term: was.Term})
 			}
 		}
@@ -255,7 +256,9 @@ func (v *volumeCopies) take(i int, owner volumeOwner, s replica.FollowState) {
 		now.PendingFiles, now.PendingBytes = s.PendingFiles, s.PendingBytes
 		now.Reason, now.Held = s.Reason, s.Held
 		now.Conflicts = s.ConflictCount
-		if n := len(s.Conflicts); n > 0 && s.Conflicts[n-1].Kept != "" {
+		if s.ConflictCount == 0 {
+			now.Kept = ""
+		} else if n := len(s.Conflicts); n > 0 && s.Conflicts[n-1].Kept != "" {
 			now.Kept = s.Conflicts[n-1].Kept
 		}
 	})

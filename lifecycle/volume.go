@@ -41,8 +41,9 @@ type VolumeSync struct {
 	PendingFiles int   `json:"pending_files,omitempty"`
 	PendingBytes int64 `json:"pending_bytes,omitempty"`
 	// Conflicts is how often something was found in the copy that its owner had
-	// not brought there, since the container was taken over by its supervisor;
-	// Kept is where the last of that is, on the copy's node.
+	// not brought there: what was still kept of that when the owner was last
+	// connected to, and what was found since. Kept is where the last of that is, on
+	// the copy's node.
 	Conflicts int    `json:"conflicts,omitempty"`
 	Kept      string `json:"kept,omitempty"`
 	// Reason is why it is suspended or cut off.

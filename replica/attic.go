@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"time"
 )
@@ -25,8 +25,12 @@ type attic struct {
 	size int64
 	// stamp names this round's directories.
 	stamp string
-	// pruned is when it was last tidied.
+	// pruned is when it was last tidied, and added how many bytes came since.
 	pruned time.Time
+	added  int64
+	// aside is how much room conflicts take.
+	aside int64
+	log   *slog.Logger
 }
 
 // The two parts of an attic.
@@ -144,11 +148,10 @@ func (t *target) keepReplaced(e entry) error {
 	if t.written(f.path) {
 		return t.keepWritten(f.path)
 	}
-	_, err := t.attic.keep(t.root, atticReplaced, f.path, true)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
-		return nil // it has gone, or was kept already
+	if err := t.attic.keepOld(t.root, f, true); !errors.Is(err, fs.ErrExist) {
+		return err
 	}
-	return err
+	return nil // it was kept already
 }
 
 // keepRemoved moves a file that is to be removed into the attic.
@@ -162,8 +165,23 @@ func (t *target) keepRemoved(f found) error {
 	if t.written(f.path) {
 		return t.keepWritten(f.path) // and it is removed by its name here
 	}
-	_, err := t.attic.keep(t.root, atticReplaced, f.path, false)
-	if errors.Is(err, fs.ErrNotExist) {
+	return t.attic.keepOld(t.root, f, false)
+}
+
+// keepOld keeps what the source replaced or removed, unless it has gone. Where there
+// is no room for that it is not kept: what the source has now would never come.
+func (a *attic) keepOld(copied tree, f found, link bool) error {
+	_, err := a.keep(copied, atticReplaced, f.path, link)
+	if noRoom(err) && a.giveWay(a.log) {
+		_, err = a.keep(copied, atticReplaced, f.path, link)
+	}
+	switch {
+	case err == nil:
+		a.added += max(f.size, leastKept)
+	case noRoom(err):
+		a.log.Warn("the disk is full: what the source of a volume replaced is not kept", "path", f.path, "error", err)
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	}
 	return err
@@ -172,44 +190,4 @@ func (t *target) keepRemoved(f found) error {
 // sameContent reports whether two entries are the same but for modes and times.
 func sameContent(a, b entry) bool {
 	return a.kind == b.kind && a.size == b.size && a.digest == b.digest && a.target == b.target
-}
-
-// pruneEvery is how often an attic is tidied.
-const pruneEvery = time.Minute
-
-// prune removes replaced files that are too old, or too many. What cannot be
-// removed stays.
-func (a *attic) prune() {
-	now := time.Now()
-	if now.Sub(a.pruned) < pruneEvery {
-		return
-	}
-	a.pruned = now
-	dir := filepath.Join(a.dir, atticReplaced)
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return // there is none
-	}
-	left := a.size
-	oldest := now.Add(-a.age).UTC().Format(stampLayout)
-	for _, e := range slices.Backward(entries) { // the newest first
-		at := filepath.Join(dir, e.Name())
-		left -= sizeOf(at)
-		if (left < 0 || e.Name() < oldest) && e.Name() != a.stamp {
-			_ = os.RemoveAll(at) // the next time tries again
-		}
-	}
-}
-
-// sizeOf returns how many bytes the files below a directory have.
-func sizeOf(dir string) (size int64) {
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() {
-			if info, err := d.Info(); err == nil {
-				size += info.Size()
-			}
-		}
-		return nil // what cannot be read does not count
-	})
-	return size
 }

@@ -88,11 +88,18 @@ func (r *receiver) remember(now bool) error {
 // recall finds out what the copy was when it was last complete.
 func (r *receiver) recall() {
 	r.copy.attic, r.copy.report = r.side.attic(), r.note
+	r.copy.attic.log = r.log
+	r.copy.attic.prune()
+	last, count, bytes := r.copy.attic.conflicts()
+	r.copy.attic.aside = bytes
+	if f := r.following; f != nil {
+		f.state.Conflicts, f.state.ConflictCount = last, count
+	}
 	r.copy.attic.begin()
 	mem, err := loadMemory(r.side.memory())
 	if err != nil {
 		r.log.Warn("what the copy of a volume was is not known: all of it that the source does not have is kept as if something else had written it", "error", err)
-		mem = &memory{m: forgotten(), known: make(map[string]hashed)}
+		mem, r.forgot = &memory{m: forgotten(), known: make(map[string]hashed)}, true
 	}
 	if mem != nil {
 		r.base, r.copy.scanner.known = mem.m, mem.known

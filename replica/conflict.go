@@ -32,7 +32,7 @@ func (r *receiver) setAside() error {
 		if err := r.copy.unlockAbove(name); err != nil {
 			return err
 		}
-		where, err := r.copy.attic.keep(r.copy.root, atticConflicts, name, false)
+		where, err := r.copy.attic.keepAside(r.copy.root, name, false)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		} else if err != nil {
@@ -81,7 +81,8 @@ func (r *receiver) note(c Conflict) {
 	if f := r.following; f != nil {
 		f.state.ConflictCount++
 		r.conflicts = r.conflicts[max(0, len(r.conflicts)-mostConflicts):]
-		f.state.Conflicts = slices.Clone(r.conflicts)
+		last := append(slices.Clone(f.state.Conflicts), c)
+		f.state.Conflicts = last[max(0, len(last)-mostConflicts):]
 	}
 	r.log.Warn("a copy of a volume was changed by something else than its source", "path", c.Path, "kept", c.Kept)
 }
@@ -120,7 +121,7 @@ func (r *receiver) hold() error {
 	if len(r.m.entries) == 1 && len(r.copy.local) > 1 { // the directory itself is one
 		return ErrEmptied
 	}
-	if r.following == nil {
+	if r.base == nil || r.following == nil {
 		return nil
 	}
 	there, gone := lossOf(r.before(), r.m)
@@ -130,15 +131,20 @@ func (r *receiver) hold() error {
 	return nil
 }
 
-// before returns what the copy was when it was last complete, or what it is where
-// that is not known.
+// before returns what the copy has of what it had when it was last complete, or all
+// that it has where that is not known.
 func (r *receiver) before() []entry {
-	if r.base != nil && len(r.base.entries) > 1 {
-		return r.base.entries
-	}
 	var all []entry
-	for _, f := range r.copy.local {
-		all = append(all, f.entry)
+	if r.forgot {
+		for _, f := range r.copy.local {
+			all = append(all, f.entry)
+		}
+		return all
+	}
+	for _, e := range r.base.entries {
+		if _, there := r.copy.local[e.path]; there {
+			all = append(all, e)
+		}
 	}
 	return all
 }

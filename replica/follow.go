@@ -45,8 +45,8 @@ type FollowState struct {
 	// does not take over unless a person says so; empty where there is none.
 	Held string
 	// Conflicts are what was found in the copy that its source did not bring
-	// there, the last ones, and ConflictCount is how many there were in all, since
-	// Follow was called.
+	// there, the last ones, and ConflictCount is how many there are in all: those
+	// that were kept when Follow was called, and those since.
 	Conflicts     []Conflict
 	ConflictCount int
 }

@@ -41,7 +41,7 @@ func TestCopyThatForgotKeepsWhatWasWritten(t *testing.T) {
 			}
 			l.start(t)
 			s := l.equal(t)
-			if how != "removed" && s.ConflictCount != 2 {
+			if how != "removed" && s.ConflictCount != len(texts) {
 				t.Errorf("conflicts: %+v", s.Conflicts)
 			}
 			l.stop()
@@ -75,6 +75,9 @@ func keptTexts(t *testing.T, dir string) map[string]bool {
 // V1: nor is such a copy emptied.
 func TestCaseV1CopyThatForgotWaitsForConsent(t *testing.T) {
 	for how, spoil := range spoil {
+		if how == "removed" {
+			continue // one without a memory never was complete
+		}
 		t.Run(how, func(t *testing.T) {
 			l := newLink(t, replicatest.Tree{"a": replicatest.F("a"), "b": replicatest.F("b"), "c": replicatest.F("c"), "d": replicatest.F("d")})
 			l.start(t)

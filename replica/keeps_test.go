@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -159,8 +160,13 @@ func FuzzLeftOut(f *testing.F) {
 
 // What is tried leaves nothing, and says what this user can do.
 func TestProbeLeavesNoTrace(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o500); err != nil {
+	base := t.TempDir()
+	dir := filepath.Join(base, "copy")
+	if err := os.Mkdir(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	// One that was killed has left something.
+	if err := os.WriteFile(filepath.Join(base, "copy"+temporaryName()), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	before, err := os.Stat(dir)
@@ -172,12 +178,17 @@ func TestProbeLeavesNoTrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer copied.close()
+	if err := copied.try(dir, openRoot, nil); err != nil {
+		t.Fatal(err)
+	}
 	after, err := os.Stat(dir)
 	if err != nil || before.Mode() != after.Mode() || !before.ModTime().Equal(after.ModTime()) {
 		t.Errorf("was %v %v, is %v %v (%v)", before.Mode(), before.ModTime(), after.Mode(), after.ModTime(), err)
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
-		t.Errorf("left %v, %v", left, err)
+	for _, dir := range []string{dir, base} {
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 0 && left[0].Name() != "copy" || len(left) > 1 {
+			t.Errorf("in %s there is %v, %v", dir, left, err)
+		}
 	}
 	if root := os.Geteuid() == 0; root != (copied.keeps&(keepOwners|keepSetID) == keepOwners|keepSetID) {
 		t.Errorf("root %t, keeps %v", root, copied.keeps)

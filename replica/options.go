@@ -53,8 +53,10 @@ func WithMaxLoss(share float64) Option { return func(c *Copier) { c.maxLoss = sh
 // each below the time at which it was put there. With that, a copy's own changes
 // are told from the source's, also between two Receives, and are never lost.
 //
-// What was replaced is kept for age, and at most size bytes of it; conflicts stay
-// until a person removes them.
+// What was replaced is kept for age, and at most size bytes of it, and not at all
+// where the disk is full; every file counts 4 KiB at least. Conflicts stay until a
+// person removes them; when there are more than size bytes of them, the copy stays as
+// it is, with ErrConflicts, before anything else that was written into it is set aside.
 func Remember(age time.Duration, size int64) Option {
 	return func(c *Copier) { c.remember, c.keepAge, c.keepSize = true, age, size }
 }

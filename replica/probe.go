@@ -6,11 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
-// openTarget makes and opens the directory to receive into, and tries what it
-// can keep.
+// openTarget makes and opens the directory to receive into.
 func openTarget(dir string, open func(dir string) (tree, error)) (*target, error) {
 	made, err := makeAll(dir)
 	if err != nil {
@@ -22,12 +22,31 @@ func openTarget(dir string, open func(dir string) (tree, error)) (*target, error
 	}
 	t := newTarget(root)
 	t.made = made
-	if t.ability, err = t.probe(); err != nil {
-		t.close()
-		return nil, fmt.Errorf("trying what can be kept in %s: %w", dir, err)
+	return t, nil
+}
+
+// try finds out what the copy in a directory can keep. Where the disk is so full
+// that this cannot be tried, it is what it has kept so far, if that is known: what
+// comes may remove something.
+func (t *target) try(dir string, open func(dir string) (tree, error), base *manifest) (err error) {
+	t.ability, err = t.probe(dir, open)
+	if noRoom(err) && base != nil && len(base.entries) > 1 {
+		t.ability, err = abilityOf(base), nil
+	}
+	if err != nil {
+		return fmt.Errorf("trying what can be kept in %s: %w", dir, err)
 	}
 	t.scanner.keeps = t.keeps
-	return t, nil
+	return nil
+}
+
+// abilityOf is what a copy that was complete can keep at least.
+func abilityOf(m *manifest) ability {
+	a := ability{owner: owner{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), known: true}}
+	for _, e := range m.entries {
+		a.keeps |= e.needs()
+	}
+	return a
 }
 
 // openRoot opens a directory so that nothing leads out of it.
@@ -51,9 +70,58 @@ func makeAll(dir string) (made []string, err error) {
 	return made, os.MkdirAll(dir, 0o700)
 }
 
-// probe tries on an empty file what this process may do, and what the file
-// system of the copy can hold. It leaves no trace.
-func (t *target) probe() (a ability, err error) {
+// probe tries what this process may do, and what the file system of the copy can
+// hold: beside the directory, where that is on the same one, so that nobody who
+// looks into the copy sees it.
+func (t *target) probe(dir string, open func(dir string) (tree, error)) (ability, error) {
+	if dir, err := filepath.Abs(dir); err == nil {
+		if above, err := open(filepath.Dir(dir)); err == nil {
+			defer above.Close()
+			if a, err := t.probeBeside(above, filepath.Base(dir)); err == nil || noRoom(err) {
+				return a, err
+			}
+		}
+	}
+	return t.probeInside()
+}
+
+// errElsewhere says that a directory is on another file system.
+var errElsewhere = errors.New("on another file system")
+
+// probeBeside tries it in the directory above the copy. What was left there by one
+// that was killed goes.
+func (t *target) probeBeside(above tree, name string) (ability, error) {
+	here, err := t.root.Stat(".")
+	if err != nil {
+		return ability{}, err
+	}
+	there, err := above.Stat(".")
+	if err != nil {
+		return ability{}, err
+	}
+	_, a := statOf(here)
+	if _, b := statOf(there); a.file.dev != b.file.dev || a.file == b.file {
+		return ability{}, errElsewhere
+	}
+	dir, err := above.Open(".")
+	if err != nil {
+		return ability{}, err
+	}
+	names, err := dir.Readdirnames(-1)
+	_ = dir.Close() // it was only read
+	if err != nil {
+		return ability{}, err
+	}
+	for _, n := range names {
+		if left, ours := strings.CutPrefix(n, name); ours && isTemporary(left) {
+			_ = above.Remove(n) // the next time tries again
+		}
+	}
+	return probeIn(above, func() string { return name + temporaryName() })
+}
+
+// probeInside tries it in the copy, and leaves no trace.
+func (t *target) probeInside() (a ability, err error) {
 	info, err := t.root.Stat(".")
 	if err != nil {
 		return ability{}, err
@@ -66,18 +134,26 @@ func (t *target) probe() (a ability, err error) {
 		defer func() { err = errors.Join(err, t.root.Chmod(".", fileMode(mode))) }()
 	}
 	defer func() { err = errors.Join(err, t.root.Chtimes(".", time.Time{}, info.ModTime())) }()
-	name := temporaryName()
-	f, err := t.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	return probeIn(t.root, temporaryName)
+}
+
+// probeIn tries it on an empty file in a directory.
+func probeIn(root tree, newName func() string) (a ability, err error) {
+	name := newName()
+	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return ability{}, err
 	}
-	defer func() { err = errors.Join(err, f.Close(), t.root.Remove(name)) }()
+	defer func() { err = errors.Join(err, f.Close(), root.Remove(name)) }()
 	if a.keeps, err = probeXattrs(f); err != nil {
 		return ability{}, err
 	}
-	if other := temporaryName(); t.root.Link(name, other) == nil {
+	other := newName()
+	if err := root.Link(name, other); noRoom(err) {
+		return ability{}, err // there may be hard links, when there is room
+	} else if err == nil {
 		a.keeps |= keepHardLinks
-		if err := t.root.Remove(other); err != nil {
+		if err := root.Remove(other); err != nil {
 			return ability{}, err
 		}
 	}

@@ -26,6 +26,10 @@ type receiver struct {
 	// m is what the copy is to become, acked what the sender knows that it is, and
 	// base what it was when it was last complete, nil where that is not known.
 	m, acked, base *manifest
+	// begun says that the copy is becoming m.
+	begun bool
+	// forgot says that base is none of what the copy was, which is not known any more.
+	forgot bool
 	// left is what the source has and this side cannot keep.
 	left leftOut
 	// ours is content that came for the copy since base was stored, and may be in
@@ -48,7 +52,7 @@ type receiver struct {
 
 // run is the whole of it. The order of turns is that of the protocol, in
 // wire.go.
-func (r *receiver) run(ctx context.Context) (Report, error) {
+func (r *receiver) run(ctx context.Context) (report Report, err error) {
 	if err := r.wire.greet(); err != nil {
 		return Report{}, err
 	}
@@ -56,6 +60,14 @@ func (r *receiver) run(ctx context.Context) (Report, error) {
 		return Report{}, err
 	}
 	defer r.copy.close()
+	defer func() {
+		if noRoom(err) {
+			r.makeRoom()
+		}
+	}()
+	if err := r.copy.try(r.dir, r.openRoot, r.base); err != nil {
+		return Report{}, err
+	}
 	if err := r.wire.offer(r.copy.ability); err != nil {
 		return Report{}, err
 	}
@@ -110,6 +122,7 @@ func (r *receiver) open() (err error) {
 // begin looks at what is there, and sets aside what is not the source's. It is
 // false where the copy rather stays as it is, which the sender then knows.
 func (r *receiver) begin(ctx context.Context) (bool, error) {
+	r.begun = false
 	if err := r.copy.index(ctx, r.m, r.base != nil); err != nil {
 		return false, err
 	}
@@ -119,7 +132,9 @@ func (r *receiver) begin(ctx context.Context) (bool, error) {
 		}
 		return false, r.stay(err)
 	}
-	return true, r.setAside()
+	err := r.setAside()
+	r.begun = err == nil
+	return true, err
 }
 
 // manifest reads what the volume shall consist of.
@@ -393,7 +408,7 @@ func (r *receiver) finish(ctx context.Context) error {
 	if digest(bye) != mine {
 		return fmt.Errorf("%w: the sender computed the digest %x, the receiver %x", ErrVerify, bye, mine)
 	}
-	r.acked, r.base = r.m, r.m
+	r.acked, r.base, r.forgot = r.m, r.m, false
 	return r.remember(r.following == nil)
 }
 

@@ -71,6 +71,9 @@ var (
 	// ErrNames: the file system of the copy cannot keep the names of the source: it
 	// takes two of them for one, or spells one in its own way. The text has both.
 	ErrNames = errors.New("file system cannot tell names apart or keep them")
+	// ErrConflicts: more was set aside, of what something else than the source wrote
+	// into the copy, than [Remember] allows.
+	ErrConflicts = errors.New("a copy stays as it is, since something else writes into it again and again")
 	// ErrVerify: what arrived is not what the sender has.
 	ErrVerify = errors.New("copy differs from its source")
 )

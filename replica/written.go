@@ -66,7 +66,7 @@ func (t *target) stranger(name string, info fs.FileInfo) {
 // keepWritten keeps what something else wrote at a path that is going to be the
 // source's: as a conflict, by another name of it.
 func (t *target) keepWritten(name string) error {
-	where, err := t.attic.keep(t.root, atticConflicts, name, true)
+	where, err := t.attic.keepAside(t.root, name, true)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it has gone
 	} else if err != nil {
