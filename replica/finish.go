@@ -60,7 +60,7 @@ func (t *target) finish(ctx context.Context, m *manifest) (removed int, err erro
 			continue
 		}
 		f := t.local[e.path]
-		if t.live && !t.touched[e.path] && f.is(e) {
+		if !t.touched[e.path] && f.is(e) {
 			continue
 		}
 		if err := t.redress(e, f); err != nil {
