@@ -36,7 +36,14 @@ func (b *beside) expect(contents []digest) error {
 	for _, d := range contents {
 		buf = append(buf, d[:]...)
 	}
-	_, err = f.Write(buf)
+	// One that was cut off, as by a full disk, would make nonsense of what follows.
+	info, err := f.Stat()
+	if err == nil && info.Size()%int64(len(digest{})) != 0 {
+		err = f.Truncate(info.Size() / int64(len(digest{})) * int64(len(digest{})))
+	}
+	if err == nil {
+		_, err = f.Write(buf)
+	}
 	return errors.Join(err, f.Close())
 }
 

@@ -3,6 +3,8 @@ package replica
 import (
 	"context"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -170,6 +172,9 @@ func (r *receiver) wish(ctx context.Context) (byte, error) {
 		select {
 		case b := <-f.watcher.Changes():
 			f.limit.take(b)
+			if errors.Is(b.Reason, watch.ErrRootGone) {
+				return nextChange, fmt.Errorf("the directory of the copy was moved or replaced: %w", b.Reason)
+			}
 			r.copy.image.take(b)
 			f.changed = true
 		default:

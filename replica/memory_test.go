@@ -30,3 +30,18 @@ func TestHalfAMemoryIsReplaced(t *testing.T) {
 		t.Errorf("got %+v, %v", mem, err)
 	}
 }
+
+// What came after half a digest was noted, as on a full disk, counts all the same.
+func TestHalfANoteIsDropped(t *testing.T) {
+	b := &beside{dir: filepath.Join(t.TempDir(), "copy")}
+	first, second := digest{1}, digest{2}
+	for _, err := range []error{b.expect([]digest{first, {3}}), os.Truncate(b.ours(), 32+5), b.expect([]digest{second})} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ours, noted, err := b.expected()
+	if err != nil || !noted || len(ours) != 2 || !ours[first] || !ours[second] {
+		t.Errorf("noted %t, %v, %v", noted, ours, err)
+	}
+}
