@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 
@@ -115,7 +116,7 @@ func (s *sender) changes(ctx context.Context, f *os.File, e entry, ops []delta.O
 	holes := sparse(info)
 	out := &outgoing{wire: s.wire}
 	defer func() { s.transferred += out.data }()
-	whole := info.Size() == e.size && info.ModTime().UnixNano() == e.mtime
+	whole := holdsStill(info, e)
 	copies := make([]byte, 0, delta.MaxOp)
 	for i := 0; i < len(ops) && whole; i++ {
 		op := ops[i]
@@ -143,11 +144,17 @@ func (s *sender) changes(ctx context.Context, f *os.File, e entry, ops []delta.O
 	if info, err = f.Stat(); err != nil {
 		return false, err
 	}
-	if !whole || info.Size() != e.size || info.ModTime().UnixNano() != e.mtime {
+	if !whole || !holdsStill(info, e) {
 		return false, s.wire.write(frameFileEnd, []byte{0})
 	}
 	s.unsure = true
 	return true, s.wire.write(frameFileEnd, []byte{1})
+}
+
+// holdsStill reports whether a file may still begin with what the manifest says. One
+// that has grown since mostly does: logs would never arrive else.
+func holdsStill(info fs.FileInfo, e entry) bool {
+	return info.Size() > e.size || info.Size() == e.size && info.ModTime().UnixNano() == e.mtime
 }
 
 // copies sends what the receiver is to copy, if that is anything.
