@@ -91,7 +91,7 @@ func (f *Fake) Send(ctx context.Context, conn io.ReadWriter, dir string) (replic
 
 // sendOnce sends a volume.
 func sendOnce(conn io.ReadWriter, dir string) (replica.Report, error) {
-	entries, err := readVolume(dir)
+	entries, err := readSource(dir)
 	if err != nil {
 		return replica.Report{}, err
 	}
