@@ -27,22 +27,29 @@ func openTarget(dir string, open func(dir string) (tree, error)) (*target, error
 
 // try finds out what the copy in a directory can keep. Where the disk is so full
 // that this cannot be tried, it is what it has kept so far, if that is known: what
-// comes may remove something.
+// comes may remove something. Where it is not known either, the error says that
+// there is no room, and the ability is the least.
 func (t *target) try(dir string, open func(dir string) (tree, error), base *manifest) (err error) {
 	t.ability, err = t.probe(dir, open)
-	if noRoom(err) && base != nil && len(base.entries) > 1 {
-		t.ability, err = abilityOf(base), nil
+	if noRoom(err) {
+		t.ability = abilityOf(base)
+		if base != nil && len(base.entries) > 1 {
+			err = nil
+		}
 	}
+	t.scanner.keeps = t.keeps
 	if err != nil {
 		return fmt.Errorf("trying what can be kept in %s: %w", dir, err)
 	}
-	t.scanner.keeps = t.keeps
 	return nil
 }
 
-// abilityOf is what a copy that was complete can keep at least.
+// abilityOf is what a copy that was complete, or is not known, can keep at least.
 func abilityOf(m *manifest) ability {
 	a := ability{owner: owner{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()), known: true}}
+	if m == nil {
+		return a
+	}
 	for _, e := range m.entries {
 		a.keeps |= e.needs()
 	}

@@ -28,6 +28,9 @@ type receiver struct {
 	m, acked, base *manifest
 	// begun says that the copy is becoming m.
 	begun bool
+	// untried is why nothing is known of what the copy can keep: all that is done
+	// then is to make room.
+	untried error
 	// forgot says that base is none of what the copy was, which is not known any more.
 	forgot bool
 	// left is what the source has and this side cannot keep.
@@ -65,7 +68,9 @@ func (r *receiver) run(ctx context.Context) (report Report, err error) {
 			r.makeRoom()
 		}
 	}()
-	if err := r.copy.try(r.dir, r.openRoot, r.base); err != nil {
+	if err := r.copy.try(r.dir, r.openRoot, r.base); noRoom(err) {
+		r.untried = err
+	} else if err != nil {
 		return Report{}, err
 	}
 	if err := r.wire.offer(r.copy.ability); err != nil {
@@ -123,7 +128,7 @@ func (r *receiver) open() (err error) {
 // false where the copy rather stays as it is, which the sender then knows.
 func (r *receiver) begin(ctx context.Context) (bool, error) {
 	r.begun = false
-	if err := r.copy.index(ctx, r.m, r.base != nil); err != nil {
+	if err := r.copy.index(ctx, r.m, r.base != nil || r.untried != nil); err != nil {
 		return false, err
 	}
 	if err := r.hold(); err != nil {
@@ -132,9 +137,11 @@ func (r *receiver) begin(ctx context.Context) (bool, error) {
 		}
 		return false, r.stay(err)
 	}
-	err := r.setAside()
-	r.begun = err == nil
-	return true, err
+	if err := r.setAside(); err != nil {
+		return false, err
+	}
+	r.begun = true
+	return true, r.untried
 }
 
 // manifest reads what the volume shall consist of.

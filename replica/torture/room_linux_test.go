@@ -44,3 +44,20 @@ func TestCaseV2InodesExhaustedConverges(t *testing.T) {
 	}
 	k.equal(t)
 }
+
+// The same for a copy that never was complete, of which nothing is known.
+func TestCaseV2InodesExhaustedByTheFirstCopyConverges(t *testing.T) {
+	base := t.TempDir()
+	place := filepath.Join(base, "place")
+	mount(t, place, "size=8M,nr_inodes=60")
+	src := filepath.Join(base, "source")
+	for i := range 70 {
+		put(t, src, fmt.Sprint("dir/", i), fmt.Sprint(i))
+	}
+	k := keep(t, src, filepath.Join(place, "copy"), replica.WithMaxLoss(0))
+	k.fails(t, "trying what can be kept", "no space left")
+	for i := range 40 {
+		must(t, os.Remove(filepath.Join(src, fmt.Sprint("dir/", i))))
+	}
+	k.equal(t)
+}
