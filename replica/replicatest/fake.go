@@ -16,6 +16,7 @@ import (
 
 	"github.com/budgiehq/budgie/replica"
 	"github.com/budgiehq/budgie/replica/internal/interrupt"
+	"github.com/budgiehq/budgie/replica/watch"
 )
 
 // Fake is a Syncer for the tests of programs that use one. It does copy, in
@@ -81,20 +82,31 @@ type (
 // Send implements Syncer.
 func (f *Fake) Send(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error) {
 	return f.guard(ctx, conn, func() (replica.Report, error) {
+		// From before the first look on, so that nothing is missed, also where the
+		// directory is replaced between the two.
+		w, err := watch.New(dir)
+		if err != nil {
+			return replica.Report{}, err
+		}
+		defer w.Close()
 		report, err := sendOnce(conn, dir)
 		if err != nil {
 			return replica.Report{}, err
 		}
-		return report, sendChanges(ctx, conn, dir)
+		return report, sendChanges(ctx, conn, dir, w.Changes())
 	})
 }
 
 // sendOnce sends a volume.
 func sendOnce(conn io.ReadWriter, dir string) (replica.Report, error) {
-	entries, err := readSource(dir)
+	entries, err := readVolume(dir)
 	if err != nil {
 		return replica.Report{}, err
 	}
+	return sendEntries(conn, entries)
+}
+
+func sendEntries(conn io.ReadWriter, entries []fakeEntry) (replica.Report, error) {
 	if err := say(conn, entries); err != nil {
 		return replica.Report{}, err
 	}

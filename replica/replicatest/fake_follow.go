@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"time"
 
 	"github.com/budgiehq/budgie/replica"
@@ -15,28 +16,33 @@ type wish struct{ Follow bool }
 
 // sendChanges sends the volume again whenever it changes, until the receiver wants
 // no more or hangs up.
-func sendChanges(ctx context.Context, conn io.ReadWriter, dir string) error {
-	var w watch.Watcher
+func sendChanges(ctx context.Context, conn io.ReadWriter, dir string, changes <-chan watch.Batch) error {
 	for {
 		var next wish
 		if err := hear(conn, &next); err != nil || !next.Follow {
 			return nil
 		}
-		if w == nil {
-			var err error
-			if w, err = watch.New(dir); err != nil {
-				return err
-			}
-			defer w.Close()
-		} else {
-			select {
-			case <-w.Changes():
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		if _, err := sendOnce(conn, dir); err != nil {
+		entries, err := changed(ctx, dir, changes)
+		if err != nil {
 			return err
+		}
+		if _, err := sendEntries(conn, entries); err != nil {
+			return err
+		}
+	}
+}
+
+// changed waits until the volume has changed, and reads it. Where something of it
+// went while it was read, that is a change, too, which is told next.
+func changed(ctx context.Context, dir string, changes <-chan watch.Batch) ([]fakeEntry, error) {
+	for {
+		select {
+		case <-changes:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if entries, err := readVolume(dir); !errors.Is(err, fs.ErrNotExist) {
+			return entries, err
 		}
 	}
 }

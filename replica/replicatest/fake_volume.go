@@ -13,20 +13,6 @@ import (
 	"time"
 )
 
-// readSource is readVolume for one that is being changed: what is removed between
-// its name and its content is looked for anew.
-func readSource(dir string) ([]fakeEntry, error) {
-	for {
-		entries, err := readVolume(dir)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return entries, err
-		}
-		if _, gone := os.Lstat(dir); gone != nil {
-			return nil, err
-		}
-	}
-}
-
 // readVolume reads a directory into memory, sorted by path; the directory
 // itself is ".".
 func readVolume(dir string) ([]fakeEntry, error) {
