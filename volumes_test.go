@@ -42,12 +42,18 @@ func follower(t *testing.T) (a, b *fakes, source string, rec lifecycle.Container
 	network, token := discoverytest.NewNetwork(), trust.NewToken()
 	a, b = newNode(t, network, token), newNode(t, network, token)
 	source = runWithVolume(t, a)
-	rec, err := b.Join(t.Context(), "web")
+	return a, b, source, joinSync(t, b)
+}
+
+// joinSync joins a node to what runWithVolume runs, and waits until its copy is synced.
+func joinSync(t *testing.T, n *fakes) lifecycle.Container {
+	t.Helper()
+	rec, err := n.Join(t.Context(), "web")
 	noError(t, err)
-	syncedAs(t, b, rec.ID, "the first sync", func(v lifecycle.VolumeSync) bool {
-		return v.Phase == lifecycle.Synced && v.Target == "/data" && v.Node != "" && !v.SyncedAt.IsZero()
+	syncedAs(t, n, rec.ID, "the first sync", func(v lifecycle.VolumeSync) bool {
+		return isSynced(v) && v.Target == "/data" && v.Node != "" && !v.SyncedAt.IsZero()
 	})
-	return a, b, source, rec
+	return rec
 }
 
 // sameWithin waits until two trees are the same.
@@ -132,19 +138,17 @@ func TestCaseV8ReplicasWritesAreReported(t *testing.T) {
 	sameWithin(t, source, dir)
 }
 
+func isSynced(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.Synced }
+
+func isCut(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncCut }
+
 // A replica whose owner is gone becomes the owner: the others follow it. The former
 // owner, when it comes back, overwrites nothing, and nothing of it is overwritten.
 func TestPromote(t *testing.T) {
 	network, token := discoverytest.NewNetwork(), trust.NewToken()
 	a, b, c := newNode(t, network, token), newNode(t, network, token), newNode(t, network, token)
 	source := runWithVolume(t, a)
-	second, err := b.Join(t.Context(), "web")
-	noError(t, err)
-	third, err := c.Join(t.Context(), "web")
-	noError(t, err)
-	isSynced := func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.Synced }
-	syncedAs(t, b, second.ID, "sync", isSynced)
-	syncedAs(t, c, third.ID, "sync", isSynced)
+	second, third := joinSync(t, b), joinSync(t, c)
 	if _, err := b.Promote(t.Context(), second.ID); !errors.Is(err, budgie.ErrOwner) || !strings.Contains(err.Error(), "answers") {
 		t.Errorf("with the owner there: %v", err)
 	}
@@ -153,10 +157,9 @@ func TestPromote(t *testing.T) {
 	}
 	network.Partition(a.node)
 	network.Expire()
-	isCut := func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncCut }
 	syncedAs(t, b, second.ID, "the cut", isCut)
 	syncedAs(t, c, third.ID, "the cut", isCut)
-	_, err = store.Modify(t.Context(), b.store, second.ID, func(r *lifecycle.Container) error { r.Restored = true; return nil })
+	_, err := store.Modify(t.Context(), b.store, second.ID, func(r *lifecycle.Container) error { r.Restored = true; return nil })
 	noError(t, err)
 	rec, err := b.Promote(t.Context(), second.ID)
 	if err != nil || rec.VolumesTerm() != 2 || rec.Restored {
@@ -206,18 +209,11 @@ func TestFormerOwnerIsNotFollowedWhileTheOwnerIsAway(t *testing.T) {
 	network, token := discoverytest.NewNetwork(), trust.NewToken()
 	a, b, c := newNode(t, network, token), newNode(t, network, token), newNode(t, network, token)
 	source := runWithVolume(t, a)
-	second, err := b.Join(t.Context(), "web")
-	noError(t, err)
-	third, err := c.Join(t.Context(), "web")
-	noError(t, err)
-	isSynced := func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.Synced }
-	isCut := func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncCut }
-	syncedAs(t, b, second.ID, "sync", isSynced)
-	syncedAs(t, c, third.ID, "sync", isSynced)
+	second, third := joinSync(t, b), joinSync(t, c)
 	network.Partition(a.node)
 	network.Expire()
 	syncedAs(t, b, second.ID, "the cut", isCut)
-	_, err = b.Promote(t.Context(), second.ID)
+	_, err := b.Promote(t.Context(), second.ID)
 	noError(t, err)
 	here, there := second.Spec.Volumes[0].Source, third.Spec.Volumes[0].Source
 	noError(t, os.WriteFile(filepath.Join(here, "index.html"), []byte("of the second"), 0o644))

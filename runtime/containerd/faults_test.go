@@ -198,11 +198,7 @@ func TestHalfWrittenNetwork(t *testing.T) {
 	d := daemon(t)
 	for way, half := range []string{"", `{"kind":"cniCacheV1","containerId":"`} {
 		dir, id := t.TempDir(), runtimetest.NewID()
-		point := slices.Index(life, "start: open the firewall")
-		cmd := exec.Command("/proc/self/exe", supervisorSwitch, "live", d.Address, d.Namespace, dir, id, string(bunfile.NetworkBridge), strconv.Itoa(point))
-		if err := cmd.Run(); err == nil {
-			t.Fatal("the supervisor was not killed")
-		}
+		killAtPoint(t, d, dir, id, bunfile.NetworkBridge, slices.Index(life, "start: open the firewall"))
 		record := filepath.Join(runDir, "cni", "results", "budgie-"+id+"-eth0")
 		if info, err := os.Stat(record); err != nil || info.Size() == 0 {
 			t.Fatalf("libcni keeps its record elsewhere: %v", err)

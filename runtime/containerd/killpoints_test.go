@@ -206,15 +206,22 @@ func TestCaseR5EveryKillPoint(t *testing.T) {
 	})
 }
 
+// killAtPoint has a supervisor lead a container through its life until it kills itself
+// at a point of it.
+func killAtPoint(t *testing.T, d *containerdtest.Daemon, dir, id string, network bunfile.Network, point int) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", supervisorSwitch, "live", d.Address, d.Namespace, dir, id, string(network), strconv.Itoa(point))
+	cmd.Stderr = os.Stderr
+	var exit *exec.ExitError
+	if err := cmd.Run(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("the supervisor ended by itself: %v", err)
+	}
+}
+
 func killSupervisorAt(t *testing.T, d *containerdtest.Daemon, network bunfile.Network, n, way int) {
 	t.Run(fmt.Sprintf("%s, %s, then %s", network, lifeOn(network)[n], ways[way]), func(t *testing.T) {
 		dir, id := t.TempDir(), runtimetest.NewID()
-		cmd := exec.Command("/proc/self/exe", supervisorSwitch, "live", d.Address, d.Namespace, dir, id, string(network), strconv.Itoa(n))
-		cmd.Stderr = os.Stderr
-		var exit *exec.ExitError
-		if err := cmd.Run(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-			t.Fatalf("the supervisor ended by itself: %v", err)
-		}
+		killAtPoint(t, d, dir, id, network, n)
 		next := open(t, d, dir)
 		takeOver(t, next, id, way)
 		if err := next.Close(); err != nil {
