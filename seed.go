@@ -125,6 +125,7 @@ func (j *joining) seedSources() []seedSource {
 		case !ok:
 		case max(c.VolumesTerm, copied) > 1:
 			promoted = append(promoted, source)
+			// Of the same term, the owner comes before those with copies.
 			terms[source.id] = 2 * max(c.VolumesTerm, copied)
 			if c.VolumesTerm > copied {
 				terms[source.id]++

@@ -172,7 +172,7 @@ func (t *target) keepRemoved(f found) error {
 // is no room for that it is not kept: what the source has now would never come.
 func (a *attic) keepOld(copied tree, f found, link bool) error {
 	_, err := a.keep(copied, atticReplaced, f.path, link)
-	if noRoom(err) && a.giveWay(a.log) {
+	if noRoom(err) && a.giveWay() {
 		_, err = a.keep(copied, atticReplaced, f.path, link)
 	}
 	switch {

@@ -38,8 +38,10 @@ func (b *beside) expect(contents []digest) error {
 	}
 	// One that was cut off, as by a full disk, would make nonsense of what follows.
 	info, err := f.Stat()
-	if err == nil && info.Size()%int64(len(digest{})) != 0 {
-		err = f.Truncate(info.Size() / int64(len(digest{})) * int64(len(digest{})))
+	if err == nil {
+		if half := info.Size() % int64(len(digest{})); half != 0 {
+			err = f.Truncate(info.Size() - half)
+		}
 	}
 	if err == nil {
 		_, err = f.Write(buf)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -107,19 +106,19 @@ func (r *receiver) makeRoom() {
 		}
 	}
 	if t.attic != nil {
-		t.attic.giveWay(r.log)
+		t.attic.giveWay()
 	}
 	_ = r.remember(true) // without it the copy remembers something earlier
 }
 
 // giveWay removes all that the source replaced, since there is no room for what it
 // has now. It reports whether that was anything. Conflicts stay.
-func (a *attic) giveWay(log *slog.Logger) bool {
+func (a *attic) giveWay() bool {
 	dir := filepath.Join(a.dir, atticReplaced)
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) == 0 {
 		return false
 	}
-	log.Warn("the disk is full: what the source of a volume replaced is not kept any longer", "kept", dir)
+	a.log.Warn("the disk is full: what the source of a volume replaced is not kept any longer", "kept", dir)
 	return os.RemoveAll(dir) == nil
 }
 
