@@ -41,20 +41,21 @@ func Follow(t *testing.T, open Open, root string, opts ...watch.Option) *Followe
 // Next receives a batch and applies it.
 func (f *Follower) Next(t *testing.T) watch.Batch {
 	t.Helper()
+	var b watch.Batch
+	var ok bool
 	select {
-	case b, ok := <-f.Watcher.Changes():
-		if !ok {
-			t.Fatal("the watcher has ended")
-		}
-		f.Batches = append(f.Batches, b)
-		if err := f.Image.Apply(f.Root, b); err != nil {
-			t.Fatal(err)
-		}
-		return b
+	case b, ok = <-f.Watcher.Changes():
 	case <-time.After(patience):
 		t.Fatalf("no batch within %v", patience)
 	}
-	panic("unreachable")
+	if !ok {
+		t.Fatal("the watcher has ended")
+	}
+	f.Batches = append(f.Batches, b)
+	if err := f.Image.Apply(f.Root, b); err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // Converge receives batches until the image is as the tree, which nobody
