@@ -8,7 +8,7 @@ TESTFLAGS ?= -timeout=20m
 
 TOOLS := bin/tools
 
-.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart torture bench-start bench-discovery bench-join bench-sync cgroup2 ci setup clean
+.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart torture failover bench-start bench-discovery bench-join bench-sync cgroup2 ci setup clean
 
 all: build examples lint test
 
@@ -60,6 +60,10 @@ cover:
 TORTURE ?= 1h
 torture: setup
 	CGO_ENABLED=1 BUDGIE_REQUIRE_ALL=1 BUDGIE_TORTURE=$(TORTURE) $(GO) test -race -count=1 -timeout=0 -v -run=TestTorture ./replica/torture
+
+## failover: five machines, each fails in every way under a constant load; needs root
+failover: setup
+	CGO_ENABLED=1 BUDGIE_REQUIRE_ALL=1 BUDGIE_FAILOVER=all $(GO) test -race -count=1 -timeout=20m -v -run='TestFailover$$' ./cmd/budgie
 
 ## cross: everything builds and vets for the other systems
 cross:

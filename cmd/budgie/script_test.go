@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/budgiehq/budgie/internal/containerdtest"
+	"github.com/budgiehq/budgie/internal/lan"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -29,7 +29,7 @@ import (
 var binDir string
 
 func TestMain(m *testing.M) {
-	containerdtest.Isolate()
+	lan.Isolate(lan.Roles{"load": loadRole})
 	os.Exit(testMain(m))
 }
 

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -23,6 +24,7 @@ func main() {
 	delay := flag.Duration("delay", 0, "begin to listen after so long")
 	page := flag.String("page", "", "also answer with what is in this file")
 	show := flag.String("print", "", "print this file instead of serving")
+	ledger := flag.String("ledger", "", "write into this file who was asked to do what at /work, before that is answered")
 	udp := flag.String("udp", "", "also answer datagrams, at the port that BUDGIE_PORT_N_UDP says for this N")
 	flag.Parse()
 
@@ -60,7 +62,7 @@ func main() {
 	if *udp != "" {
 		go answer(net.JoinHostPort(*host, os.Getenv("BUDGIE_PORT_"+*udp+"_UDP")))
 	}
-	serve(ctx, *host, *page)
+	serve(ctx, *host, *page, *ledger)
 }
 
 // answer sends datagrams back, with the container's name in front, as long as
@@ -79,7 +81,7 @@ func answer(addr string) {
 }
 
 // serve answers until ctx ends.
-func serve(ctx context.Context, host, page string) {
+func serve(ctx context.Context, host, page, ledger string) {
 	ln, err := net.Listen("tcp", net.JoinHostPort(host, os.Getenv("PORT")))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -95,9 +97,30 @@ func serve(ctx context.Context, host, page string) {
 		}
 	})
 	mux.HandleFunc("/header", func(w http.ResponseWriter, r *http.Request) { _ = r.Header.Write(w) })
+	mux.HandleFunc("/work", func(w http.ResponseWriter, r *http.Request) { work(w, r, ledger) })
 	fmt.Println("listening")
 	server := &http.Server{Handler: mux}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	_ = server.Serve(ln)
 	fmt.Println("goodbye")
+}
+
+// work takes as long as it is told to and answers with the machine's name. What has
+// an id is noted in the ledger first, in one piece, so that many may write to it.
+func work(w http.ResponseWriter, r *http.Request, ledger string) {
+	name, err := os.Hostname()
+	if id := r.FormValue("id"); id != "" && err == nil {
+		var file *os.File
+		if file, err = os.OpenFile(ledger, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644); err == nil {
+			_, err = file.WriteString(id + " " + name + "\n")
+			err = errors.Join(err, file.Close())
+		}
+	}
+	took, parseErr := time.ParseDuration(r.FormValue("took"))
+	if err = errors.Join(err, parseErr); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	<-time.After(took)
+	fmt.Fprint(w, name)
 }
