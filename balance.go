@@ -158,13 +158,7 @@ const minIDPrefix = 12
 // means, and may be used.
 func (c *Client) backend(r *roster, t *tunnels, id, name string) (balance.Backend, bool) {
 	s, present := r.hints[id]
-	if !present {
-		return balance.Backend{}, false
-	}
-	if _, _, ours, proved := r.proved(id); ours {
-		if !proved {
-			return balance.Backend{}, false
-		}
+	if _, _, ours, _ := r.proved(id); ours || !present {
 		told, ok := t.follow(r, id, func(c peer.Container) bool {
 			return servedPort(c) != 0 && means(name, c.Name, c.ID, c.ServiceID)
 		})

@@ -3,7 +3,10 @@ package budgie
 import (
 	"context"
 	"errors"
+	"io"
 	"iter"
+	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,7 +15,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/discovery"
+	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/peer"
 	"github.com/budgiehq/budgie/trust"
 )
@@ -289,4 +294,60 @@ func TestMergedDiscovery(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
+}
+
+// Connections to a replica go on when it does not serve any more, or is announced no
+// more, and are broken off when its node falls silent, which may be known by another
+// address by then.
+func TestTunnelsToTheSilentAreCut(t *testing.T) {
+	for name, silent := range map[string]bool{"Silent": true, "Not ready": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &Client{log: slog.New(slog.DiscardHandler)}
+				var b *rosterBench
+				backends := make(map[string]bool)
+				tunnels := newTunnels(func() (*trust.Flock, error) { return b.flock, nil })
+				b = newUnstartedBench(t, 0, func(id string) {
+					_, ok := c.backend(b.roster, tunnels, id, "web")
+					backends[id] = ok
+				})
+				ctx, cancel := context.WithCancel(t.Context())
+				b.cancel = cancel
+				go func() { defer close(b.done); b.run(ctx, b.events) }()
+				defer b.end()
+				s := b.service("1", "10.0.0.1")
+				b.announce(s)
+				serving := peer.Container{
+					ID: s.ID, ServiceID: s.ServiceID, Name: "web", Node: s.Node, Ready: true,
+					Endpoints: []lifecycle.Endpoint{{ContainerPort: 80, Port: 80, Protocol: bunfile.TCP}},
+				}
+				b.last(1).say(nil, serving)
+				if !backends[s.ID] {
+					t.Fatal("a replica that serves is no backend")
+				}
+				near, far := net.Pipe()
+				defer near.Close()
+				conn := tunnels.watch(s.ID, far)
+				defer conn.Close()
+				moved := b.service("1", "10.0.0.2")
+				b.announce(moved)
+				b.last(2).say(nil, serving)
+				if silent {
+					b.last(2).say(peer.ErrSilent)
+				} else {
+					serving.Ready = false
+					b.last(2).say(nil, serving)
+					b.events <- discovery.Event{Type: discovery.Removed, Service: moved}
+					synctest.Wait()
+				}
+				if backends[s.ID] {
+					t.Error("it still is a backend")
+				}
+				_ = near.SetReadDeadline(time.Now().Add(time.Second))
+				if _, err := near.Read(make([]byte, 1)); errors.Is(err, io.EOF) != silent {
+					t.Errorf("the connection ends with %v", err)
+				}
+			})
+		})
+	}
 }

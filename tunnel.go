@@ -36,7 +36,8 @@ type tunnels struct {
 	// by are the nodes' endpoints by the container's id, and peers their clients.
 	by    map[string]tunnelEnd
 	peers map[tunnelEnd]*peer.Client
-	conns map[*watchedConn]tunnelEnd
+	// conns are the connections, with the container's id.
+	conns map[*watchedConn]string
 }
 
 // tunnelEnd is the endpoint of a node.
@@ -46,7 +47,7 @@ type tunnelEnd struct {
 }
 
 func newTunnels(open func() (*trust.Flock, error)) *tunnels {
-	return &tunnels{open: open, by: make(map[string]tunnelEnd), peers: make(map[tunnelEnd]*peer.Client), conns: make(map[*watchedConn]tunnelEnd)}
+	return &tunnels{open: open, by: make(map[string]tunnelEnd), peers: make(map[tunnelEnd]*peer.Client), conns: make(map[*watchedConn]string)}
 }
 
 // lead makes connections to a container go by a node's endpoint.
@@ -109,7 +110,7 @@ func (t *tunnels) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, end, err := t.client(id)
+	client, err := t.client(id)
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +118,11 @@ func (t *tunnels) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	return t.watch(id, conn), nil
+}
+
+// watch remembers a connection to a container until it is closed.
+func (t *tunnels) watch(id string, conn net.Conn) *watchedConn {
 	c := &watchedConn{Conn: conn}
 	c.ended = sync.OnceFunc(func() {
 		t.mu.Lock()
@@ -125,22 +131,18 @@ func (t *tunnels) dial(ctx context.Context, addr string) (net.Conn, error) {
 	})
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.conns[c] = end
-	return c, nil
+	t.conns[c] = id
+	return c
 }
 
-// cut breaks off the connections that go by the endpoint of a container's node,
-// which has fallen silent: nothing more comes of them, and what waits for an
-// answer may be asked elsewhere.
+// cut breaks off the connections to a container whose node has fallen silent, by
+// whichever of its addresses they go: nothing more comes of them, and what waits for
+// an answer may be asked elsewhere.
 func (t *tunnels) cut(id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	end, known := t.by[id]
-	if !known {
-		return
-	}
-	for c, by := range t.conns {
-		if by == end {
+	for c, to := range t.conns {
+		if to == id {
 			c.abort()
 		}
 	}
@@ -175,25 +177,24 @@ func (c *watchedConn) abort() {
 	_ = c.Conn.Close()
 }
 
-// client returns the client of the node that runs a container, and what it goes
-// by.
-func (t *tunnels) client(id string) (*peer.Client, tunnelEnd, error) {
+// client returns the client of the node that runs a container.
+func (t *tunnels) client(id string) (*peer.Client, error) {
 	f, err := t.open()
 	if err != nil {
-		return nil, tunnelEnd{}, err
+		return nil, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	end, known := t.by[id]
 	if !known {
-		return nil, tunnelEnd{}, fmt.Errorf("%w: replica %.12s has left", ErrUnreachable, id)
+		return nil, fmt.Errorf("%w: replica %.12s has left", ErrUnreachable, id)
 	}
 	c := t.peers[end]
 	if c == nil {
 		c = peer.NewClient(f, end.node, []netip.AddrPort{end.addr})
 		t.peers[end] = c
 	}
-	return c, end, nil
+	return c, nil
 }
 
 // follow makes the tunnels lead to a replica that proved that it serves and is

@@ -67,6 +67,10 @@ type fault struct {
 // rotation is within what time a dead replica leaves rotation.
 const rotation = 3 * time.Second
 
+// longest is how long a request may take at most: until a machine that was sent it is
+// found to be silent, after 6 s, and another one has answered.
+const longest = 9 * time.Second
+
 // silence is more than what the others take to notice that a machine is silent.
 const silence = 8 * time.Second
 
@@ -357,6 +361,9 @@ func (f *failover) judge() {
 		if s.Method == http.MethodPost {
 			posts++
 		}
+		if took := s.Ended.Sub(s.Began); took > longest {
+			f.Errorf("%v is too long: %+v", took, s)
+		}
 		switch {
 		case len(by) > 1:
 			f.Errorf("request %d was done by %v", s.ID, by)
@@ -375,14 +382,14 @@ func (f *failover) judge() {
 	}
 	f.Logf("%d requests, of which %d must not be repeated", len(f.seen), posts)
 	for i, t := range f.troubles {
-		var longest time.Duration
+		var slowest time.Duration
 		for _, s := range f.seen {
 			if s.Ended.After(t.began) && s.Began.Before(t.calm) && s.answered() {
-				longest = max(longest, s.Ended.Sub(s.Began))
+				slowest = max(slowest, s.Ended.Sub(s.Began))
 			}
 		}
 		f.Logf("%s %s: %d failed that were on their way to it, calm after %v, the longest answer took %v",
-			t.victim.Name, t.what, failed[i], t.calm.Sub(t.done).Round(time.Millisecond), longest.Round(time.Millisecond))
+			t.victim.Name, t.what, failed[i], t.calm.Sub(t.done).Round(time.Millisecond), slowest.Round(time.Millisecond))
 	}
 }
 
