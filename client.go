@@ -76,6 +76,8 @@ type Client struct {
 	findingRoom map[string]bool
 	// removed are containers that removed themselves.
 	removed removedRecords
+	// minding is true while it is looked whether replicas are too many.
+	minding bool
 	// supervising is true while Supervise keeps detached containers.
 	supervising bool
 	// closers are what New and the lazy defaults opened, in order.

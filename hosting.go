@@ -14,7 +14,6 @@ import (
 	"github.com/budgiehq/budgie/internal/restore"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/peer"
-	"github.com/budgiehq/budgie/store"
 )
 
 // HostPolicy is what a machine runs for services of its flock that have fewer
@@ -98,7 +97,8 @@ const (
 	mostUnable = 128
 )
 
-// startHost starts a host, and returns what ends it. policy may be nil.
+// startHost starts a host, and returns what ends it. Where policy is nil it only ends
+// replicas that are too many.
 func (c *Client) startHost(ctx context.Context, policy *HostPolicy) (stop func(), err error) {
 	f, err := c.openFlock()
 	if err != nil {
@@ -221,8 +221,8 @@ func (h *host) follow(now time.Time) {
 		}
 		for _, c := range told.Containers {
 			said.Replicas = append(said.Replicas, restore.Instance{
-				ID: c.ID, Service: c.ServiceID, Command: c.Image == "", Restored: c.Restored,
-				Serving: c.Ready && c.Health != lifecycle.Unhealthy, Min: c.MinReplicas, Max: c.MaxReplicas,
+				ID: c.ID, Service: c.ServiceID, Command: c.Image == "", Restored: c.Restored, Joined: c.Yields && !c.Joining, Created: c.CreatedAt,
+				Serving: c.Ready && c.Health != lifecycle.Unhealthy && !c.Joining, Min: c.MinReplicas, Max: c.MaxReplicas,
 			})
 		}
 		h.tracker.Tell(now, name, said)
@@ -241,9 +241,11 @@ func (h *host) own(recs []lifecycle.Container) (told restore.Told) {
 		if rec.Finished() || rec.Desired != lifecycle.WantRunning || h.leaving[rec.ID] {
 			continue
 		}
+		keeps, stays := h.c.keeperOf(rec.ID) != nil, rec.Joining == nil
 		told.Replicas = append(told.Replicas, restore.Instance{
-			ID: rec.ID, Service: rec.ServiceID, Command: rec.Spec.Image.DockerImage == "", Restored: rec.Restored && h.c.keeperOf(rec.ID) != nil,
-			Serving: rec.Ready && rec.Health != lifecycle.Unhealthy, Min: rec.Spec.Replicas.Min, Max: rec.Spec.Replicas.Max,
+			ID: rec.ID, Service: rec.ServiceID, Command: rec.Spec.Image.DockerImage == "", Restored: rec.Restored && keeps,
+			Joined: rec.Yields() && keeps && stays, Created: rec.CreatedAt,
+			Serving: rec.Ready && rec.Health != lifecycle.Unhealthy && stays, Min: rec.Spec.Replicas.Min, Max: rec.Spec.Replicas.Max,
 		})
 	}
 	return told
@@ -331,38 +333,6 @@ func (h *host) fail(service string, err error) {
 		f.times++
 	}
 	h.failed[service] = f
-}
-
-// stepBack begins to end a replica that was restored here.
-func (h *host) stepBack(ctx context.Context, d restore.Decision) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.leaving[d.Replica] = true
-	log := h.c.log.With("container", d.Replica[:min(12, len(d.Replica))])
-	log.Info("the service has enough other replicas: ending the one that was restored here")
-	h.wg.Go(func() {
-		err := h.end(ctx, d.Replica)
-		if err != nil && ctx.Err() == nil {
-			log.Warn("cannot end a restored replica; trying again", "error", err)
-			wait(ctx, storeRetry)
-		}
-		h.mu.Lock()
-		delete(h.leaving, d.Replica)
-		h.mu.Unlock()
-		h.poke()
-	})
-}
-
-// end removes a restored replica that nobody has made a settled one meanwhile.
-func (h *host) end(ctx context.Context, id string) error {
-	rec, err := h.c.store.Get(ctx, id)
-	if err == nil && rec.Restored {
-		err = h.c.Remove(ctx, id, Force())
-	}
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	return err
 }
 
 // hosting returns what others are told, nil where this client is no host.

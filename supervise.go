@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"time"
 
 	"github.com/budgiehq/budgie/lifecycle"
@@ -88,16 +87,13 @@ func (c *Client) Supervise(ctx context.Context, opts ...SuperviseOption) error {
 func (c *Client) superviseUntilIdle(ctx context.Context, cfg superviseConfig) error {
 	c.setSupervising(true)
 	defer c.letDetachedGo()
-	stopHost := func() {}
-	defer func() { stopHost() }()
 	if cfg.host != nil {
 		stop, err := c.startHost(ctx, cfg.host)
 		if err != nil {
 			return fmt.Errorf("be a host: %w", err)
 		}
-		stopHost = stop
+		defer stop()
 	}
-	hosting := cfg.host != nil
 	changes, err := c.store.Watch(ctx)
 	if err != nil {
 		return err
@@ -130,15 +126,6 @@ func (c *Client) superviseUntilIdle(ctx context.Context, cfg superviseConfig) er
 			wait(ctx, storeRetry)
 			c.pokeSupervisor()
 			continue
-		}
-		if !hosting && c.keepsRestored() {
-			// Earlier it was a host, and what is left of that may have to go.
-			hosting = true
-			if stop, err := c.startHost(ctx, nil); err != nil {
-				c.log.Warn("replicas that were restored here stay, also where there are too many", "error", err)
-			} else {
-				stopHost = stop
-			}
 		}
 		if !cfg.resident && !waiting && !c.keepsDetached() {
 			return nil
@@ -204,11 +191,6 @@ func (c *Client) letDetachedGo() {
 }
 
 func (c *Client) keepsDetached() bool { return len(c.keepersThat(true)) > 0 }
-
-// keepsRestored reports whether the supervisor keeps a replica that was restored.
-func (c *Client) keepsRestored() bool {
-	return slices.ContainsFunc(c.keepersThat(true), func(k *keeper) bool { return k.record().Restored })
-}
 
 // hasWork reports whether a detached container waits for a supervisor, of which
 // this client could be one.
@@ -328,6 +310,7 @@ func (c *Client) reconcile(ctx context.Context) (waiting bool, err error) {
 	for _, k := range missing {
 		k.poke()
 	}
+	c.mindRoom()
 	return waiting, err
 }
 

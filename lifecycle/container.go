@@ -236,6 +236,11 @@ func (c Container) VolumesTerm() uint64 {
 	return c.Term
 }
 
+// Yields reports whether the container ends where its service has more replicas than
+// its specification allows: one that joined does, and the one that began the service,
+// or that was made the owner of its volumes, does not.
+func (c Container) Yields() bool { return c.ID != c.ServiceID && c.Term == 0 }
+
 // ShortID returns the first 12 characters of the ID, enough to tell containers
 // apart for a person.
 func (c Container) ShortID() string {

@@ -42,6 +42,10 @@ type Container struct {
 	// Restored is true for a replica that its node created since others were
 	// missing: it steps back when there are enough again.
 	Restored bool `json:"restored,omitempty"`
+	// Yields is true for a replica that its node ends where there are more than
+	// MaxReplicas, if it is one of those that were created last; false where an older
+	// version does not say.
+	Yields bool `json:"yields,omitempty"`
 	// MinReplicas and MaxReplicas are how many replicas of the service its
 	// specification wants and allows; 0 where it does not say, or an older version
 	// does not.

@@ -64,6 +64,10 @@ type fault struct {
 	hit, end func(f *failover, m *machine)
 }
 
+// word is within what time those that use a connection know that it was broken off, on
+// a machine that has other things to do, too.
+const word = 250 * time.Millisecond
+
 // rotation is within what time a dead replica leaves rotation.
 const rotation = 3 * time.Second
 
@@ -76,8 +80,8 @@ const silence = 8 * time.Second
 
 var faults = []fault{
 	{"stopped", -1, (*failover).stop, (*failover).join},
-	{"killed", 0, (*failover).kill, func(*failover, *machine) {}},
-	{"crashed", 0, (*failover).crash, (*failover).supervise},
+	{"killed", word, (*failover).kill, func(*failover, *machine) {}},
+	{"crashed", word, (*failover).crash, (*failover).supervise},
 	{"powered off", rotation, func(_ *failover, m *machine) { m.PowerOff() }, (*failover).powerOn},
 	{"cut off", rotation, (*failover).cut, func(f *failover, _ *machine) { f.fault.Heal() }},
 }
@@ -252,7 +256,7 @@ func (f *failover) try(fault fault, victim, entrance *machine) {
 	t.done = time.Now()
 	t.calm = f.awaitCalm(t.done)
 	f.troubles = append(f.troubles, t)
-	if f.all && t.lost > 0 {
+	if f.all && t.lost == rotation {
 		<-time.After(time.Until(t.done.Add(silence)))
 	}
 	fault.end(f, victim)

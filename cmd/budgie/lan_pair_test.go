@@ -118,3 +118,38 @@ replicas: {max: 2}
 	}
 	c.budgie("rm", "-f", "web")
 }
+
+// Two machines join while the network is cut between them, each the last one for which
+// there is room, as far as it can see. When they see each other again, the one that
+// joined last ends, and says why; it is not begun again, and the other one stays.
+func TestJoinedApartYields(t *testing.T) {
+	lab := lan.New(t)
+	sw := lab.Switch()
+	a, b, c := &machine{T: t, Host: lab.Host("a", sw)}, &machine{T: t, Host: lab.Host("b", sw)}, &machine{T: t, Host: lab.Host("c", sw)}
+	a.budgie("run", "-d", a.Write("web.bun", `version: "1.0"
+image: {command: [sh, -c, 'exec busybox httpd -f -p "$PORT"']}
+ports: [{container_port: 80}]
+restart_policy: {name: always}
+replicas: {max: 2}
+`))
+	token := a.budgie("token")
+	b.joins(token)
+	c.joins(token)
+	cut := lab.Partition([]*lan.Host{b.Host}, []*lan.Host{c.Host})
+	b.budgie("chirp", "-d", "-allow-process", "web")
+	foreground := c.command("chirp", "-allow-process", "web")
+	if err := foreground.Start(); err != nil {
+		t.Fatal(err)
+	}
+	foreground.Await("is ready on runtime")
+	cut.Heal()
+	began := time.Now()
+	if err := foreground.Wait(); err == nil || !strings.Contains(foreground.Printed(), "3 replicas serve, replicas.max is 2, and it is one of those that joined last") {
+		t.Errorf("the later one: %v, %s", err, foreground.Printed())
+	}
+	t.Logf("it ended %v after the network was whole again", time.Since(began).Round(10*time.Millisecond))
+	for _, m := range []*machine{a, b} {
+		m.until("it goes on", func(r containerJSON) bool { return r.Ready && r.Restarts == 0 })
+		m.budgie("rm", "-f", "web")
+	}
+}

@@ -138,7 +138,8 @@ func waitFor(ctx context.Context, client *budgie.Client, rec lifecycle.Container
 		return nil
 	case err != nil:
 		return err
-	case rec.Desired == lifecycle.WantRunning && (rec.Exit == nil || rec.Exit.Code != 0):
+	case rec.Joining != nil && rec.Joining.Withdrawn, // nobody here wanted that
+		rec.Desired == lifecycle.WantRunning && (rec.Exit == nil || rec.Exit.Code != 0):
 		return fmt.Errorf("container %s (%s) ended: %s", rec.Name, rec.ShortID(), rec.EndReason())
 	}
 	return nil

@@ -69,6 +69,7 @@ echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6`)
 		t.Fatal(err)
 	}
 	l := &Lab{t: t, cabinet: cabinet, self: self}
+	_ = t.TempDir() // the first one, so that they are removed after what writes into them has ended
 	t.Cleanup(func() {
 		for _, h := range l.hosts {
 			if !h.off {

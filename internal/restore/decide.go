@@ -1,6 +1,7 @@
 // Package restore decides, without a leader, which nodes of a flock restore
 // replicas of a service that has lost some, and which of those step back when it
-// has enough again.
+// has enough again; and which of those that people had join do, where nodes that did
+// not see each other let in too many.
 //
 // Every node decides for itself, by what it believes of the others: [Tracker]
 // remembers that, and [Decide] judges it. Nodes that believe the same agree on who
@@ -12,6 +13,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"slices"
+	"time"
 )
 
 // Action is what a node has to do for a service.
@@ -23,7 +25,7 @@ const (
 	Nothing Action = iota
 	// Join: run a replica.
 	Join
-	// StepBack: end the replica, which was restored here.
+	// StepBack: end the replica, which was restored here, or joined and is too many.
 	StepBack
 )
 
@@ -61,6 +63,11 @@ type Replica struct {
 	Node string
 	// Restored is true where it was created because others were missing.
 	Restored bool
+	// Joined is true where a person had it join, as long as there is room, and
+	// Created is when, by its node's clock; ID decides where those agree.
+	Joined  bool
+	Created time.Time
+	ID      string
 	// Gone is true where its node does not answer, or says no more that it runs it,
 	// since so short a time that it counts as there.
 	Gone bool
@@ -71,7 +78,8 @@ type Replica struct {
 
 // Decide returns what the node has to do. It depends on v alone. Of nodes with the
 // same view, no more join than replicas are missing, nor than there may be, and no
-// more step back than are too many.
+// more step back than are too many: first those that were restored, and, above the
+// maximum, then those that joined last.
 func Decide(v View) Action {
 	v.Min = max(v.Min, 1)
 	if v.Max > 0 {
@@ -126,8 +134,31 @@ func (v View) stay() Action {
 	if place := slices.Index(order, v.Self); place >= 0 && place < surplus {
 		return StepBack
 	}
+	if v.Max > 0 && v.isOneOfTheLast(serving-v.Max-len(order)) {
+		return StepBack
+	}
 	return Nothing
 }
+
+// isOneOfTheLast reports whether the node's replica is one of the n that joined last:
+// who came first stays, as where several join at a time. A node that sees less than all
+// can only find that fewer have to go of those that came after it, and as many before.
+func (v View) isOneOfTheLast(n int) bool {
+	own := slices.IndexFunc(v.Replicas, func(r Replica) bool { return r.Node == v.Self && r.Joined && !r.Restored })
+	if own < 0 {
+		return false
+	}
+	after := 0
+	for _, r := range v.Replicas {
+		if r.Joined && !r.Restored && !r.Gone && compare(r, v.Replicas[own]) > 0 {
+			after++
+		}
+	}
+	return after < n
+}
+
+// compare orders replicas by when they joined.
+func compare(a, b Replica) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID)) }
 
 // Rank orders nodes by rendezvous hashing: the nodes with the highest hash of
 // service and node come first. Each service has an order of its own, which does not

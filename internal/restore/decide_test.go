@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
@@ -47,6 +48,11 @@ func world(t *rapid.T) (v restore.View, nodes []string) {
 		case 4:
 			v.Joining = append(v.Joining, n)
 		}
+		if i := len(v.Replicas) - 1; i >= 0 && v.Replicas[i].Node == n && rapid.Bool().Draw(t, n+" joined") {
+			r := &v.Replicas[i]
+			r.Joined, r.ID = true, n
+			r.Created = time.Unix(int64(rapid.IntRange(0, 3).Draw(t, n+" joined at")), 0)
+		}
 	}
 	return v, nodes
 }
@@ -72,12 +78,13 @@ func TestDecideSettles(t *testing.T) {
 		v, nodes := world(t)
 		join, back := decide(v, nodes)
 		have := slices.Clone(v.Joining)
-		steady, serving, restored := 0, 0, 0
+		steady, serving, restored, joined := 0, 0, 0, 0
 		for _, r := range v.Replicas {
 			have = append(have, r.Node)
 			steady += count(r.Steady)
 			serving += count(r.Serving)
 			restored += count(r.Restored && !r.Gone)
+			joined += count(r.Joined && !r.Restored && !r.Gone)
 		}
 		free := slices.DeleteFunc(slices.Clone(v.Hosts), func(n string) bool { return slices.Contains(have, n) })
 		want := min(len(free), max(0, max(v.Min, 1)-len(have)))
@@ -87,11 +94,12 @@ func TestDecideSettles(t *testing.T) {
 		if len(join) != want {
 			t.Errorf("%v join, want %d of %v", join, want, free)
 		}
-		surplus := steady - max(v.Min, 1)
+		surplus, over := steady-max(v.Min, 1), 0
 		if v.Max > 0 {
 			surplus = max(surplus, serving-v.Max)
+			over = serving - v.Max - restored
 		}
-		if want := min(restored, max(0, surplus)); len(back) != want {
+		if want := min(restored, max(0, surplus)) + min(joined, max(0, over)); len(back) != want {
 			t.Errorf("%v step back, want %d", back, want)
 		}
 		if len(join) > 0 && len(back) > 0 {
@@ -115,8 +123,34 @@ func TestDecideSettles(t *testing.T) {
 			t.Errorf("with %+v %v still join, and %v step back", v.Replicas, join, back)
 		}
 		for _, r := range v.Replicas {
-			if v.Max > 0 && len(v.Replicas) > v.Max && r.Restored {
+			if v.Max > 0 && len(v.Replicas) > v.Max && (r.Restored || r.Joined) {
 				t.Errorf("%s stays, with %d replicas of at most %d", r.Node, len(v.Replicas), v.Max)
+			}
+		}
+	})
+}
+
+// Whatever part of the others each node sees, none steps back that is not among those
+// that are too many, and the replicas that stay are those that came first.
+func TestDecideByParts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		v := restore.View{Service: "web", Min: 1, Max: rapid.IntRange(1, 5).Draw(t, "max")}
+		nodes := names(rapid.IntRange(1, 9).Draw(t, "nodes"))
+		for i, n := range nodes {
+			v.Replicas = append(v.Replicas, restore.Replica{Node: n, ID: n, Serving: true, Joined: i > 0, Created: time.Unix(int64(i/2), 0)})
+		}
+		for i, n := range nodes {
+			part := v
+			part.Self = n
+			part.Replicas = slices.DeleteFunc(slices.Clone(v.Replicas), func(r restore.Replica) bool {
+				return r.Node != n && rapid.Bool().Draw(t, n+" does not see "+r.Node)
+			})
+			if restore.Decide(part) == restore.StepBack && i < v.Max {
+				t.Errorf("%s steps back, and is one of the first %d: it sees %+v", n, v.Max, part.Replicas)
+			}
+			part.Replicas = v.Replicas
+			if back := restore.Decide(part) == restore.StepBack; back != (i >= v.Max) {
+				t.Errorf("%s, which sees all, steps back: %v", n, back)
 			}
 		}
 	})

@@ -77,6 +77,15 @@ func (s *sim) add(name string, host, replica bool) {
 	s.revive(name)
 }
 
+// join has a person join on a node.
+func (s *sim) join(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.nodes[name].serving = now
+	s.nodes[name].replica = &restore.Instance{ID: "joined-" + name, Service: simService, Joined: true, Created: now, Min: s.min, Max: s.max}
+}
+
 func (s *sim) revive(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,7 +184,7 @@ func (s *sim) look(n *simNode, tracker *restore.Tracker) bool {
 		case restore.Join:
 			n.joinDone = now.Add(time.Second + time.Duration(s.rand.Int64N(int64(2*time.Second))))
 		case restore.StepBack:
-			if !n.replica.Restored || n.replica.ID != d.Replica {
+			if !n.replica.Restored && !n.replica.Joined || n.replica.ID != d.Replica {
 				s.t.Errorf("%s steps back with %+v, told %+v", n.name, n.replica, d)
 			}
 			n.replica = nil
@@ -360,6 +369,44 @@ func TestSimPartition(t *testing.T) {
 				s.want(2, "after the partition")
 				if s.joins != 2 || s.backs != 2 || s.longer > silence {
 					s.t.Errorf("%d joined, and %d stepped back; %v above the maximum", s.joins, s.backs, s.longer)
+				}
+			})
+		})
+	}
+}
+
+// People have replicas join on both sides of a partition, as many as there is room for
+// where they see. When it ends, those that joined last end, and soon; that the network
+// is a bad one then ends no other one.
+func TestSimJoinsApart(t *testing.T) {
+	for _, loss := range []float64{0, 0.2} {
+		t.Run(fmt.Sprint("Loss", loss), func(t *testing.T) {
+			simulate(t, 1, 3, func(_ *testing.T, s *sim) {
+				s.add("a", true, true)
+				for _, name := range []string{"b", "c", "d", "e"} {
+					s.add(name, name == "d", false)
+				}
+				s.pass(time.Minute)
+				s.cut("c", "d")
+				for _, name := range []string{"b", "c", "d", "e"} {
+					s.join(name)
+					s.pass(10 * time.Second)
+				}
+				s.want(5, "on two sides")
+				s.heal()
+				s.loss = loss
+				s.above, s.longer = time.Time{}, 0
+				s.pass(time.Minute)
+				s.want(3, "after the partition")
+				if loss == 0 && s.longer > silence {
+					s.t.Errorf("%v above the maximum", s.longer)
+				}
+				s.pass(10 * time.Minute)
+				s.want(3, "later")
+				for _, name := range []string{"a", "b", "c"} {
+					if s.nodes[name].replica == nil {
+						s.t.Errorf("%s, which was among the first, has none any more", name)
+					}
 				}
 			})
 		})

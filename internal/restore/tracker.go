@@ -30,9 +30,12 @@ type Instance struct {
 	ID, Service string
 	// Command is true where it is a command of the machine and not an image.
 	Command bool
-	// Restored is true where it was created because others were missing, Serving
-	// where it serves now.
-	Restored, Serving bool
+	// Restored is true where it was created because others were missing, Joined
+	// where a person had it join and it is past looking for room, Serving where it
+	// serves now and is past that.
+	Restored, Joined, Serving bool
+	// Created is when it was created, by its node's clock.
+	Created time.Time
 	// Min and Max are how many replicas its specification wants and allows.
 	Min, Max int
 }
@@ -71,7 +74,7 @@ type instance struct {
 // still, and how long a node that has found somebody waits for others.
 const DefaultPatience = 12 * time.Second
 
-// mostOver bounds for how long replicas that were restored beyond the maximum stay:
+// mostOver bounds for how long replicas that are beyond the maximum stay:
 // less than nodes take to notice that one is silent.
 const mostOver = 3 * time.Second
 
@@ -156,6 +159,9 @@ type Decision struct {
 	Action  Action
 	// Replica is the id of the node's own one that steps back; empty for Join.
 	Replica string
+	// Serving is how many replicas serve, and Max how many there may be, 0 for any
+	// number.
+	Serving, Max int
 }
 
 // Decide returns what the tracker's own node has to do now, in the order of the
@@ -164,7 +170,13 @@ func (t *Tracker) Decide(now time.Time) []Decision {
 	t.expire(now)
 	var decisions []Decision
 	for _, service := range t.services() {
-		d := Decision{Service: service, Action: Decide(t.view(now, service))}
+		v := t.view(now, service)
+		d := Decision{Service: service, Action: Decide(v), Max: v.Max}
+		for _, r := range v.Replicas {
+			if r.Serving {
+				d.Serving++
+			}
+		}
 		switch d.Action {
 		case Nothing:
 			continue
@@ -233,7 +245,7 @@ func (t *Tracker) view(now time.Time, service string) View {
 				continue // of its own it knows
 			}
 			v.Replicas = append(v.Replicas, Replica{
-				Node: name, Restored: r.Restored, Gone: !r.here,
+				Node: name, Restored: r.Restored, Gone: !r.here, Joined: r.Joined, Created: r.Created, ID: r.ID,
 				Serving: !r.since.IsZero() && now.Sub(r.since) >= min(mostOver, t.patience),
 				Steady:  !r.since.IsZero() && now.Sub(r.since) >= t.patience*5/2,
 			})
