@@ -47,8 +47,6 @@ type loader struct {
 
 	mu sync.Mutex
 	n  int
-
-	wg sync.WaitGroup
 }
 
 // loadRole sends requests until it is told to end, and writes what became of each
