@@ -144,18 +144,21 @@ func (v View) stay() Action {
 // who came first stays, as where several join at a time. A node that sees less than all
 // can only find that fewer have to go of those that came after it, and as many before.
 func (v View) isOneOfTheLast(n int) bool {
-	own := slices.IndexFunc(v.Replicas, func(r Replica) bool { return r.Node == v.Self && r.Joined && !r.Restored })
+	own := slices.IndexFunc(v.Replicas, func(r Replica) bool { return r.Node == v.Self && r.yields() })
 	if own < 0 {
 		return false
 	}
 	after := 0
 	for _, r := range v.Replicas {
-		if r.Joined && !r.Restored && !r.Gone && compare(r, v.Replicas[own]) > 0 {
+		if r.yields() && compare(r, v.Replicas[own]) > 0 {
 			after++
 		}
 	}
 	return after < n
 }
+
+// yields reports whether the replica is one of those that go by when they joined.
+func (r Replica) yields() bool { return r.Joined && !r.Restored && !r.Gone }
 
 // compare orders replicas by when they joined.
 func compare(a, b Replica) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID)) }
