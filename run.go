@@ -156,6 +156,9 @@ func (c *Client) prepare(ctx context.Context, spec bunfile.Spec, rc runConfig) (
 	}
 	if rc.join != nil {
 		rec.Joining = rc.join.open()
+		for _, v := range spec.Volumes { // else it would pass for their owner until it has found that
+			rec.Volumes = append(rec.Volumes, lifecycle.VolumeSync{Target: v.Target, Phase: lifecycle.SyncStarting})
+		}
 	}
 	if rec.Name == "" {
 		rec.Name = rec.ShortID()

@@ -380,13 +380,15 @@ func (c *Client) Promote(ctx context.Context, ref string, opts ...StopOption) (l
 		case len(r.Spec.Volumes) == 0:
 			return fmt.Errorf("%w: the service has no volumes", ErrOwner)
 		case r.VolumesTerm() > 0 && len(r.Volumes) == 0:
-			return ErrOwner
+			return fmt.Errorf("%w: it is that already", ErrOwner)
 		}
 		term := max(1, r.VolumesTerm())
 		for _, v := range r.Volumes {
 			term = max(term, v.Term)
 			switch {
 			case cfg.force || superseded:
+			case v.Phase == lifecycle.SyncStarting && v.Node == "":
+				return fmt.Errorf("%w: who owns volume %s is not known yet: try again in a moment, or force it", ErrOwner, v.Target)
 			case v.Phase != lifecycle.SyncCut:
 				return fmt.Errorf("%w: node %.12s owns volume %s and answers: stop the replica there first, or force it", ErrOwner, v.Node, v.Target)
 			case v.SyncedAt.IsZero():

@@ -1,7 +1,9 @@
 package budgie_test
 
 import (
+	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"github.com/budgiehq/budgie"
 	"github.com/budgiehq/budgie/discovery/discoverytest"
 	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/replica"
 	"github.com/budgiehq/budgie/replica/replicatest"
 	"github.com/budgiehq/budgie/store"
 	"github.com/budgiehq/budgie/trust"
@@ -87,6 +90,34 @@ func TestVolumesFollow(t *testing.T) {
 	}
 }
 
+// silentSyncer follows, and tells nothing of it.
+type silentSyncer struct{ budgie.Syncer }
+
+func (silentSyncer) Follow(ctx context.Context, _ io.ReadWriter, _ string, _ replica.FollowOptions) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// A replica that has joined, and does not know of its copies yet, does not pass for
+// their owner, and is not made it by the way.
+func TestVolumesOfNewReplica(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a, b := newNode(t, network, token), newNode(t, network, token, budgie.WithSyncer(silentSyncer{replica.New()}))
+	runWithVolume(t, a)
+	rec, err := b.Join(t.Context(), "web")
+	noError(t, err)
+	list, err := b.VolumeStatus(t.Context(), "web")
+	if err != nil || len(list) != 2 || !list[1].Local || list[1].Sync.Phase != lifecycle.SyncStarting || list[1].Term != 0 {
+		t.Errorf("the status is %+v, %v", list, err)
+	}
+	if _, err := b.Promote(t.Context(), rec.ID); !errors.Is(err, budgie.ErrOwner) || !strings.Contains(err.Error(), "not known yet") {
+		t.Errorf("promoted: %v", err)
+	}
+	if rec, err = b.Promote(t.Context(), rec.ID, budgie.Force()); err != nil || rec.VolumesTerm() != 2 {
+		t.Errorf("promoted by force to %d, %v", rec.VolumesTerm(), err)
+	}
+}
+
 // V9: what a copy is behind, and since when, is said; it goes on where it was cut
 // off.
 func TestCaseV9StateIsToldWhenTheOwnerIsGone(t *testing.T) {
@@ -152,7 +183,7 @@ func TestPromote(t *testing.T) {
 	if _, err := b.Promote(t.Context(), second.ID); !errors.Is(err, budgie.ErrOwner) || !strings.Contains(err.Error(), "answers") {
 		t.Errorf("with the owner there: %v", err)
 	}
-	if _, err := a.Promote(t.Context(), "web"); !errors.Is(err, budgie.ErrOwner) {
+	if _, err := a.Promote(t.Context(), "web"); !errors.Is(err, budgie.ErrOwner) || !strings.Contains(err.Error(), "already") {
 		t.Errorf("of the owner: %v", err)
 	}
 	network.Partition(a.node)
