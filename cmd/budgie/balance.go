@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/budgiehq/budgie"
 	"github.com/budgiehq/budgie/balance/accesslog"
@@ -25,11 +27,21 @@ var balanceFlagNames = []string{"algorithm", "mode", "access-log", "slow-start"}
 func newBalanceFlags(fs *flag.FlagSet) *balanceFlags {
 	f := new(balanceFlags)
 	fs.StringVar(&f.addr, "balance", "", "balance: serve this `address`, such as :8080, with the replicas of ID or NAME, and run none here")
-	fs.StringVar(&f.algorithm, "algorithm", string(bunfile.RoundRobin), fmt.Sprintf("balance: `algorithm`, one of %v", bunfile.Algorithms()))
+	fs.StringVar(&f.algorithm, "algorithm", string(bunfile.RoundRobin), "balance: `algorithm`: "+algorithmNames())
 	fs.StringVar(&f.mode, "mode", string(bunfile.ModeHTTP), "balance: `mode`, http or tcp")
 	fs.StringVar(&f.accessLog, "access-log", "", "balance: print a line for each request, in the `format` text or json")
 	f.slowStart = secondsFlag(fs, "slow-start", "balance: how long it takes until a new replica gets its full share (a `time`; default 0s)")
 	return f
+}
+
+// algorithmNames lists what -algorithm takes.
+func algorithmNames() string {
+	var names []string
+	for _, a := range bunfile.Algorithms() {
+		names = append(names, string(a))
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
 // newAccessLog returns what prints a line for each request, nil where none is
@@ -46,6 +58,10 @@ func (a *app) newAccessLog(format string) (*accesslog.Log, error) {
 	return nil, fmt.Errorf("-access-log is text or json, not %q", format)
 }
 
+// noReplicaNotice is how long the first replica may take to be found before a person
+// hears that there is none: the name may be wrong.
+const noReplicaNotice = 3 * time.Second
+
 // balance serves an address with the replicas of a service until ctx ends.
 func (c *command) balance(ctx context.Context, a *app, fs *flag.FlagSet, f *balanceFlags, peers, args []string) error {
 	mode := bunfile.BalanceMode(f.mode)
@@ -56,7 +72,7 @@ func (c *command) balance(ctx context.Context, a *app, fs *flag.FlagSet, f *bala
 	case len(args) != 1 || args[0] == "":
 		return c.usagef("-balance needs one ID or NAME")
 	case !slices.Contains(bunfile.Algorithms(), bunfile.Algorithm(f.algorithm)):
-		return c.usagef("-algorithm is one of %v, not %q", bunfile.Algorithms(), f.algorithm)
+		return c.usagef("-algorithm is %s, not %q", algorithmNames(), f.algorithm)
 	case mode != bunfile.ModeHTTP && mode != bunfile.ModeTCP:
 		return c.usagef("-mode is http or tcp, not %q", f.mode)
 	}
@@ -82,7 +98,14 @@ func (c *command) balance(ctx context.Context, a *app, fs *flag.FlagSet, f *bala
 			return err
 		}
 		fmt.Fprintln(a.stderr, printable(fmt.Sprintf("serving %s at %s, until interrupted", args[0], front.Addr())))
-		<-ctx.Done()
+		select {
+		case <-ctx.Done():
+		case <-time.After(noReplicaNotice):
+			if len(front.Status()) == 0 {
+				a.note("no replica of %s is found so far: requests get status 503 until one is; \"budgie chirp\" lists what is announced", args[0])
+			}
+			<-ctx.Done()
+		}
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), bunfile.DefaultStopTimeout)
 		defer cancel()
 		return front.Shutdown(drain)

@@ -27,9 +27,14 @@ func (c *command) usagef(format string, args ...any) error {
 	return &usageError{cmd: c, text: fmt.Sprintf(format, args...)}
 }
 
-// synopsis returns the command with its flags and arguments.
+// synopsis returns the command with its flags and arguments, each of its forms on a
+// line, as it stands behind "usage: ".
 func (c *command) synopsis() string {
-	return strings.TrimSpace("budgie " + c.name + " " + c.args)
+	forms := strings.Split(c.args, "\n")
+	for i, args := range forms {
+		forms[i] = strings.TrimSpace("budgie " + c.name + " " + args)
+	}
+	return strings.Join(forms, "\n       ")
 }
 
 // flags returns the flag set of a command.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 
@@ -88,10 +89,24 @@ func (c *command) join(ctx context.Context, a *app, fs *flag.FlagSet, f *joinFla
 			return []lifecycle.Container{rec}, err
 		}
 		if *f.detach {
-			return a.detached(start, opts)
+			if err := a.detached(start, opts); err != nil {
+				return err
+			}
+			a.noteOwnPeers(peers)
+			return nil
 		}
 		return a.foreground(ctx, client, false, start, opts)
 	}, budgie.WithPeers(peers...))
+}
+
+// noteOwnPeers says that whoever looks after a replica does not know the peers that
+// only this command line names.
+func (a *app) noteOwnPeers(peers []string) {
+	known := strings.Split(os.Getenv("BUDGIE_PEERS"), ",")
+	peers = slices.DeleteFunc(slices.Clone(peers), func(p string) bool { return slices.Contains(known, p) })
+	if len(peers) > 0 {
+		a.note("the supervisor finds other machines by multicast and by BUDGIE_PEERS, not by -peer: where multicast does not work, run it with BUDGIE_PEERS=%s", strings.Join(peers, ","))
+	}
 }
 
 // printPlan says what a join is about to do, and from whom.

@@ -45,8 +45,8 @@ type app struct {
 // command is one word of the command line.
 type command struct {
 	name    string
-	args    string // synopsis of flags and arguments
-	summary string
+	args    string // synopsis of flags and arguments, a line for each form
+	summary string // its first line is a sentence, which "budgie help" shows
 	example string
 	run     func(ctx context.Context, a *app, args []string) error
 }

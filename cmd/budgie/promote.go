@@ -15,7 +15,7 @@ func (c *command) promote(ctx context.Context, a *app, fs *flag.FlagSet, force b
 	if len(args) != 1 || args[0] == "" {
 		return c.usagef("-promote takes the ID or NAME of one container of this machine")
 	}
-	others := slices.Concat(joinFlagNames, balanceFlagNames, []string{"timeout", "format", "peer"})
+	others := slices.Concat(joinFlagNames, balanceFlagNames, []string{"balance", "timeout", "format", "peer"})
 	if name := firstSet(fs, others...); name != "" {
 		return c.usagef("-%s does not go with -promote", name)
 	}

@@ -49,7 +49,14 @@ func statusCommand() *command {
 			if *format == "json" {
 				return printJSON(a.stdout, list, volumeJSONOf)
 			}
-			a.printVolumes(list)
+			switch {
+			case len(list) > 0:
+				a.printVolumes(list)
+			case ref != "":
+				a.note("%s has no volumes", ref)
+			default:
+				a.note("no container with volumes runs on this machine")
+			}
 			return nil
 		})
 	}

@@ -24,7 +24,7 @@ func topCommand() *command {
 	c := &command{
 		name: "top",
 		args: "[-no-stream] [-format table|json] [ID|NAME…]",
-		summary: "Show the traffic of services, every second: of those of this machine and of the\nflock's other nodes, all without arguments.\n" +
+		summary: "Show the traffic of services, every second, all without arguments.\nThey are those of this machine and of the flock's other nodes.\n" +
 			"Requests are those that come in at the ports that the nodes publish, per second\nover the last 10 s; latencies are the time until an answer begins, those of the\nnode where they are longest.",
 		example: "budgie top\nbudgie top -no-stream -format json web | jq '.[0].requests_per_second'",
 	}
