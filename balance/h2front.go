@@ -319,6 +319,9 @@ func malformed(r *http.Request) string {
 		}
 	}
 	delete(r.Header, "Host")
+	if lengths := r.Header["Content-Length"]; len(lengths) > 1 {
+		return "the request has more than one length" // http.Server goes by the first
+	}
 	if strings.ContainsAny(r.RequestURI, " \t") {
 		return "the path of the request has blanks"
 	}

@@ -105,6 +105,11 @@ func (h *httpTraffic) attempt(ex *exchange, m *member, req *http.Request) (*http
 	}
 	ex.member = m
 	hideProxyStatus(resp.Header)
+	if resp.StatusCode == http.StatusNoContent {
+		// There is no body, and must be no length of one (RFC 9110 section 8.6):
+		// clients that speak HTTP/2 take it for a response that broke off.
+		resp.Header.Del("Content-Length")
+	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		ex.body.ReadCloser = resp.Body
 		resp.Body = &ex.body

@@ -1,0 +1,76 @@
+package balance_test
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/budgiehq/budgie/balance"
+	"github.com/budgiehq/budgie/balance/behaviourtest"
+	"github.com/budgiehq/budgie/bunfile"
+)
+
+// behaving is a frontend as the suite of behaviour wants it.
+type behaving struct{ balance.Frontend }
+
+func (b behaving) Addr() string { return b.Frontend.Addr().String() }
+
+func (b behaving) Update(addrs []string) error {
+	var backends []balance.Backend
+	for _, a := range addrs {
+		backends = append(backends, balance.Backend{ID: a, Addr: a})
+	}
+	b.Frontend.Update(backends)
+	return nil
+}
+
+func (b behaving) Stop() {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	b.Shutdown(ended)
+}
+
+// behaviour is the suite's subject: frontends of mode HTTP.
+func behaviour() behaviourtest.Subject {
+	s := behaviourtest.Subject{Header: 300 * time.Millisecond, Stall: time.Second, Response: 300 * time.Millisecond}
+	s.Start = func(ctx context.Context, setup behaviourtest.Setup) (behaviourtest.Proxy, error) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		cfg := balance.Config{Name: "web", Listener: ln, Mode: bunfile.ModeHTTP}
+		if setup.Front.OverTLS() {
+			cfg.TLS = &tls.Config{Certificates: []tls.Certificate{setup.Certificate}}
+		}
+		if setup.H2CBackends {
+			cfg.Protocol = bunfile.ProtocolH2C
+		}
+		if c := setup.Check; c != nil {
+			cfg.Check = &balance.Check{Path: c.Path, Interval: c.Interval, Timeout: c.Timeout, Fall: c.Fall}
+		}
+		var opts []balance.Option
+		if setup.Impatient {
+			opts = append(opts, balance.WithHeaderTimeout(s.Header), balance.WithStall(s.Stall), balance.WithResponseTimeout(s.Response))
+		}
+		f, err := balance.New(opts...).Listen(ctx, cfg)
+		if err != nil {
+			ln.Close()
+			return nil, err
+		}
+		b := behaving{f}
+		return b, b.Update(setup.Backends)
+	}
+	return s
+}
+
+func TestBehaviour(t *testing.T) {
+	// http.Server makes no difference there.
+	later := map[string]string{
+		"length and chunks": "http.Server tells nobody of the length",
+		"chunks and length": "http.Server tells nobody of the length",
+		"empty line first":  "http.Server refuses it, which is allowed",
+	}
+	behaviourtest.Test(t, behaviour(), func(c behaviourtest.Case, _ behaviourtest.Front) string { return later[c.Name] })
+}
