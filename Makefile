@@ -8,7 +8,7 @@ TESTFLAGS ?= -timeout=20m
 
 TOOLS := bin/tools
 
-.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart torture failover bench-start bench-discovery bench-join bench-sync cgroup2 ci setup clean
+.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart torture failover bench-start bench-discovery bench-join bench-sync bench-behaviour cgroup2 ci setup clean
 
 all: build examples lint test
 
@@ -92,6 +92,11 @@ bench-join:
 ## docs/benchmarks.md; needs root, installs these
 bench-sync:
 	$(GO) run ./bench/sync
+
+## bench-behaviour: what nginx, HAProxy, Caddy and Budgie do with requests, good and
+## bad, into docs/behaviour.md; needs root to install these
+bench-behaviour:
+	$(GO) run ./bench/behaviour
 
 ## ci: what CI runs
 ci:

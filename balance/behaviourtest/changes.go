@@ -118,7 +118,7 @@ func changeUnderLoad(t *T) {
 	}
 	p := t.proxy(addrs[:2]...)
 	l := t.startLoad(p, 4, func(got reply, err error) bool {
-		t.errorf("a request failed: %v, %v", got.Response, err)
+		t.errorf("a request failed: %v, %v", got, err)
 		return false
 	})
 	defer l.end()
@@ -210,7 +210,7 @@ func drainRequest(t *T) {
 func drainIdle(t *T) {
 	p := t.proxy(t.backend("a", says("a")).addr)
 	if got, err := tryOn(t.client(), t.newRequest(p, "GET", "/", nil)); err != nil || got.StatusCode != 200 {
-		t.fatalf("got %v, %v", got.Response, err)
+		t.fatalf("got %v, %v", got, err)
 	}
 	began := time.Now()
 	wait(t, "the end of the proxy", t.shutdown(p, 2*patience))
@@ -244,7 +244,7 @@ func drainUnderLoad(t *T) {
 		if err != nil && isRefused(err) {
 			return false // that is how one learns that it is gone
 		}
-		t.errorf("a request failed: %v, %v", got.Response, err)
+		t.errorf("a request failed: %v, %v", got, err)
 		return false
 	})
 	if !l.more(50) {

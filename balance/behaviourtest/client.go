@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -17,6 +18,14 @@ import (
 type reply struct {
 	*http.Response
 	body string
+}
+
+// String tells of a response in problems.
+func (r reply) String() string {
+	if r.Response == nil {
+		return "no answer"
+	}
+	return fmt.Sprintf("%d %.100q", r.StatusCode, r.body)
 }
 
 // from is the backend that answered, "" if the proxy did.
@@ -186,5 +195,8 @@ func request(method, target string, fields ...string) string {
 	return method + " " + target + " HTTP/1.1\r\nHost: " + host + "\r\n" + strings.Join(append(fields, "", ""), "\r\n")
 }
 
-// isRefused reports whether nobody listens.
-func isRefused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
+// isRefused reports whether no connection came about: nobody listens, or will.
+func isRefused(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return errors.Is(err, syscall.ECONNREFUSED) || ok && op.Op == "dial" && errors.Is(err, syscall.ECONNRESET)
+}

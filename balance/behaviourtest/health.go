@@ -41,7 +41,7 @@ func deadRefuses(t *T) {
 	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
 		got, err := t.within(2*time.Second, t.newRequest(p, "GET", "/", nil))
 		if err != nil || got.from() != "b" {
-			t.fatalf("got %v, %v", got.Response, err)
+			t.fatalf("got %v, %v", got, err)
 		}
 		if n := t.inARow(p, "b", 10); n == 10 {
 			return
@@ -133,7 +133,7 @@ func oneBadProbe(t *T) {
 	for probes.Load() < 20 {
 		got, err := tryOn(client, t.newRequest(p, "GET", "/", nil))
 		if err != nil || got.StatusCode != 200 {
-			t.fatalf("got %v, %v", got.Response, err)
+			t.fatalf("got %v, %v", got, err)
 		}
 		if missed++; got.from() == "a" {
 			missed = 0

@@ -71,7 +71,7 @@ func keepAliveRace(method, body string) func(*T) {
 			}
 			got, err := t.try(t.newRequest(p, method, "/", content))
 			if err != nil || got.StatusCode != 200 || got.body != "ok" {
-				t.fatalf("request %d: %v, %v (the backend dropped %d)", i+1, got.Response, err, dropped.Load())
+				t.fatalf("request %d: %v, %v (the backend dropped %d)", i+1, got, err, dropped.Load())
 			}
 		}
 		if dropped.Load() == 0 {
@@ -108,7 +108,7 @@ func keepAlivePost(t *T) {
 		return // on a connection of its own
 	}
 	if err != nil || got.StatusCode != 502 {
-		t.errorf("got %v, %v", got.Response, err)
+		t.errorf("got %v, %v", got, err)
 	}
 	if posts.Load() != 1 {
 		t.errorf("it was executed %d times", posts.Load())
@@ -267,7 +267,7 @@ func hangs(t *T) {
 	client.Timeout = patience + 2*t.subject.Response
 	got, err := tryOn(client, t.newRequest(p, "POST", "/", strings.NewReader("body")))
 	if err != nil || got.StatusCode != 504 {
-		t.errorf("got %v, %v", got.Response, err)
+		t.errorf("got %v, %v", got, err)
 	}
 	if n := asked.Load(); n != 1 {
 		t.errorf("backends were asked %d times", n)

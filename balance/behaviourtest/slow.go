@@ -29,7 +29,7 @@ func headerStops(t *T) {
 	c.SetDeadline(time.Now().Add(patience + 2*t.subject.Header))
 	c.send("GET / HTTP/1.1\r\nHost:")
 	if got, err := c.answer("GET"); isTimeout(err) || err == nil && got.StatusCode != 408 && got.StatusCode != 400 {
-		t.errorf("got %v, %v", got.Response, err)
+		t.errorf("got %v, %v", got, err)
 	}
 	if !c.ends(time.Second) {
 		t.errorf("the connection goes on")
@@ -65,7 +65,7 @@ func bodyStops(t *T) {
 		c.SetDeadline(time.Now().Add(bound))
 		c.send(request("POST", "/", "Content-Length: 10"), "half")
 		if got, err := c.answer("POST"); isTimeout(err) || err == nil && got.StatusCode < 400 {
-			t.errorf("got %v, %v", got.Response, err)
+			t.errorf("got %v, %v", got, err)
 		}
 	}
 	// A proxy that waits for all of a body first has not asked anybody.
@@ -139,7 +139,7 @@ func slowBody(t *T) {
 	got, err := t.try(t.newRequest(p, "POST", "/", pr))
 	pr.Close()
 	if err != nil || got.body != text {
-		t.errorf("got %v, %v, %q", got.Response, err, got.body)
+		t.errorf("got %v, %v", got, err)
 	}
 }
 
@@ -161,7 +161,7 @@ func idleClients(t *T) {
 	}
 	for range 10 {
 		if got, err := t.within(2*time.Second, t.newRequest(p, "GET", "/", nil)); err != nil || got.StatusCode != 200 {
-			t.fatalf("got %v, %v", got.Response, err)
+			t.fatalf("got %v, %v", got, err)
 		}
 	}
 }

@@ -125,6 +125,8 @@ var arrows = []struct {
 	{"bench/discovery", append([]string{"discovery/mdns", "internal/*"}, vocabulary...)},
 	// It measures volumes alone, between nodes that have nothing else.
 	{"bench/sync", append([]string{".", "peer", "internal/*"}, vocabulary...)},
+	// It is the suite, run as a command.
+	{"bench/behaviour", append([]string{".", "balance/behaviourtest", "internal/*"}, vocabulary...)},
 	{"bench/*", append([]string{".", "internal/*"}, vocabulary...)},
 	{"examples/fakes", append([]string{".", "runtime/runtimetest", "discovery/discoverytest", "replica/replicatest", "balance/balancetest", "store/storetest", "store/memory"}, vocabulary...)},
 	// It makes an image on the spot, so that nothing has to be fetched.
