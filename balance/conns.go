@@ -119,6 +119,7 @@ type clientConn struct {
 	linger atomic.Bool
 	quiet  atomic.Int64           // when it was accepted or became idle, since the set's epoch
 	h2     atomic.Pointer[h2Conn] // what it became, nil while it speaks HTTP/1.1
+	h1     *h1Conn                // what http.Server reads it through, nil in other modes
 }
 
 func (s *connSet) addClient(c net.Conn, addr netip.Addr, stall time.Duration) *clientConn {

@@ -62,6 +62,9 @@
 // client at once, so that events and long polls arrive in time. A response may
 // begin before its request has ended; a client's connection of HTTP/1.1 then ends
 // with it.
+// What http.Server lets through though its end is in doubt, a message of both a
+// length and chunks above all, is refused with 400, and its connection ends (RFC
+// 9112 section 6.1).
 // Upgrades (WebSocket) pass and count as under way until they end, but for that to
 // HTTP/2, which is ignored. CONNECT is refused with 501.
 //

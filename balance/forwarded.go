@@ -82,7 +82,7 @@ func claimsOrigin(name string) bool {
 // in the customary fields and in that of RFC 7239.
 func setForwarded(in *http.Request, h http.Header) {
 	proto := "http"
-	if in.TLS != nil || overTLS(in) {
+	if overTLS(in) {
 		proto = "https"
 	}
 	forwarded := "proto=" + proto
@@ -110,10 +110,9 @@ func overTLS(r *http.Request) bool {
 	if cc == nil {
 		return false
 	}
-	c := cc.Conn // of a TLS listener
-	if h2 := cc.h2.Load(); h2 != nil && h2.Conn != cc {
-		c = h2.Conn
+	if cc.h1 != nil && cc.h1.tls != nil {
+		return true
 	}
-	_, ok := c.(*tls.Conn)
+	_, ok := cc.Conn.(*tls.Conn) // of a TLS listener
 	return ok
 }

@@ -108,15 +108,6 @@ func tlsProblem(cfg Config) string {
 	return ""
 }
 
-// speakH2OverTLS hands a connection over on which HTTP/2 was negotiated, and
-// waits for its end.
-func (h *httpTraffic) speakH2OverTLS(_ *http.Server, conn *tls.Conn, _ http.Handler) {
-	c := newH2Conn(conn, clientConnUnder(conn), nil)
-	if h.h2conns.give(c) {
-		<-c.gone
-	}
-}
-
 // clientErrors passes on what http.Server has to say of clients now and then:
 // they may do wrong by the thousand. A panic is this program's.
 type clientErrors struct {
@@ -149,8 +140,8 @@ func clientConnUnder(c net.Conn) *clientConn {
 		return c
 	case *h2Conn:
 		return c.client
-	case *tls.Conn:
-		return clientConnUnder(c.NetConn())
+	case *h1Conn:
+		return c.client
 	}
 	return nil
 }
@@ -208,9 +199,7 @@ const (
 type h2Conn struct {
 	net.Conn // client, or TLS on it
 	client   *clientConn
-	early    []byte        // what was read before it came here
-	gone     chan struct{} // closed when its server is done with it
-	goneOnce sync.Once
+	early    []byte // what was read before it came here
 	partOnce sync.Once
 
 	mu     sync.Mutex // held while frames are written
@@ -222,13 +211,10 @@ type h2Conn struct {
 }
 
 func newH2Conn(c net.Conn, client *clientConn, early []byte) *h2Conn {
-	h := &h2Conn{Conn: c, client: client, early: early, gone: make(chan struct{})}
+	h := &h2Conn{Conn: c, client: client, early: early}
 	client.h2.Store(h)
 	return h
 }
-
-// ended says that the server is done with the connection.
-func (c *h2Conn) ended() { c.goneOnce.Do(func() { close(c.gone) }) }
 
 func (c *h2Conn) Read(p []byte) (int, error) {
 	if len(c.early) > 0 {

@@ -54,9 +54,8 @@ func newHTTPTraffic(f *frontend, cfg Config) *httpTraffic {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, clientConnKey{}, clientConnUnder(c))
 		},
-		ConnState:    followState,
-		Protocols:    http1Only(),
-		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){alpnH2: h.speakH2OverTLS},
+		ConnState: followState,
+		Protocols: http1Only(),
 	}
 	h.h2server = h.newH2Server()
 	return h
@@ -70,7 +69,7 @@ func followState(c net.Conn, s http.ConnState) {
 	if cc == nil {
 		return
 	}
-	h2, isH2 := c.(*h2Conn)
+	_, isH2 := c.(*h2Conn)
 	switch s {
 	case http.StateActive:
 		if isH2 {
@@ -80,20 +79,13 @@ func followState(c net.Conn, s http.ConnState) {
 		cc.idle()
 	case http.StateClosed:
 		cc.ended()
-		if isH2 {
-			h2.ended()
-		}
 	}
 }
 
 func (h *httpTraffic) serve(d *door) {
 	defer d.acceptEnded()
 	h.f.wg.Go(func() { h.h2server.Serve(h.h2conns) }) // until stop
-	ln := net.Listener(d)
-	if h.tls != nil {
-		ln = tls.NewListener(d, h.tls)
-	}
-	if err := h.server.Serve(ln); err != nil && !d.draining.Load() {
+	if err := h.server.Serve(&h1Listener{door: d, tls: h.tls, errorLog: h.server.ErrorLog}); err != nil && !d.draining.Load() {
 		h.f.log.Error("frontend no longer accepts connections", "addr", d.Addr().String(), "err", err)
 	}
 }
@@ -119,6 +111,9 @@ func (h *httpTraffic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if isPreface(r) {
 		h.speakH2(w, r)
 		return
+	}
+	if client := clientConnOf(r); client != nil && client.h1 != nil {
+		defer client.h1.decide(false) // no news if it was switched
 	}
 	if r.ProtoMajor != 1 {
 		w.Header().Set("Connection", "close")
@@ -264,6 +259,9 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err != nil {
 		return c, rw, err
+	}
+	if client := w.ex.client; client != nil && client.h1 != nil {
+		client.h1.decide(true)
 	}
 	w.hijacked, w.status = true, http.StatusSwitchingProtocols
 	w.begin()

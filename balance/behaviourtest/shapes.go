@@ -34,7 +34,7 @@ const (
 	sizedBody   = "hello"
 	te          = "Transfer-Encoding: chunked\r\n"
 	cl          = "Content-Length: 5\r\n"
-	refused     = "is answered with 4xx or 501, and the connection ends; "
+	refused     = "is refused, and the connection ends; "
 	orOne       = "is refused, or passed on in one form and nothing behind it; "
 )
 
@@ -193,7 +193,7 @@ func (s shape) run(t *T) {
 		return
 	case err != nil:
 		// Closed without a word: refused, if nothing got through.
-	case got.StatusCode >= 400 && got.StatusCode < 500 || got.StatusCode == 501 || got.StatusCode == 505:
+	case got.StatusCode >= 400:
 		if len(rec.all()) == 0 {
 			if !c.ends(2 * time.Second) {
 				t.errorf("it is refused with %d, but the connection goes on", got.StatusCode)

@@ -1,0 +1,138 @@
+package balance
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"strings"
+	"sync"
+)
+
+// h1Listener is a door whose connections are those that http.Server reads.
+type h1Listener struct {
+	*door
+	tls      *tls.Config // nil without TLS
+	errorLog *log.Logger
+}
+
+func (l *h1Listener) Accept() (net.Conn, error) {
+	c, err := l.door.Accept()
+	if err != nil {
+		return nil, err
+	}
+	client := clientConnUnder(c)
+	h := &h1Conn{Conn: c, client: client, errorLog: l.errorLog}
+	if l.tls != nil {
+		h.tls = tls.Server(c, l.tls)
+		h.Conn = h.tls
+	}
+	client.h1 = h
+	return h, nil
+}
+
+// h1Conn is a client's connection as long as it speaks HTTP/1.1, on top of TLS if
+// there is any, which is hidden from http.Server: only here the bytes of requests can
+// be looked at before http.Server does.
+type h1Conn struct {
+	net.Conn // client, or TLS on it
+	client   *clientConn
+	tls      *tls.Conn // nil without
+	errorLog *log.Logger
+	shaken   bool // the handshake is over; Read's own
+
+	mu      sync.Mutex
+	framing framing
+}
+
+// Read returns what a client sent, unless that is to be held back.
+func (c *h1Conn) Read(p []byte) (int, error) {
+	if err := c.handshake(); err != nil {
+		return 0, err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		if n, err := c.leftover(p); n > 0 || err != nil {
+			return n, err
+		}
+		n, err := c.Conn.Read(p)
+		if n > 0 {
+			n = c.filter(p[:n])
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+func (c *h1Conn) filter(p []byte) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.framing.filter(p)
+}
+
+// leftover returns what was held back, if that is over.
+func (c *h1Conn) leftover(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := &c.framing
+	if f.err != nil {
+		return 0, f.err
+	}
+	for len(f.held) > 0 && f.state != framingUndecided {
+		n := copy(p, f.held)
+		f.held = f.held[n:]
+		if n = f.filter(p[:n]); n > 0 {
+			return n, nil
+		}
+	}
+	return 0, f.err
+}
+
+// decide says that a request was answered, or the protocol switched.
+func (c *h1Conn) decide(switched bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.framing.decide(switched)
+}
+
+// handshake is that of TLS, before the first byte, within the time for a header.
+func (c *h1Conn) handshake() error {
+	if c.tls == nil || c.shaken {
+		return nil
+	}
+	err := c.tls.HandshakeContext(context.Background())
+	if err == nil {
+		c.shaken = true
+		return nil
+	}
+	text := err.Error()
+	if re, ok := errors.AsType[tls.RecordHeaderError](err); ok && re.Conn != nil && looksLikeHTTP(re.RecordHeader) {
+		io.WriteString(re.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+		text = "client sent an HTTP request to an HTTPS server"
+	}
+	c.errorLog.Printf("TLS handshake error from %s: %s", c.RemoteAddr(), text)
+	return io.EOF // http.Server has nothing to add
+}
+
+// looksLikeHTTP reports whether the beginning of a record of TLS is one of HTTP/1.1.
+func looksLikeHTTP(header [5]byte) bool {
+	for _, method := range []string{"GET /", "HEAD ", "POST ", "PUT /", "DELET", "PATCH", "OPTIO"} {
+		if strings.HasPrefix(string(header[:]), method) {
+			return true
+		}
+	}
+	return false
+}
+
+// CloseWrite ends the sending direction; http.Server looks for it.
+func (c *h1Conn) CloseWrite() error {
+	if cw, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return cw.CloseWrite()
+	}
+	return c.Conn.Close()
+}
