@@ -34,6 +34,9 @@ type program struct {
 	reload func(p *program) error
 	// graceful is the signal by which it ends when its connections have.
 	graceful syscall.Signal
+	// settle is for how long it loses signals after it accepts connections. There
+	// is no sign of the end of that.
+	settle time.Duration
 }
 
 // workshop is where programs get what they need.
@@ -94,6 +97,7 @@ func (p *program) start(ctx context.Context, w *workshop, args ...string) (behav
 		p.Stop()
 		return nil, fmt.Errorf("%w: %s", err, p.out.String())
 	}
+	time.Sleep(p.settle)
 	return p, nil
 }
 

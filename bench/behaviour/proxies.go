@@ -89,7 +89,7 @@ http {
 func haproxy(w *workshop) contender {
 	version := func(ctx context.Context) string { return benchreport.FirstLine(ctx, "haproxy", "-v") }
 	return contender{"HAProxy", version, programs(func(ctx context.Context, s behaviourtest.Setup) (behaviourtest.Proxy, error) {
-		p := &program{setup: s, config: haproxyConfig, reload: reloadBy(syscall.SIGUSR2), graceful: syscall.SIGUSR1}
+		p := &program{setup: s, config: haproxyConfig, reload: reloadBy(syscall.SIGUSR2), graceful: syscall.SIGUSR1, settle: 300 * time.Millisecond}
 		return p.start(ctx, w, "haproxy", "-W", "-db", "-f", "CONFIG")
 	})}
 }
@@ -125,6 +125,7 @@ defaults
 	timeout http-keep-alive 60s
 	timeout tunnel 1h
 	option redispatch 1
+	option http-no-delay
 	retries 3
 	retry-on conn-failure empty-response junk-response
 	option http-restrict-req-hdr-names delete
@@ -177,14 +178,14 @@ func caddyConfig(p *program) string {
 		versions = "versions h2c 2"
 	}
 	if p.setup.Impatient {
-		times = fmt.Sprintf("timeouts {\n\t\t\tread_header %[1]ds\n\t\t\tread_body %[1]ds\n\t\t\twrite %[1]ds\n\t\t}", bound(p.setup))
+		times = fmt.Sprintf("timeouts {\n\t\t\tread_header %ds\n\t\t\tread_body %ds\n\t\t\twrite %ds\n\t\t}",
+			bound(p.setup), 2*bound(p.setup), 3*bound(p.setup)) // bodies are bounded as a whole
 	}
 	handler := "respond 503"
 	if len(p.setup.Backends) > 0 {
 		handler = fmt.Sprintf(`reverse_proxy %s {
 		lb_policy round_robin
-		lb_try_duration 5s
-		lb_try_interval 20ms
+		lb_retries 3
 		fail_duration 10s
 		%s
 		flush_interval -1
@@ -205,6 +206,7 @@ func caddyConfig(p *program) string {
 	persist_config off
 	servers {
 		protocols h1 h2 h2c
+		max_header_size 1MB
 		%s
 	}
 }
