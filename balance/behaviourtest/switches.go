@@ -28,12 +28,16 @@ func switchCases() []Case {
 }
 
 // switching is a raw backend that switches to what it is asked for, and goes on
-// with fn.
+// with fn. Other requests get an answer.
 func switching(first string, fn func(c *net.TCPConn, r *bufio.Reader)) func(int, *net.TCPConn) {
 	return func(_ int, c *net.TCPConn) {
 		r := bufio.NewReader(c)
 		req, _, err := readRequest(r)
 		if err != nil {
+			return
+		}
+		if req.Header.Get("Upgrade") == "" {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
 			return
 		}
 		fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\nSec-WebSocket-Accept: %s\r\n\r\n%s",

@@ -155,17 +155,20 @@ func (p *program) Update(backends []string) error {
 // signal sends a signal to the process that was started.
 func (p *program) signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
 
-// reloadBy sends a signal and waits for a process that was not there before.
+// reloadBy sends a signal and waits for a process that was not there before. It
+// sends it again now and then: in the middle of another reload it may be lost.
 func reloadBy(s syscall.Signal) func(*program) error {
 	return func(p *program) error {
 		before := p.children()
-		if err := p.signal(s); err != nil {
-			return err
-		}
-		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-			for child := range p.children() {
-				if !before[child] {
-					return nil
+		for range 5 {
+			if err := p.signal(s); err != nil {
+				return err
+			}
+			for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+				for child := range p.children() {
+					if !before[child] {
+						return nil
+					}
 				}
 			}
 		}

@@ -104,7 +104,7 @@ func haproxyConfig(p *program) string {
 	check, options := "", ""
 	if c := p.setup.Check; c != nil {
 		options = "option httpchk GET " + c.Path + "\n\ttimeout check " + millis(c.Timeout)
-		check = fmt.Sprintf(" check inter %s fall %d rise 1", millis(c.Interval), c.Fall)
+		check = fmt.Sprintf(" check inter %s fastinter %s fall %d rise 1", millis(c.Interval), millis(c.Interval/6), c.Fall)
 	}
 	if p.setup.H2CBackends {
 		check += " proto h2"
@@ -207,6 +207,7 @@ func caddyConfig(p *program) string {
 	servers {
 		protocols h1 h2 h2c
 		max_header_size 1MB
+		enable_full_duplex
 		%s
 	}
 }
