@@ -3,6 +3,7 @@ package balance
 import (
 	"bytes"
 	"errors"
+	"io"
 	"strconv"
 )
 
@@ -40,8 +41,9 @@ const maxFramingLine = 256
 type framing struct {
 	state int
 	err   error
-	heads int // headers that ended
-	empty int // bytes of empty lines before this request
+	h2    bool // HTTP/2 was negotiated: nothing else may come
+	heads int  // headers that ended
+	empty int  // bytes of empty lines before this request
 	rest  uint64
 	line  []byte // the beginning of a line that came in parts
 
@@ -88,7 +90,7 @@ func (g *framing) take(p []byte) (n int, drop bool) {
 			g.empty++
 			return 1, true
 		}
-		*g = framing{state: framingHead, heads: g.heads, line: g.line[:0], first: true, held: g.held}
+		*g = framing{state: framingHead, heads: g.heads, line: g.line[:0], first: true, held: g.held, h2: g.h2}
 		return 0, false
 	case framingBody, framingChunk:
 		n := int(min(g.rest, uint64(len(p))))
@@ -177,6 +179,8 @@ func (g *framing) headLine(text []byte) {
 		g.first, g.old = false, bytes.HasSuffix(text, []byte("HTTP/1.0"))
 		if bytes.Equal(text, prefaceLine) {
 			g.state = framingThrough
+		} else if g.h2 {
+			g.err = io.EOF // RFC 9113 section 3.4
 		}
 	case len(text) == 0:
 		g.endOfHead()

@@ -108,6 +108,7 @@ func (c *h1Conn) handshake() error {
 	err := c.tls.HandshakeContext(context.Background())
 	if err == nil {
 		c.shaken = true
+		c.framing.h2 = c.tls.ConnectionState().NegotiatedProtocol == alpnH2
 		return nil
 	}
 	text := err.Error()
