@@ -24,7 +24,7 @@ build_containerd() {
 }
 
 # command:package, as Debian and Ubuntu name them
-needs=(gcc:gcc ps:procps)
+needs=(gcc:gcc ps:procps curl:curl)
 if [[ $(uname -s) == Linux ]]; then
 	needs+=(ip:iproute2 unshare:util-linux script:bsdutils)
 	# Only root can run a private containerd, and hosts of a laboratory (internal/lan).
