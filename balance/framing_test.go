@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"io"
+	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -141,4 +143,39 @@ func FuzzFraming(f *testing.F) {
 			t.Fatalf("net/http finds %d requests in %q, and %d were seen", requestsIn(out), out, b.heads)
 		}
 	})
+}
+
+// What was held back is passed on before what comes after the decision, also
+// where somebody was waiting for that already.
+func TestHeldBytesKeepTheirOrder(t *testing.T) {
+	for _, switched := range []bool{true, false} {
+		near, far := net.Pipe()
+		defer near.Close()
+		c := &h1Conn{Conn: near}
+		read := make(chan string)
+		go func() {
+			var got []byte
+			for one := make([]byte, 1); ; {
+				n, err := c.Read(one)
+				got = append(got, one[:n]...)
+				if err != nil {
+					read <- string(got)
+					return
+				}
+			}
+		}()
+		const ask = "GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n"
+		io.WriteString(far, ask+"G") // returns when the last byte was read, and is held soon after
+		for held := 0; held == 0; runtime.Gosched() {
+			c.mu.Lock()
+			held = len(c.framing.held)
+			c.mu.Unlock()
+		}
+		c.decide(switched)
+		io.WriteString(far, "ET / HTTP/1.1\r\n\r\n")
+		far.Close()
+		if got := <-read; got != ask+"GET / HTTP/1.1\r\n\r\n" {
+			t.Errorf("switched %v: %q", switched, got)
+		}
+	}
 }

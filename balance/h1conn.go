@@ -69,10 +69,18 @@ func (c *h1Conn) Read(p []byte) (int, error) {
 	}
 }
 
+// filter looks at what has just been read, and returns how much of it is to be
+// passed on at once.
 func (c *h1Conn) filter(p []byte) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.framing.filter(p)
+	f := &c.framing
+	if len(f.held) > 0 && f.state != framingUndecided {
+		// It was decided while this was waited for: what is held comes first.
+		f.held = append(f.held, p...)
+		return 0
+	}
+	return f.filter(p)
 }
 
 // leftover returns what was held back, if that is over.
