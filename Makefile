@@ -8,7 +8,7 @@ TESTFLAGS ?= -timeout=20m
 
 TOOLS := bin/tools
 
-.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart torture failover bench-start bench-discovery bench-join bench-sync bench-behaviour cgroup2 ci setup clean
+.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart torture failover bench-start bench-discovery bench-join bench-sync bench-behaviour bench-balance cgroup2 ci setup clean
 
 all: build examples lint test
 
@@ -97,6 +97,11 @@ bench-sync:
 ## bad, into docs/behaviour.md; needs root to install these
 bench-behaviour:
 	$(GO) run ./bench/behaviour
+
+## bench-balance: Budgie's proxy beside HAProxy, nginx and Caddy, into
+## docs/benchmarks.md; needs root, installs these
+bench-balance:
+	$(GO) run ./bench/balance
 
 ## ci: what CI runs
 ci:
