@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,11 +33,15 @@ func (b behaving) Stop() {
 	b.Shutdown(ended)
 }
 
-// behaviour is the suite's subject: frontends of mode HTTP.
-func behaviour() behaviourtest.Subject {
+// behaviour is the suite's subject: frontends of mode HTTP with more options.
+func behaviour(more ...balance.Option) behaviourtest.Subject {
 	s := behaviourtest.Subject{Header: 300 * time.Millisecond, Stall: time.Second, Response: 300 * time.Millisecond}
 	s.Start = func(ctx context.Context, setup behaviourtest.Setup) (behaviourtest.Proxy, error) {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		// As published ports are listened on: the kernel can be told to hold newcomers
+		// off while such a listener is closed.
+		var lc net.ListenConfig
+		lc.SetMultipathTCP(false)
+		ln, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
@@ -50,7 +55,7 @@ func behaviour() behaviourtest.Subject {
 		if c := setup.Check; c != nil {
 			cfg.Check = &balance.Check{Path: c.Path, Interval: c.Interval, Timeout: c.Timeout, Fall: c.Fall}
 		}
-		var opts []balance.Option
+		opts := slices.Clone(more)
 		if setup.Impatient {
 			opts = append(opts, balance.WithHeaderTimeout(s.Header), balance.WithStall(s.Stall), balance.WithResponseTimeout(s.Response))
 		}
@@ -66,3 +71,8 @@ func behaviour() behaviourtest.Subject {
 }
 
 func TestBehaviour(t *testing.T) { behaviourtest.Test(t, behaviour(), nil) }
+
+// The fast path takes what is plain over HTTP/1.1. Here nothing is.
+func TestBehaviourWithoutFastPath(t *testing.T) {
+	behaviourtest.Test(t, behaviour(balance.WithoutFastPath()), nil, behaviourtest.HTTP1)
+}

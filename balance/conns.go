@@ -120,6 +120,11 @@ type clientConn struct {
 	quiet  atomic.Int64           // when it was accepted or became idle, since the set's epoch
 	h2     atomic.Pointer[h2Conn] // what it became, nil while it speaks HTTP/1.1
 	h1     *h1Conn                // what http.Server reads it through, nil in other modes
+
+	// What the fast path leaves to http.Server: what it has read already, and a
+	// request that it has begun, nil if there is none.
+	early   []byte
+	resumed atomic.Pointer[resumption]
 }
 
 func (s *connSet) addClient(c net.Conn, addr netip.Addr, stall time.Duration) *clientConn {
@@ -130,6 +135,13 @@ func (s *connSet) addClient(c net.Conn, addr netip.Addr, stall time.Duration) *c
 }
 
 func (c *clientConn) Read(p []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(p, c.early)
+		if c.early = c.early[n:]; len(c.early) == 0 {
+			c.early = nil
+		}
+		return n, nil
+	}
 	n, err := c.Conn.Read(p)
 	if n == 0 {
 		return n, err

@@ -74,6 +74,14 @@
 // answered with 400, or the stream is reset. With [Config].TLS clients negotiate
 // HTTP/2 or HTTP/1.1.
 //
+// What is plain takes a shorter way (on Linux and macOS, with backends that are dialled
+// by TCP, without TLS): a request over HTTP/1.1 that has come as a whole, with a
+// body of known length if any, without upgrades, expectations and trailers, whose
+// answer is as plain and begins within a second. Everything else, and every attempt
+// that fails, goes on as described here, with the client's connection, which stays
+// there; the two ways differ in nothing but that names of fields keep their case on
+// the shorter one, and that no Content-Type is made up where a backend names none.
+//
 // # gRPC
 //
 // A request over HTTP/2 whose content type is application/grpc, with any encoding,

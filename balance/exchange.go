@@ -28,7 +28,8 @@ type exchange struct {
 	failure *failure      // of the whole, nil if a backend answered
 	key     uint64        // of keySource
 
-	member   *member // whose response is being passed on
+	resumed  *resumption // nil unless the fast path began it
+	member   *member     // whose response is being passed on
 	body     responseBody
 	tried    []*member
 	attempts int

@@ -24,6 +24,9 @@ func WithUDPDial(dial func(netip.AddrPort) (net.Conn, error)) Option {
 	return func(p *Proxy) { p.dialUDP = dial }
 }
 
+// WithoutFastPath lets all of HTTP take the full path.
+func WithoutFastPath() Option { return func(p *Proxy) { p.limits.noFast = true } }
+
 // Latencies returns what the pool of a frontend takes its backends' latencies
 // for, in seconds, -1 where it does not know; and checks that nothing is awaited.
 func Latencies(t testing.TB, f Frontend) []float64 {

@@ -106,6 +106,7 @@ func (f *frontend) Update(backends []Backend) {
 	added, removed := f.pool.update(backends)
 	for _, m := range removed {
 		m.gone.Store(true)
+		m.idle.close()
 		if stop := f.probes[m]; stop != nil {
 			stop()
 			delete(f.probes, m)

@@ -11,15 +11,15 @@ import (
 	"sync"
 )
 
-// h1Listener is a door whose connections are those that http.Server reads.
+// h1Listener is a listener whose connections are those that http.Server reads.
 type h1Listener struct {
-	*door
+	net.Listener
 	tls      *tls.Config // nil without TLS
 	errorLog *log.Logger
 }
 
 func (l *h1Listener) Accept() (net.Conn, error) {
-	c, err := l.door.Accept()
+	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}

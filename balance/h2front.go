@@ -46,7 +46,7 @@ func (h *httpTraffic) newH2Server() *http.Server {
 		ErrorLog:                     h.server.ErrorLog,
 		BaseContext:                  h.server.BaseContext,
 		ConnContext:                  h.server.ConnContext,
-		ConnState:                    followState,
+		ConnState:                    h.followState,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          h.f.limits.clients.Streams,
 			MaxReadFrameSize:              16 << 10,

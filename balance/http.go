@@ -30,6 +30,7 @@ type httpTraffic struct {
 	upstream *http.Transport
 	protocol bunfile.BackendProtocol
 	h2       *h2Upstream
+	fast     *fastPath // nil without one
 }
 
 func newHTTPTraffic(f *frontend, cfg Config) *httpTraffic {
@@ -54,17 +55,18 @@ func newHTTPTraffic(f *frontend, cfg Config) *httpTraffic {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, clientConnKey{}, clientConnUnder(c))
 		},
-		ConnState: followState,
+		ConnState: h.followState,
 		Protocols: http1Only(),
 	}
 	h.h2server = h.newH2Server()
+	h.fast = newFastPath(h, cfg)
 	return h
 }
 
 type clientConnKey struct{}
 
 // followState keeps a clientConn's own state in step with http.Server's.
-func followState(c net.Conn, s http.ConnState) {
+func (h *httpTraffic) followState(c net.Conn, s http.ConnState) {
 	cc := clientConnUnder(c)
 	if cc == nil {
 		return
@@ -78,16 +80,26 @@ func followState(c net.Conn, s http.ConnState) {
 	case http.StateIdle:
 		cc.idle()
 	case http.StateClosed:
+		h.unresumed(cc)
 		cc.ended()
 	}
 }
 
 func (h *httpTraffic) serve(d *door) {
-	defer d.acceptEnded()
 	h.f.wg.Go(func() { h.h2server.Serve(h.h2conns) }) // until stop
-	if err := h.server.Serve(&h1Listener{door: d, tls: h.tls, errorLog: h.server.ErrorLog}); err != nil && !d.draining.Load() {
+	if h.fast != nil {
+		h.fast.serve(d)
+		return
+	}
+	defer d.acceptEnded()
+	if err := h.server.Serve(h.http1(d, h.tls)); err != nil && !d.draining.Load() {
 		h.f.log.Error("frontend no longer accepts connections", "addr", d.Addr().String(), "err", err)
 	}
+}
+
+// http1 returns what http.Server accepts of a listener.
+func (h *httpTraffic) http1(ln net.Listener, t *tls.Config) net.Listener {
+	return &h1Listener{Listener: ln, tls: t, errorLog: h.server.ErrorLog}
 }
 
 // left closes the connections that are kept for further requests. The backends
@@ -103,6 +115,9 @@ func (h *httpTraffic) stop() {
 	h.server.Close()
 	h.h2server.Close()
 	h.h2conns.Close()
+	if h.fast != nil {
+		h.fast.stop()
+	}
 	h.upstream.CloseIdleConnections()
 }
 
@@ -133,6 +148,7 @@ func (h *httpTraffic) serveRequest(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, limit)
 	}
 	ex := newExchange(h.f, w, r)
+	ex.resume()
 	defer h.finish(ex, r)
 	h.proxy.ServeHTTP(&ex.writer, r.WithContext(ex.context(r.Context())))
 }

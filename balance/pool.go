@@ -27,8 +27,12 @@ type member struct {
 	out      bool      // it was out of rotation when that was looked at last
 	warmFrom time.Time // when it joined or came back
 
-	// gone is set when it is no longer a member. It has no need of the lock.
+	indirect bool // its connections are none of TCP's own
+
+	// gone is set when it is no longer a member. It and idle have no need of the
+	// lock.
 	gone atomic.Bool
+	idle idleConns
 }
 
 // identity is the member's backend without what may change. It needs no lock.
@@ -65,6 +69,8 @@ type pool struct {
 	slow   time.Duration // for how long newcomers warm up, set before use
 	// witness is told of changes, nil if nobody is. It is set before use.
 	witness *witness
+
+	indirect atomic.Int32 // members that are
 
 	// telling is held by whoever tells it. It is taken before mu.
 	telling sync.Mutex
@@ -254,6 +260,9 @@ func (p *pool) update(backends []Backend) (added, removed []*member) {
 			ring = append(ring, m)
 		} else {
 			removed = append(removed, m)
+			if m.indirect {
+				p.indirect.Add(-1)
+			}
 			p.changed(BackendChange{Backend: m.backend, Kind: Left})
 		}
 	}

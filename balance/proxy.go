@@ -99,6 +99,7 @@ type limits struct {
 	freshQuiet    time.Duration // draining: the same for one that has sent nothing yet
 	udpIdle       time.Duration // UDP mode: silence that ends a session
 	udpSessions   int           // UDP mode: sessions of a frontend
+	noFast        bool          // all of HTTP takes the full path
 	udpAnswer     time.Duration // UDP mode: how long an answer is waited for, draining or when its backend left
 }
 

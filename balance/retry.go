@@ -59,7 +59,7 @@ func (h *httpTraffic) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	last := &failure{status: http.StatusServiceUnavailable, reason: destinationUnavailable, err: ErrNoBackend}
 	for {
-		m, err := h.f.pool.acquire(req.Context(), ex.tried, ex.key)
+		m, err := h.member(ex, req)
 		if err != nil {
 			last = &failure{status: http.StatusServiceUnavailable, reason: connectionLimitReached, err: err}
 		}
@@ -82,6 +82,9 @@ func (h *httpTraffic) RoundTrip(req *http.Request) (*http.Response, error) {
 func (h *httpTraffic) attempt(ex *exchange, m *member, req *http.Request) (*http.Response, *failure) {
 	ex.attempts++
 	ex.asked = time.Now()
+	if ex.resumed != nil {
+		ex.asked = ex.resumed.asked
+	}
 	ex.at.Store(m)
 	resp, err := h.send(ex, m, req)
 	if err != nil {
@@ -119,6 +122,10 @@ func (h *httpTraffic) attempt(ex *exchange, m *member, req *http.Request) (*http
 
 // send sends the request to a member, over HTTP/1.1 or HTTP/2.
 func (h *httpTraffic) send(ex *exchange, m *member, req *http.Request) (*http.Response, error) {
+	if r := ex.resumed; r != nil {
+		ex.resumed = nil
+		return r.response(ex, req)
+	}
 	if h.overH2(ex, req) {
 		return h.sendH2(ex, m, req)
 	}

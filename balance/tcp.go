@@ -19,34 +19,13 @@ type tcpTraffic struct {
 func newTCPTraffic(f *frontend) *tcpTraffic { return &tcpTraffic{f: f} }
 
 func (t *tcpTraffic) serve(d *door) {
-	defer d.acceptEnded()
-	var pause time.Duration
-	for {
-		c, err := d.Accept()
-		if err == nil {
-			pause = 0
-			cc := c.(*clientConn)
-			cc.busy() // a connection under way is never merely quiet
-			t.wg.Go(func() {
-				defer cc.ended()
-				t.forward(cc)
-			})
-			continue
-		}
-		if errors.Is(err, net.ErrClosed) {
-			if !d.draining.Load() {
-				t.f.log.Error("frontend no longer accepts connections", "addr", d.Addr().String(), "err", err)
-			}
-			return
-		}
-		// Too many open files, most likely: it passes as connections end.
-		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		t.f.log.Error("accepting a connection failed", "err", err, "again in", pause)
-		select {
-		case <-time.After(pause):
-		case <-t.f.ctx.Done():
-		}
-	}
+	t.f.acceptAll(d, func(c *clientConn) {
+		c.busy() // a connection under way is never merely quiet
+		t.wg.Go(func() {
+			defer c.ended()
+			t.forward(c)
+		})
+	})
 }
 
 // left has nothing to do: no connection is kept.

@@ -93,6 +93,12 @@ type upstreamConn struct {
 	received atomic.Int64
 	writing  atomic.Int64 // writes under way
 	sealed   atomic.Bool
+
+	// Of the fast path: deadlines that are set, when it was put aside, and what
+	// looks whether it is still good.
+	readBy, writeBy time.Time
+	rests           time.Time
+	peek            *peeker
 }
 
 // seal lets no further byte out, closes the connection, and returns how many
