@@ -70,8 +70,8 @@ func (p *fastPath) serve(d *door) {
 	p.wg.Go(func() { p.h.server.Serve(p.h.http1(p.slow, nil)) }) // until stop
 	p.h.f.acceptAll(d, func(c *clientConn) {
 		p.wg.Go(func() {
-			if _, plain := c.Conn.(*net.TCPConn); plain {
-				p.connection(c)
+			if direct := newRawIO(c.Conn); direct != nil {
+				p.connection(c, direct)
 			} else if !p.slow.give(c) { // TLS perhaps
 				c.Close()
 				c.ended()
@@ -87,9 +87,9 @@ func (p *fastPath) stop() {
 }
 
 // connection serves a client's connection until it ends or is handed over.
-func (p *fastPath) connection(c *clientConn) {
+func (p *fastPath) connection(c *clientConn, direct *rawIO) {
 	s := p.conns.Get().(*fastConn)
-	s.begin(p, c)
+	s.begin(p, c, direct)
 	over := s.serve()
 	s.end()
 	p.conns.Put(s)
@@ -113,11 +113,13 @@ type fastBuffers struct {
 type fastConn struct {
 	p      *fastPath
 	c      *clientConn
+	io     *rawIO // of c
 	origin http1.Origin
 	addr   netip.Addr // whose origin that is
 	key    uint64     // of keySource
 	client string     // its address with the port
 
+	now             time.Time // when something was last read of a backend, or a request was there
 	readBy, writeBy time.Time // deadlines that are set
 	asked           bool      // there was a request
 
@@ -135,8 +137,8 @@ type fastConn struct {
 	small [fastSmall]byte
 }
 
-func (s *fastConn) begin(p *fastPath, c *clientConn) {
-	s.p, s.c, s.have, s.asked = p, c, 0, false
+func (s *fastConn) begin(p *fastPath, c *clientConn, direct *rawIO) {
+	s.p, s.c, s.io, s.have, s.asked = p, c, direct, 0, false
 	s.readBy, s.writeBy = time.Time{}, time.Time{}
 	s.key, s.client = p.h.f.keys.ofConn(c), c.RemoteAddr().String()
 	ap, _ := netip.ParseAddrPort(s.client) // the zero value is that of an address that is none
@@ -148,7 +150,7 @@ func (s *fastConn) begin(p *fastPath, c *clientConn) {
 // end leaves nothing of the connection in what is used again.
 func (s *fastConn) end() {
 	s.release()
-	s.p, s.c = nil, nil
+	s.p, s.c, s.io = nil, nil, nil
 	s.request, s.report, s.out, s.got = http1.Request{}, fastReport{}, nil, nil
 }
 
@@ -230,7 +232,7 @@ func (s *fastConn) next() outcome {
 			}
 			s.release() // nobody knows for how long
 		}
-		n, err := s.c.Conn.Read(s.in[s.have:])
+		n, err := s.io.Read(s.in[s.have:])
 		if n == 0 {
 			if err != nil && s.have > 0 && !isTimeout(err) {
 				return handOver
@@ -275,10 +277,10 @@ func due(set *time.Time, now time.Time, span, slack time.Duration) bool {
 // write writes to the client.
 func (s *fastConn) write(p []byte) error {
 	stall := s.p.h.f.limits.stall
-	if due(&s.writeBy, time.Now(), stall, stall/8) {
+	if due(&s.writeBy, s.now, stall, stall/8) {
 		s.c.Conn.SetWriteDeadline(s.writeBy)
 	}
-	_, err := s.c.Conn.Write(p)
+	_, err := s.io.Write(p)
 	return err
 }
 

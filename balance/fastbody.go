@@ -22,10 +22,10 @@ func (s *fastConn) answer(m *member, u *upstreamConn) outcome {
 		s.report.sent = s.chunks.Data()
 	}
 	whole := s.report.err == nil && s.report.lost == nil
-	if !whole || !clean || s.response.Close || f.door.draining.Load() || u.peek == nil {
+	if !whole || !clean || s.response.Close || f.door.draining.Load() || u.direct == nil {
 		u.Close()
 	} else {
-		m.idle.put(u, time.Now(), f.limits.upstreamIdle)
+		m.idle.put(u, s.now, f.limits.upstreamIdle)
 	}
 	res := result{answered: true}
 	if s.report.err != nil && s.report.lost == nil && f.ctx.Err() == nil && isFailure(s.report.err) {
@@ -162,14 +162,18 @@ func (s *fastConn) pass(p []byte, body int) bool {
 // read reads more of a body. While none comes the client is watched.
 func (s *fastConn) read(u *upstreamConn, p []byte, w *fastWatch) (int, error) {
 	for {
-		if !w.on() && due(&u.readBy, time.Now(), s.p.patience, s.p.patience/2) {
+		s.now = time.Now()
+		if !w.on() && due(&u.readBy, s.now, s.p.patience, s.p.patience/2) {
 			u.Conn.SetReadDeadline(u.readBy)
 		}
-		n, err := u.Conn.Read(p)
+		n, err := u.io.Read(p)
 		u.received.Add(int64(n))
 		if n == 0 && !w.on() && isTimeout(err) {
 			w.begin()
 			continue
+		}
+		if w.on() {
+			s.now = time.Now() // it may have been long
 		}
 		if err != nil && w.gone.Load() && s.report.lost == nil {
 			s.report.lost = errClient
@@ -211,7 +215,7 @@ func (w *fastWatch) begin() {
 	s.c.Conn.SetReadDeadline(time.Time{})
 	go func() {
 		defer close(w.done)
-		n, err := s.c.Conn.Read(s.in[s.have : s.have+1])
+		n, err := s.io.Read(s.in[s.have : s.have+1])
 		w.got = n
 		if n == 0 && err != nil && !w.over.Load() {
 			w.gone.Store(true)

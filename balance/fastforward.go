@@ -23,7 +23,8 @@ type fastReport struct {
 // the client.
 func (s *fastConn) forward() outcome {
 	f := s.p.h.f
-	s.report.began = time.Now()
+	s.now = time.Now()
+	s.report.began = s.now
 	if f.pool.indirect.Load() > 0 {
 		return handOver
 	}
@@ -43,37 +44,38 @@ func (s *fastConn) forward() outcome {
 // somebody else goes on with that.
 func (s *fastConn) ask(m *member) (*upstreamConn, outcome) {
 	f := s.p.h.f
-	now := time.Now()
+	now := s.now
 	s.report.asked = now
-	u, reused, err := s.p.connect(m)
+	u, reused, err := s.p.connect(m, now)
 	if err != nil {
 		return nil, s.resume(&resumption{m: m, began: s.report.began, asked: now, err: err})
 	}
 	sentAt, readAt := u.sent.Load(), u.received.Load()
 	leave := func(early []byte, err error) (*upstreamConn, outcome) {
 		return nil, s.resume(&resumption{
-			m: m, began: s.report.began, asked: now, conn: u, reused: reused, sentAt: sentAt, readAt: readAt,
+			m: m, began: s.report.began, asked: s.report.asked, conn: u, reused: reused, sentAt: sentAt, readAt: readAt,
 			early: append([]byte(nil), early...), err: err,
 		})
 	}
 	if due(&u.writeBy, now, f.limits.stall, f.limits.stall/8) {
 		u.Conn.SetWriteDeadline(u.writeBy)
 	}
-	n, err := u.Conn.Write(s.buf.out[:s.report.out])
+	n, err := u.io.Write(s.buf.out[:s.report.out])
 	u.sent.Add(int64(n))
 	if err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 		return leave(nil, err)
 	} // else see upstreamConn.Write
 	for have := 0; ; {
-		if due(&u.readBy, time.Now(), s.p.patience, s.p.patience/2) {
+		if due(&u.readBy, now, s.p.patience, s.p.patience/2) {
 			u.Conn.SetReadDeadline(u.readBy)
 		}
-		n, err := u.Conn.Read(s.buf.in[have:])
+		n, err := u.io.Read(s.buf.in[have:])
+		now = time.Now()
 		u.received.Add(int64(n))
 		if have += n; n > 0 {
 			out, v := s.response.Parse(s.buf.in[:have], s.buf.out[:0], s.request.IsHead())
 			if v == http1.Plain {
-				s.headed(m, out, have)
+				s.headed(m, out, have, now)
 				return u, goOn
 			}
 			if v == http1.Incomplete && have < len(s.buf.in) && err == nil {
@@ -89,8 +91,8 @@ func (s *fastConn) ask(m *member) (*upstreamConn, outcome) {
 
 // headed notes that the answer has begun, of which buf.in has some bytes. What the
 // client gets of that is completed in buf.out.
-func (s *fastConn) headed(m *member, out []byte, have int) {
-	now := time.Now()
+func (s *fastConn) headed(m *member, out []byte, have int, now time.Time) {
+	s.now = now
 	s.p.h.f.pool.answered(m, answer{failed: s.response.Status >= 500, took: now.Sub(s.report.asked)})
 	if s.p.h.f.witness != nil {
 		s.report.first = now.Sub(s.report.began)
@@ -115,9 +117,9 @@ func (s *fastConn) resume(r *resumption) outcome {
 }
 
 // connect returns a connection to a member, and whether it was used before.
-func (p *fastPath) connect(m *member) (u *upstreamConn, reused bool, err error) {
+func (p *fastPath) connect(m *member, now time.Time) (u *upstreamConn, reused bool, err error) {
 	f := p.h.f
-	if u := m.idle.take(time.Now(), f.limits.upstreamIdle); u != nil {
+	if u := m.idle.take(now, f.limits.upstreamIdle); u != nil {
 		return u, true, nil
 	}
 	c, err := f.dial(f.ctx, m.backend.Addr)
@@ -125,7 +127,10 @@ func (p *fastPath) connect(m *member) (u *upstreamConn, reused bool, err error) 
 		return nil, false, err
 	}
 	u = &upstreamConn{Conn: c, set: f.dials, stall: f.limits.stall}
-	if u.peek = newPeeker(c); u.peek == nil {
+	if u.direct = newRawIO(c); u.direct != nil {
+		u.io = u.direct
+	} else {
+		u.io = c
 		f.pool.isIndirect(m)
 	}
 	f.dials.add(u)

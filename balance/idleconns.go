@@ -34,7 +34,7 @@ func (s *idleConns) take(now time.Time, rest time.Duration) *upstreamConn {
 		s.conns = s.conns[:n-1]
 		s.mu.Unlock()
 		// What has something to say has ended, or sent what nobody asked for.
-		if now.Sub(u.rests) < rest && u.peek.quiet() {
+		if now.Sub(u.rests) < rest && u.direct.quiet() {
 			return u
 		}
 		u.Close()

@@ -3,7 +3,6 @@ package balance
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -12,8 +11,9 @@ import (
 
 // tcpTraffic is the TCP mode: each connection is copied to one of a backend.
 type tcpTraffic struct {
-	f  *frontend
-	wg sync.WaitGroup
+	f      *frontend
+	wg     sync.WaitGroup
+	pieces pieces
 }
 
 func newTCPTraffic(f *frontend) *tcpTraffic { return &tcpTraffic{f: f} }
@@ -50,7 +50,7 @@ func (t *tcpTraffic) forward(client *clientConn) {
 	e.FirstByte = time.Since(e.Began)
 	t.f.dials.add(backend)
 	defer t.f.dials.remove(backend)
-	p := &pipe{client: client.Conn, backend: backend, halfOpen: t.f.limits.halfOpen}
+	p := &pipe{client: client.Conn, backend: backend, halfOpen: t.f.limits.halfOpen, pieces: &t.pieces}
 	err := p.run()
 	res := result{answered: true}
 	switch {
@@ -126,8 +126,11 @@ func (t *tcpTraffic) connect(client *clientConn, e *Exchange) (*member, net.Conn
 type pipe struct {
 	client, backend net.Conn
 	halfOpen        time.Duration
-	up, down        atomic.Int64 // bytes
-	ended           atomic.Int32 // directions that came to their end
+	pieces          *pieces
+	// The ways to read and write them, nil for what is no TCP.
+	ofClient, ofBackend *rawIO
+	up, down            atomic.Int64 // bytes
+	ended               atomic.Int32 // directions that came to their end
 
 	once          sync.Once
 	err           error
@@ -136,6 +139,7 @@ type pipe struct {
 
 // run returns the first error.
 func (p *pipe) run() error {
+	p.ofClient, p.ofBackend = newRawIO(p.client), newRawIO(p.backend)
 	var wg sync.WaitGroup
 	wg.Go(func() { p.direction(p.backend, p.client, &p.up) })
 	p.direction(p.client, p.backend, &p.down)
@@ -151,8 +155,7 @@ func (p *pipe) run() error {
 // both directions, by a reset at both ends.
 func (p *pipe) direction(dst, src net.Conn, count *atomic.Int64) {
 	for {
-		// Bare TCP connections on both sides let the kernel do the copying.
-		n, err := io.Copy(dst, src)
+		n, err := p.copy(dst, src)
 		count.Add(n)
 		switch {
 		case err == nil:
@@ -171,7 +174,9 @@ func (p *pipe) direction(dst, src net.Conn, count *atomic.Int64) {
 
 // end passes the end of a stream on to dst.
 func (p *pipe) end(dst net.Conn) {
-	p.ended.Add(1)
+	if p.ended.Add(1) == 2 {
+		return // both are about to be closed
+	}
 	if cw, ok := dst.(interface{ CloseWrite() error }); ok {
 		cw.CloseWrite()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -94,11 +95,12 @@ type upstreamConn struct {
 	writing  atomic.Int64 // writes under way
 	sealed   atomic.Bool
 
-	// Of the fast path: deadlines that are set, when it was put aside, and what
-	// looks whether it is still good.
+	// Of the fast path: deadlines that are set, when it was put aside, and the
+	// way to read and write it, of which direct is nil where that is no TCP.
 	readBy, writeBy time.Time
 	rests           time.Time
-	peek            *peeker
+	io              io.ReadWriter
+	direct          *rawIO
 }
 
 // seal lets no further byte out, closes the connection, and returns how many
