@@ -35,6 +35,9 @@ func measure(ctx context.Context, s settings) (text string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := os.Chmod(dir, 0o755); err != nil { // nginx's workers are somebody else
+		return "", err
+	}
 	// Many connections of short lives from one address need many ports.
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("10000 65535"), 0o644); err != nil {
 		return "", err
@@ -110,7 +113,7 @@ func start(ctx context.Context, dir, name, addr string, command func(dir, addr s
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(own, 0o755); err != nil { // nginx's workers are somebody else
+	if err := os.Chmod(own, 0o755); err != nil {
 		return nil, err
 	}
 	cmd, err := command(own, addr)
