@@ -14,7 +14,7 @@ const wrkText = `Running 2s test @ http://127.0.0.1:8080/1k
      50%  850.00us
      75%    1.87ms
      90%    2.50ms
-     99%    1.10s
+     99%    1.10s 
   80710 requests in 2.00s, 96.37MB read
 `
 
