@@ -84,6 +84,9 @@ type Config struct {
 	Check *Check
 	// Observer is told of the frontend's traffic; nil means nobody is, at no cost.
 	Observer Observer
+	// Hold is closed when the frontend may take what waits at its socket, for one
+	// that another process still serves; nil means at once.
+	Hold <-chan struct{}
 }
 
 // Check is an active health check.
@@ -144,4 +147,12 @@ type Frontend interface {
 	// then cuts it off and returns ctx's error. It can be called again. A UDP
 	// session is under way until it is quiet.
 	Shutdown(ctx context.Context) error
+}
+
+// Leaver is a [Frontend] that can leave its socket to another process, which has it
+// too. All frontends of this package are.
+type Leaver interface {
+	// Leave stops taking anything from the socket before it returns; what waits there
+	// is the other process's. Nothing else ends by it: Shutdown has to follow.
+	Leave()
 }

@@ -32,23 +32,49 @@ type door struct {
 	accepted atomic.Uint64 // connections that were let in
 	refused  atomic.Uint64 // and those that the limits turned away
 	draining atomic.Bool
-	since    time.Time     // when draining began, set before draining
-	last     time.Time     // when a draining door last let somebody in; Accept's own
-	closed   chan struct{} // the accepting loop has ended
+	since    time.Time       // when draining began, set before draining
+	last     time.Time       // when a draining door last let somebody in; Accept's own
+	closed   chan struct{}   // the accepting loop has ended
+	hold     <-chan struct{} // closed when it may be opened, nil for at once
+	held     atomic.Bool     // it was not opened so far
+	leaving  chan struct{}   // closed when draining is set
 
 	mu     sync.Mutex
 	isShut bool
 	letGo  func() // ends what holds newcomers off, nil if nothing does
 }
 
-func newDoor(ln net.Listener, l limits, tooMany func(netip.Addr)) *door {
-	return &door{Listener: ln, limits: l, tooMany: tooMany, conns: newConnSet(), closed: make(chan struct{})}
+func newDoor(ln net.Listener, hold <-chan struct{}, l limits, tooMany func(netip.Addr)) *door {
+	d := &door{
+		Listener: ln, limits: l, tooMany: tooMany, conns: newConnSet(), closed: make(chan struct{}), hold: hold, leaving: make(chan struct{}),
+	}
+	d.held.Store(hold != nil)
+	return d
+}
+
+// opened waits until connections may be taken, and reports false where that is not to
+// be.
+func (d *door) opened() bool {
+	if !d.held.Load() {
+		return true
+	}
+	select {
+	case <-d.hold:
+		d.held.Store(false)
+		return true
+	case <-d.leaving:
+		return false
+	}
 }
 
 // Accept returns the next connection, known and of type *clientConn. After
 // drain it returns net.ErrClosed when the backlog is empty. One goroutine calls
 // it.
 func (d *door) Accept() (net.Conn, error) {
+	if !d.opened() {
+		d.shut() // what waits is another process's
+		return nil, net.ErrClosed
+	}
 	for {
 		draining := d.draining.Load()
 		if draining && !d.extend() {
@@ -124,15 +150,26 @@ func (d *door) emptied(waited time.Duration) bool {
 func (d *door) drain() {
 	d.since = time.Now()
 	d.mu.Lock()
-	if !d.isShut {
+	if !d.isShut && !d.held.Load() {
 		d.letGo = holdOff(d.Listener)
 	}
 	d.mu.Unlock()
 	d.draining.Store(true)
+	close(d.leaving)
 	dl, ok := d.Listener.(interface{ SetDeadline(time.Time) error })
 	if !ok || dl.SetDeadline(d.since) != nil {
 		d.shut()
 	}
+}
+
+// leave closes the door at once, and leaves what waits to another process. It is
+// called once, in place of drain.
+func (d *door) leave() {
+	d.since = time.Now()
+	d.draining.Store(true)
+	close(d.leaving)
+	d.shut()
+	<-d.closed
 }
 
 // shut closes the listener at once.

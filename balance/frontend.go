@@ -68,7 +68,7 @@ func newFrontend(p *Proxy, cfg Config, alg algorithm, check *Check) *frontend {
 		done:    make(chan struct{}),
 	}
 	f.pool.limits, f.pool.slow = f.limits.clients, cfg.SlowStart
-	f.door = newDoor(cfg.Listener, f.limits, func(client netip.Addr) {
+	f.door = newDoor(cfg.Listener, cfg.Hold, f.limits, func(client netip.Addr) {
 		if n, ok := f.full.next(time.Now()); ok {
 			log.Warn("connection limit reached: connections were reset", "client", client.String(), "connections", n)
 		}
@@ -126,7 +126,7 @@ func (f *frontend) Update(backends []Backend) {
 }
 
 func (f *frontend) Shutdown(ctx context.Context) error {
-	f.beginDrain()
+	f.beginDrain((*door).drain)
 	select {
 	case <-f.done:
 		return nil
@@ -148,9 +148,12 @@ func (f *frontend) Shutdown(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// beginDrain stops probes and the acceptance of connections, once, and starts
+// Leave implements Leaver.
+func (f *frontend) Leave() { f.beginDrain((*door).leave) }
+
+// beginDrain stops probes and, by end, the acceptance of connections, once, and starts
 // what waits for the end of the others.
-func (f *frontend) beginDrain() {
+func (f *frontend) beginDrain(end func(*door)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
@@ -161,7 +164,7 @@ func (f *frontend) beginDrain() {
 		stop()
 	}
 	clear(f.probes)
-	f.door.drain()
+	end(f.door)
 	go f.drain()
 }
 

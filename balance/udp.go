@@ -29,11 +29,14 @@ type udpFrontend struct {
 	witness *witness   // nil if nobody observes
 	epoch   time.Time  // sessions count from it, in steps that no clock change disturbs
 
-	wg       sync.WaitGroup // sessions; also moves of one while the frontend drains
-	closing  chan struct{}  // the socket is about to be closed
-	received chan struct{}  // the receiving goroutine has ended
+	wg       sync.WaitGroup  // sessions; also moves of one while the frontend drains
+	hold     <-chan struct{} // closed when it may receive, nil for at once
+	left     chan struct{}   // nothing more is to be received
+	closing  chan struct{}   // the socket is about to be closed
+	received chan struct{}   // the receiving goroutine has ended
 	done     chan struct{}
 
+	once     sync.Once // of left
 	mu       sync.Mutex
 	sessions map[flow]*session
 	// The sessions that got no answer yet and the others, each in the order of
@@ -68,6 +71,8 @@ func (p *Proxy) listenUDP(cfg Config, alg algorithm) Frontend {
 		dial:     p.dialUDP,
 		buffers:  &sync.Pool{New: func() any { return new([maxDatagram]byte) }},
 		epoch:    time.Now(),
+		hold:     cfg.Hold,
+		left:     make(chan struct{}),
 		closing:  make(chan struct{}),
 		received: make(chan struct{}),
 		done:     make(chan struct{}),
@@ -126,6 +131,26 @@ func (f *udpFrontend) Shutdown(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// Leave implements Leaver. Answers go on to be sent from the socket.
+func (f *udpFrontend) Leave() {
+	f.once.Do(func() {
+		close(f.left)
+		f.socket.SetReadDeadline(time.Now()) // fails only on one that is closed
+	})
+	<-f.received
+	f.beginDrain()
+}
+
+// isClosed reports whether a channel without values is closed.
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
 // beginDrain turns newcomers away, gives the sessions until they are quiet,
 // and starts what waits for that, once.
 func (f *udpFrontend) beginDrain() {
@@ -172,6 +197,15 @@ func (f *udpFrontend) cutOff() int {
 // receive takes datagrams of clients until the socket is closed.
 func (f *udpFrontend) receive() {
 	defer close(f.received)
+	if f.hold != nil {
+		select {
+		case <-f.hold:
+		case <-f.left:
+			return
+		case <-f.closing:
+			return
+		}
+	}
 	buf := make([]byte, maxDatagram)
 	var pause time.Duration
 	for {
@@ -187,6 +221,8 @@ func (f *udpFrontend) receive() {
 			default:
 				f.log.Error("frontend no longer receives datagrams", "addr", f.Addr().String(), "err", err)
 			}
+			return
+		case isClosed(f.left):
 			return
 		}
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)

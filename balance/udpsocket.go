@@ -26,6 +26,7 @@ type datagrams interface {
 	path(from flow) replyPath
 	// send answers. It may change the path, which one goroutine uses at a time.
 	send(b []byte, path *replyPath) error
+	SetReadDeadline(time.Time) error
 	SetWriteDeadline(time.Time) error
 	LocalAddr() net.Addr
 	Close() error
