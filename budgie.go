@@ -15,7 +15,7 @@ import (
 
 // Runtime creates and runs containers. The optional abilities are
 // [runtime.Logger], [runtime.Execer], [runtime.Puller], [runtime.Statser],
-// [runtime.Inspector] and [runtime.Preparer].
+// [runtime.Inspector], [runtime.Preparer] and [runtime.Releaser].
 //
 // All methods may be called concurrently, also for the same container. Those
 // that change a container exclude each other per container and are called by

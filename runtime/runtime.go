@@ -111,6 +111,15 @@ type Logger interface {
 	Logs(ctx context.Context, id string, opts LogOptions) iter.Seq2[LogEntry, error]
 }
 
+// Releaser is a runtime whose containers one process at a time supervises, which can
+// give that up for another.
+type Releaser interface {
+	// Release gives up the supervision of a container and leaves it running, if it
+	// runs: another process can Adopt it, and so can this one. A container that is not
+	// supervised here, or is not there, is no error.
+	Release(ctx context.Context, id string) error
+}
+
 // Preparer is a runtime whose containers take something from the program that
 // asks for them, which may not be the program that starts them.
 type Preparer interface {

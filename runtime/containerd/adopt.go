@@ -56,6 +56,28 @@ func (r *Runtime) adopt(ctx context.Context, id string) (runtime.Status, error) 
 	return n.status(), nil
 }
 
+// Release gives up the supervision of a container, which runs on: another process can
+// adopt it, or this one again. It implements [runtime.Releaser].
+func (r *Runtime) Release(ctx context.Context, id string) error {
+	ctx, done, err := r.enter(ctx, "release", id)
+	if err != nil {
+		return err
+	}
+	unlock, err := r.locks.Lock(ctx, id)
+	if err != nil {
+		return done(err)
+	}
+	defer unlock()
+	if n := r.current(id); n != nil {
+		n.release()
+		select {
+		case <-n.left:
+		case <-n.done: // it ended meanwhile
+		}
+	}
+	return done(nil)
+}
+
 // takeOver begins to supervise a run that another supervisor began.
 func (n *run) takeOver() (err error) {
 	if n.lock, err = n.rt.supervise(n.id); err != nil {

@@ -32,6 +32,8 @@ func (r *Runtime) await(ctx context.Context, id string, until func(runtime.Statu
 		}
 		select {
 		case <-n.done:
+		case <-n.left:
+			continue
 		case <-ctx.Done():
 			return runtime.Status{}, context.Cause(ctx)
 		}

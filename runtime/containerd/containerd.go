@@ -26,7 +26,8 @@ import (
 
 // Runtime runs containers on containerd. It implements budgie.Runtime,
 // [runtime.Logger], [runtime.Execer], [runtime.Puller], [runtime.ImageSource],
-// [runtime.ImageSink], [runtime.Statser] and [runtime.Inspector].
+// [runtime.ImageSink], [runtime.Statser], [runtime.Inspector] and
+// [runtime.Releaser].
 type Runtime struct {
 	options
 	locks keylock.Locks // by container id

@@ -35,6 +35,10 @@ type run struct {
 	pumps *logpipe.Pumps
 	// done is closed when nothing of the run is left and its end is recorded.
 	done chan struct{}
+	// release ends the supervision, and left is closed when it has ended before the
+	// run did.
+	release context.CancelFunc
+	left    chan struct{}
 
 	mu     sync.Mutex
 	record record
@@ -45,11 +49,14 @@ func (n *run) sink() logpipe.Sink { return logpipe.Sink{ID: n.id, Log: n.log, Lo
 
 // watch waits for the end in a goroutine that Close waits for.
 func (r *Runtime) watch(n *run) {
+	ctx, release := context.WithCancel(r.ctx)
+	n.release, n.left = release, make(chan struct{})
 	r.mu.Lock()
 	r.runs[n.id] = n
 	r.mu.Unlock()
 	r.watchers.Go(func() {
-		exit, err := r.ended(r.ctx, n.task)
+		defer release()
+		exit, err := r.ended(ctx, n.task)
 		if err != nil {
 			n.leave()
 			return
@@ -124,6 +131,7 @@ func (n *run) signal(ctx context.Context, sig syscall.Signal) error {
 
 // leave gives up supervision and leaves everything else as it is.
 func (n *run) leave() {
+	defer close(n.left)
 	n.pumps.End(false)
 	n.rt.mu.Lock()
 	delete(n.rt.runs, n.id)

@@ -65,6 +65,31 @@ func (r *Runtime) adopt(ctx context.Context, id string) (runtime.Status, error) 
 	return n.status(), nil
 }
 
+// Release gives up the supervision of a container, which runs on: another process can
+// adopt it, or this one again. It implements [runtime.Releaser].
+func (r *Runtime) Release(ctx context.Context, id string) error {
+	ctx, done, err := r.enter(ctx)
+	if err != nil {
+		return opError("release", id, err)
+	}
+	defer done()
+	unlock, err := r.locks.Lock(ctx, id)
+	if err != nil {
+		return opError("release", id, err)
+	}
+	defer unlock()
+	n := r.current(id)
+	if n == nil {
+		return nil
+	}
+	n.release()
+	select {
+	case <-n.left:
+	case <-n.done: // it ended meanwhile
+	}
+	return nil
+}
+
 // takeOver begins to supervise a run that another supervisor began.
 func (n *run) takeOver() error {
 	r := n.rt

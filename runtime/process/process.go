@@ -22,7 +22,8 @@ import (
 )
 
 // Runtime runs containers as processes. It implements budgie.Runtime,
-// [runtime.Logger], [runtime.Execer], [runtime.Statser] and [runtime.Inspector].
+// [runtime.Logger], [runtime.Execer], [runtime.Statser], [runtime.Inspector] and
+// [runtime.Releaser].
 type Runtime struct {
 	dir string
 	options

@@ -30,6 +30,10 @@ type run struct {
 	pumps *logpipe.Pumps
 	// done is closed when nothing of the run is left and its end is recorded.
 	done chan struct{}
+	// release ends the supervision, and left is closed when it has ended before the
+	// run did.
+	release context.CancelFunc
+	left    chan struct{}
 
 	mu     sync.Mutex
 	record record
@@ -42,12 +46,15 @@ const killPatience = 20 * time.Second
 
 // watch waits for the end in a goroutine that Close waits for.
 func (r *Runtime) watch(n *run) {
+	ctx, release := context.WithCancel(r.ctx)
+	n.release, n.left = release, make(chan struct{})
 	r.mu.Lock()
 	r.runs[n.id] = n
 	r.mu.Unlock()
 	r.watchers.Go(func() {
-		if err := n.handle.wait(r.ctx); err != nil {
-			if r.ctx.Err() == nil {
+		defer release()
+		if err := n.handle.wait(ctx); err != nil {
+			if ctx.Err() == nil {
 				r.log.Error("cannot watch a container", "id", n.id, "error", err)
 			}
 			n.leave()
@@ -85,6 +92,7 @@ func (n *run) signal(sig syscall.Signal) error {
 
 // leave gives up supervision and leaves everything else as it is.
 func (n *run) leave() {
+	defer close(n.left)
 	n.pumps.End(false)
 	n.rt.mu.Lock()
 	delete(n.rt.runs, n.id)

@@ -117,6 +117,7 @@ func lifeTests() []suiteTest {
 		{"AdoptOwn", (*suite).testAdoptOwn},
 		{"AdoptRunning", (*suite).testAdoptRunning},
 		{"AdoptEnded", (*suite).testAdoptEnded},
+		{"Release", (*suite).testRelease},
 		{"Close", (*suite).testClose},
 	}
 }

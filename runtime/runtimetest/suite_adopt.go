@@ -83,6 +83,51 @@ func (s *suite) testAdoptEnded() {
 	s.wantStopped(<-waited, 8, lifecycle.UnknownExitCode)
 }
 
+// testRelease: a container that one program gave up is another's, while both live, and
+// the first one's again after that.
+func (s *suite) testRelease() {
+	first, ok := s.Runtime.(runtime.Releaser)
+	if !ok {
+		s.Skip("the runtime is no Releaser: every process may supervise its containers")
+	}
+	if s.Reopen == nil {
+		s.Skip("the harness says that the runtime's data does not outlive it")
+	}
+	id := s.settled("graceful", "8")
+	before := s.status(id)
+	other := s.Reopen(s.T)
+	defer func() {
+		if err := other.Close(); err != nil {
+			s.Errorf("Close: %v", err)
+		}
+	}()
+	waited := make(chan runtime.Status, 1)
+	go func() {
+		st, _ := s.Runtime.Wait(s.ctx, id)
+		waited <- st
+	}()
+	for _, r := range []struct {
+		from runtime.Releaser
+		to   Runtime
+	}{{first, other}, {other.(runtime.Releaser), s.Runtime}, {first, other}} {
+		for range 2 {
+			if err := r.from.Release(s.ctx, id); err != nil {
+				s.Fatal(err)
+			}
+		}
+		if st, err := r.to.Adopt(s.ctx, id); err != nil || st.PID != before.PID || st.State != lifecycle.Running {
+			s.Fatalf("Adopt after Release returned %+v, %v, want %+v", st, err, before)
+		}
+	}
+	if err := other.Stop(s.ctx, id, grace); err != nil {
+		s.Fatal(err)
+	}
+	s.wantStopped(<-waited, 8, lifecycle.UnknownExitCode)
+	if err := first.Release(s.ctx, NewID()); err != nil {
+		s.Errorf("Release of a container that is not there: %v", err)
+	}
+}
+
 // enteredContext tells when the call that it was given to has begun: none can
 // wait for its end without asking for this.
 type enteredContext struct {
