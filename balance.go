@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/budgiehq/budgie/balance"
@@ -83,7 +84,7 @@ func (c *Client) Balance(ctx context.Context, name, addr string, opts ...Balance
 	if err := c.open(); err != nil {
 		return nil, err
 	}
-	ln, err := listenTCP(ctx, addr)
+	ln, taking, err := c.openBalance(ctx, addr)
 	if err != nil {
 		return nil, fmt.Errorf("balance %s: address %s %w", name, addr, explainListen(err, "address"))
 	}
@@ -94,40 +95,53 @@ func (c *Client) Balance(ctx context.Context, name, addr string, opts ...Balance
 	for _, o := range opts {
 		o(&cfg)
 	}
+	found := make(chan struct{})
+	if taking != nil {
+		defer taking.end()
+		cfg.Hold = taking.accept
+	}
 	t := newTunnels(c.openFlock)
 	cfg.Dial = t.dial
 	f, err := c.balancer.Listen(ctx, cfg)
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
+	call := ctx
 	ctx, end := c.whileOpen(ctx)
 	events, err := c.browse(ctx)
-	if err == nil && !c.spawn(func() { c.feed(ctx, f, name, events, t) }) {
+	if err == nil && !c.spawn(func() { c.feed(ctx, f, name, events, t, sync.OnceFunc(func() { close(found) })) }) {
 		err = ErrClosed
+	}
+	if err == nil && taking != nil {
+		err = taking.awaitReplicas(call, found)
 	}
 	if err != nil {
 		end()
 		return nil, errors.Join(err, f.Shutdown(ctx))
 	}
-	return &fedFrontend{Frontend: f, end: end}, nil
+	held := c.hold(heldSocket{scope: wantBalance + canonical(f.Addr().String()), name: socketName("", f.Addr()), leave: leaverOf(f), busy: func() bool { return serves(f) }}, ln)
+	context.AfterFunc(ctx, held.forget)
+	return &fedFrontend{Frontend: f, end: end, held: held}, nil
 }
 
 // fedFrontend is a frontend that gets its backends from discovery, until it is
 // shut down.
 type fedFrontend struct {
 	balance.Frontend
-	end context.CancelFunc
+	end  context.CancelFunc
+	held *heldSocket
 }
 
 // Shutdown ends the browsing too.
 func (f *fedFrontend) Shutdown(ctx context.Context) error {
 	defer f.end()
+	f.held.forget()
 	return f.Frontend.Shutdown(ctx)
 }
 
 // feed keeps a frontend's backends equal to the service's replicas until ctx
-// ends.
-func (c *Client) feed(ctx context.Context, f balance.Frontend, name string, events <-chan discovery.Event, t *tunnels) {
+// ends. It calls found when there are some.
+func (c *Client) feed(ctx context.Context, f balance.Frontend, name string, events <-chan discovery.Event, t *tunnels, found func()) {
 	defer t.close()
 	backends := make(map[string]balance.Backend)
 	var r *roster
@@ -138,6 +152,9 @@ func (c *Client) feed(ctx context.Context, f balance.Frontend, name string, even
 			delete(backends, id)
 		}
 		f.Update(slices.Collect(maps.Values(backends)))
+		if len(backends) > 0 {
+			found()
+		}
 	})
 	r.run(ctx, only(ctx, events, isReplica))
 	drain, cancel := context.WithTimeout(context.Background(), bunfile.DefaultStopTimeout)

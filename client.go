@@ -67,6 +67,8 @@ type Client struct {
 
 	// meters count the traffic of published ports.
 	meters meters
+	// hand is what another process can take over, and what was taken.
+	hand handOver
 
 	mu      sync.Mutex
 	closed  bool
@@ -78,8 +80,9 @@ type Client struct {
 	removed removedRecords
 	// minding is true while it is looked whether replicas are too many.
 	minding bool
-	// supervising is true while Supervise keeps detached containers.
-	supervising bool
+	// supervising is true while Supervise keeps detached containers, and standing
+	// while another process may take them over.
+	supervising, standing bool
 	// closers are what New and the lazy defaults opened, in order.
 	closers []func() error
 
@@ -104,6 +107,7 @@ func New(opts ...Option) (*Client, error) {
 		supervisorPoked: make(chan struct{}, 1),
 		activating:      make(chan struct{}, 1),
 		killed:          make(chan struct{}),
+		hand:            newHandOver(),
 	}
 	for _, o := range opts {
 		o(&c.cfg)
@@ -232,6 +236,7 @@ func (c *Client) Close() error {
 	c.closed = true
 	c.mu.Unlock()
 
+	c.stopAsking()
 	own := c.keepersThat(false)
 	for _, k := range own {
 		k.endWith("the program that ran it closed its client")
@@ -243,8 +248,10 @@ func (c *Client) Close() error {
 	for _, k := range own {
 		<-k.done
 	}
+	c.hand.draining.Wait()
 	c.end()
 	c.wg.Wait()
+	c.hand.draining.Wait() // of what this client still supervised
 	return c.closeDefaults()
 }
 

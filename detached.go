@@ -88,7 +88,7 @@ func (c *Client) giveUp(ctx context.Context, id string) error {
 // alive, and returns when one is. Of several that are started at the same time
 // one stays.
 func (c *Client) ensureSupervisor(ctx context.Context) error {
-	alive, err := c.store.Alive(ctx, supervisorOwner)
+	alive, err := c.isSupervised(ctx)
 	if err != nil || alive {
 		return err
 	}
@@ -117,12 +117,21 @@ func (c *Client) ensureSupervisor(ctx context.Context) error {
 	return c.awaitSupervisor(ctx, exited, log)
 }
 
+// isSupervised reports whether a supervisor is alive, or is being replaced.
+func (c *Client) isSupervised(ctx context.Context) (bool, error) {
+	alive, err := c.store.Alive(ctx, supervisorOwner)
+	if err != nil || alive {
+		return alive, err
+	}
+	return c.store.Alive(ctx, handOverOwner)
+}
+
 // awaitSupervisor returns when a supervisor is alive, or the started one ended
 // in failure. One that ends well found another, or had nothing left to do.
 func (c *Client) awaitSupervisor(ctx context.Context, exited <-chan error, log *supervisorLog) error {
 	const look = 5 * time.Millisecond
 	for {
-		if alive, err := c.store.Alive(ctx, supervisorOwner); err != nil || alive {
+		if alive, err := c.isSupervised(ctx); err != nil || alive {
 			return err
 		}
 		select {

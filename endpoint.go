@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,12 +33,18 @@ func (c *Client) endpoint(ctx context.Context) (port int, err error) {
 	if c.endpointPort != 0 {
 		return c.endpointPort, nil
 	}
-	ln, err := peer.Listen(ctx, c.cfg.bind)
+	ln, hold, err := c.listenEndpoint(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("open the endpoint for other nodes: %w", err)
 	}
 	s := peer.NewServer(f, &node{c, f}, peer.WithLogger(c.log))
+	held := c.hold(heldSocket{scope: scopeEndpoint, name: endpointSocket, leave: s.Leave}, ln)
 	serve := func() {
+		defer held.forget()
+		select {
+		case <-hold:
+		case <-c.life.Done():
+		}
 		stop := context.AfterFunc(c.life, func() { _ = s.Close() })
 		defer stop()
 		if err := s.Serve(ln); err != nil && c.life.Err() == nil {
@@ -51,6 +58,21 @@ func (c *Client) endpoint(ctx context.Context) (port int, err error) {
 	}
 	c.endpointPort = portOf(ln.Addr())
 	return c.endpointPort, nil
+}
+
+// endpointSocket is how another process knows the socket of the endpoint.
+const endpointSocket = "endpoint"
+
+// listenEndpoint opens the socket of the endpoint, or returns one that was taken over,
+// and what it has to wait for before it accepts.
+func (c *Client) listenEndpoint(ctx context.Context) (net.Listener, <-chan struct{}, error) {
+	if s, hold, ok := c.hand.inherit(endpointSocket); ok && s.Listener != nil {
+		return s.Listener, hold, nil
+	}
+	atOnce := make(chan struct{})
+	close(atOnce)
+	ln, err := peer.Listen(ctx, c.cfg.bind)
+	return ln, atOnce, err
 }
 
 // node is what this client tells the other nodes of the flock: a [peer.Node].

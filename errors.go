@@ -35,6 +35,8 @@ var (
 	ErrNoSupervisor = errors.New("no supervisor is alive")
 	// ErrSupervised: another process supervises this data directory already.
 	ErrSupervised = errors.New("another process supervises this data directory")
+	// ErrReplaced: another process has taken this one's place.
+	ErrReplaced = errors.New("another process has taken over")
 	// ErrNotTrusted: another node does not prove to be in this machine's flock,
 	// or this one not to be in its.
 	ErrNotTrusted = trust.ErrNotTrusted

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/budgiehq/budgie/lifecycle"
@@ -44,6 +45,12 @@ type keeper struct {
 	output chan struct{}
 	// leave ends the keeper and leaves the container to the next owner.
 	leave context.CancelFunc
+	// halts are requests to stand still, as another process may take over, and
+	// settled is closed when what an earlier owner left was taken on, or given up.
+	halts   chan *halt
+	settled chan struct{}
+	// handed is set when another process has taken over.
+	handed atomic.Bool
 
 	mu  sync.Mutex
 	rec lifecycle.Container
@@ -71,6 +78,8 @@ type keeper struct {
 	// current is the run of the container that is being watched, nil between
 	// runs.
 	current *watchedRun
+	// unfollow ends the following of the volumes' owner.
+	unfollow func()
 	// pub holds the published ports, from the first start to the last end.
 	pub *publication
 	// announced is what the network knows of the container, and in which flock,
@@ -103,14 +112,14 @@ func (c *Client) keep(governor context.Context, rec lifecycle.Container, resume 
 		log:   c.log.With("container", rec.ShortID(), "name", rec.Name),
 		poked: make(chan struct{}, 1),
 		ready: make(chan struct{}), started: make(chan struct{}, 1), over: make(chan struct{}),
-		done: make(chan struct{}),
+		done: make(chan struct{}), halts: make(chan *halt), settled: make(chan struct{}),
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil, ErrClosed
 	}
-	if k.supervised && !c.supervising {
+	if k.supervised && (!c.supervising || c.standing) {
 		return nil, errNotOrphan // the supervision has ended meanwhile
 	}
 	if old := c.keepers[rec.ID]; old != nil {
@@ -146,15 +155,24 @@ func (k *keeper) run(ctx context.Context, resume bool) {
 		close(k.ready)
 	}
 	defer k.markOver()
+	defer k.markSettled()
 	defer k.letGo()
-	defer k.followVolumes()()
+	k.unfollow = k.followVolumes()
+	defer func() { k.unfollow() }()
+	if !resume {
+		k.markSettled()
+	}
 	next := k.look
-	if resume {
-		next = func(ctx context.Context) error {
-			err := k.resume(ctx)
-			resume = err != nil
-			return err
+	resumed := func(ctx context.Context) error {
+		err := k.resume(ctx)
+		if resume = err != nil; !resume {
+			k.reflect(ctx, k.record())
+			k.markSettled()
 		}
+		return err
+	}
+	if resume {
+		next = resumed
 	}
 	for ctx.Err() == nil {
 		err := next(ctx)
@@ -162,6 +180,8 @@ func (k *keeper) run(ctx context.Context, resume bool) {
 			next = k.look
 		}
 		switch {
+		case errors.Is(err, errHalted):
+			resume, next = true, resumed
 		case err == nil:
 			k.complain(nil)
 		case errors.Is(err, errDone):
@@ -173,8 +193,13 @@ func (k *keeper) run(ctx context.Context, resume bool) {
 			return
 		case ctx.Err() == nil:
 			k.complain(err)
-			k.pause(ctx, storeRetry)
+			if k.pause(ctx, storeRetry) != nil {
+				resume, next = true, resumed
+			}
 		}
+	}
+	if err := k.releaseInRuntime(); err != nil {
+		k.log.Debug("the runtime goes on looking after the container", "error", err)
 	}
 }
 
@@ -246,18 +271,24 @@ func (k *keeper) await(ctx context.Context, until time.Time) error {
 		return k.observe(ctx, v)
 	case <-k.poked:
 		return k.refresh(ctx)
+	case h := <-k.halts:
+		return k.stand(ctx, h)
 	}
 }
 
-// pause waits for d, a poke or the end of ctx.
-func (k *keeper) pause(ctx context.Context, d time.Duration) {
+// pause waits for d, a poke or the end of ctx. It returns errHalted where the keeper
+// stood still meanwhile.
+func (k *keeper) pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 	case <-t.C:
 	case <-k.poked:
+	case h := <-k.halts:
+		return k.stand(ctx, h)
 	}
+	return nil
 }
 
 // observe takes what a probe said.
@@ -343,7 +374,9 @@ func (k *keeper) letGo() {
 	// The keeper's own context may have ended, and saying goodbye needs one.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(k.c.life), letGoTimeout)
 	defer cancel()
-	k.withdraw(ctx)
+	if !k.handed.Load() { // or it is announced by the next one
+		k.withdraw(ctx)
+	}
 	k.unwatch()
 	k.unpublish(ctx)
 }

@@ -127,6 +127,12 @@ func (k *keeper) markRunning(ctx context.Context, st runtime.Status) error {
 // resume finds out what became of a container under an earlier owner.
 func (k *keeper) resume(ctx context.Context) error {
 	rec := k.record()
+	if k.c.hand.isTaking() && rec.Desired == lifecycle.WantRunning && !rec.Finished() {
+		// Whatever state it is in, its ports were open.
+		if err := k.publish(ctx, rec); err != nil {
+			return err
+		}
+	}
 	if rec.State == lifecycle.Stopped {
 		return nil
 	}

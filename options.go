@@ -1,6 +1,7 @@
 package budgie
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"os"
@@ -21,20 +22,25 @@ type Option func(*config)
 
 // config is what the options fill in. A nil field means the default.
 type config struct {
-	dataDir       string
-	bind          string
-	runtimes      []Runtime
-	discoverer    Discoverer
-	noDiscovery   bool
-	interfaces    []string
-	peers         []string
-	syncer        Syncer
-	balancer      Balancer
-	store         Store
-	observers     []balance.Observer
-	log           *slog.Logger
-	supervisorCmd []string
-	token         trust.Token
+	dataDir     string
+	bind        string
+	runtimes    []Runtime
+	discoverer  Discoverer
+	noDiscovery bool
+	// handOver and takeOver say that another process may take this one's place, and
+	// that this one takes another's; upgrade starts a successor, nil where there is no
+	// way.
+	handOver, takeOver bool
+	upgrade            func(context.Context) (string, error)
+	interfaces         []string
+	peers              []string
+	syncer             Syncer
+	balancer           Balancer
+	store              Store
+	observers          []balance.Observer
+	log                *slog.Logger
+	supervisorCmd      []string
+	token              trust.Token
 	// tokenOrigin says what gave the client its token, "" where that is the
 	// data directory.
 	tokenOrigin string

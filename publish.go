@@ -47,6 +47,7 @@ type publication struct {
 type publishedPort struct {
 	endpoint lifecycle.Endpoint
 	frontend balance.Frontend
+	held     *heldSocket
 }
 
 // publish opens the container's published ports, once.
@@ -91,10 +92,10 @@ func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile
 		cfg.Protocol = rec.Spec.Balance.Protocol
 	}
 	if cfg.Mode == balance.ModeUDP {
-		cfg.PacketConn, err = bind(ctx, rec, port, listenUDP)
+		cfg.PacketConn, err = bind(ctx, rec, port, inherited(k.c, "udp", &cfg.Hold, listenUDP))
 		socket = cfg.PacketConn
 	} else {
-		cfg.Listener, err = bind(ctx, rec, port, listenTCP)
+		cfg.Listener, err = bind(ctx, rec, port, inherited(k.c, "tcp", &cfg.Hold, listenTCP))
 		cfg.Dial, socket = pub.tunnels.dial, cfg.Listener
 	}
 	if err != nil {
@@ -104,7 +105,8 @@ func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile
 	if err != nil {
 		return publishedPort{}, errors.Join(err, socket.Close())
 	}
-	return publishedPort{frontend: f, endpoint: lifecycle.Endpoint{
+	held := k.c.holdFrontend(k.scope(), rec.Bind, socket, f)
+	return publishedPort{frontend: f, held: held, endpoint: lifecycle.Endpoint{
 		ContainerPort: port.ContainerPort,
 		Protocol:      protocolOf(port),
 		Host:          rec.Bind,
@@ -223,17 +225,33 @@ func (p *publication) shutdown(ctx context.Context) {
 	defer p.unfollow()
 	var wg sync.WaitGroup
 	for _, port := range p.ports {
+		port.held.forget()
 		wg.Go(func() { _ = port.frontend.Shutdown(ctx) }) // the error only says that time was over
 	}
 	wg.Wait()
 }
 
-// unpublish closes the published ports, if they are open.
+// unpublish closes the published ports, if they are open. Where another process
+// serves them, what is under way ends in the background.
 func (k *keeper) unpublish(ctx context.Context) {
-	if k.pub != nil {
-		k.pub.shutdown(ctx)
-		k.pub = nil
+	pub := k.pub
+	if pub == nil {
+		return
 	}
+	k.pub = nil
+	if !k.handed.Load() {
+		pub.shutdown(ctx)
+		return
+	}
+	k.c.hand.draining.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), k.grace())
+		defer cancel()
+		defer afterClosed(k.c.killed, cancel)()
+		var wg sync.WaitGroup
+		wg.Go(func() { k.drainTunnels(ctx) })
+		pub.shutdown(ctx)
+		wg.Wait()
+	})
 }
 
 // reflect makes the published ports and the announcement say what a record

@@ -20,6 +20,7 @@ type SuperviseOption func(*superviseConfig)
 
 type superviseConfig struct {
 	resident bool
+	takeOver bool
 	host     *HostPolicy
 }
 
@@ -37,7 +38,8 @@ const turnCheck = time.Second
 // there is none, unless [Resident] makes it stay. When ctx ends it returns ctx's
 // error and leaves the containers running for the next supervisor; their
 // published ports are closed meanwhile. Where another process supervises already
-// it returns [ErrSupervised].
+// it returns [ErrSupervised], unless [TakingOver] makes it take that one's place; the
+// other one's Supervise then returns [ErrReplaced].
 func (c *Client) Supervise(ctx context.Context, opts ...SuperviseOption) error {
 	var cfg superviseConfig
 	for _, o := range opts {
@@ -51,11 +53,17 @@ func (c *Client) Supervise(ctx context.Context, opts ...SuperviseOption) error {
 	if err := c.activate(ctx); err != nil {
 		return err
 	}
+	s := &supervision{cfg: cfg, stopHost: func() {}}
+	if cfg.takeOver {
+		if s.taking, err = c.takeSupervision(ctx); err != nil {
+			return err
+		}
+	}
 	again := false
 	for {
-		release, err := c.store.Acquire(ctx, supervisorOwner)
+		err := c.lockSupervision(ctx, s)
 		if errors.Is(err, store.ErrOwned) {
-			if cfg.resident {
+			if cfg.resident && s.taking == nil {
 				if wait(ctx, turnCheck); ctx.Err() != nil {
 					return c.endOf(ctx)
 				}
@@ -66,8 +74,8 @@ func (c *Client) Supervise(ctx context.Context, opts ...SuperviseOption) error {
 		if err != nil {
 			return err
 		}
-		err = c.superviseUntilIdle(ctx, cfg)
-		if relErr := release(); err != nil || relErr != nil {
+		err = c.superviseUntilIdle(ctx, s)
+		if relErr := s.unlock(); err != nil || relErr != nil {
 			return errors.Join(err, relErr)
 		}
 		// Whoever stored a container while the name was still held counts on
@@ -79,57 +87,6 @@ func (c *Client) Supervise(ctx context.Context, opts ...SuperviseOption) error {
 			wait(ctx, storeRetry) // there is work that cannot be taken on
 		}
 		again = true
-	}
-}
-
-// superviseUntilIdle keeps detached containers until none is left, unless it is
-// to stay, or ctx ends.
-func (c *Client) superviseUntilIdle(ctx context.Context, cfg superviseConfig) error {
-	c.setSupervising(true)
-	defer c.letDetachedGo()
-	if cfg.host != nil {
-		stop, err := c.startHost(ctx, cfg.host)
-		if err != nil {
-			return fmt.Errorf("be a host: %w", err)
-		}
-		defer stop()
-	}
-	changes, err := c.store.Watch(ctx)
-	if err != nil {
-		return err
-	}
-	// Containers that another living program stops may become orphans.
-	waiting := false
-	for {
-		var again <-chan time.Time
-		if waiting {
-			again = time.After(turnCheck)
-		}
-		select {
-		case <-ctx.Done():
-			return c.endOf(ctx)
-		case <-again:
-		case _, ok := <-changes:
-			if !ok {
-				return cmp.Or(c.endOf(ctx), errWatchEnded)
-			}
-		case <-c.supervisorPoked:
-		}
-		if waiting, err = c.reconcile(ctx); err != nil {
-			if ctx.Err() != nil {
-				return c.endOf(ctx)
-			}
-			c.log.Error("cannot look at the stored containers", "error", err)
-			if !c.keepsDetached() {
-				return err
-			}
-			wait(ctx, storeRetry)
-			c.pokeSupervisor()
-			continue
-		}
-		if !cfg.resident && !waiting && !c.keepsDetached() {
-			return nil
-		}
 	}
 }
 
@@ -287,7 +244,7 @@ func (c *Client) reconcile(ctx context.Context) (waiting bool, err error) {
 	for id, k := range c.keepers {
 		missing[id] = k
 	}
-	supervising := c.supervising
+	supervising := c.supervising && !c.standing
 	c.mu.Unlock()
 
 	for _, rec := range recs {

@@ -44,7 +44,9 @@ type gate struct {
 
 	mu     sync.Mutex
 	closed bool
-	err    error
+	// leaving: no more is accepted, and what was goes on.
+	leaving bool
+	err     error
 	// pending are the handshakes under way, the oldest first.
 	pending []*handshake
 }
@@ -75,6 +77,8 @@ func (g *gate) run() {
 		case err == nil:
 			pause = least
 			g.begin(c.(*tls.Conn))
+		case g.isLeaving():
+			return
 		case errors.Is(err, net.ErrClosed) || errors.Is(err, trust.ErrClosed) || g.isClosed():
 			g.shut(err)
 			return
@@ -192,6 +196,20 @@ func (g *gate) isClosed() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.closed
+}
+
+func (g *gate) isLeaving() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.leaving
+}
+
+// leave stops accepting before it returns. Handshakes under way come to their end.
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.leaving = true
+	_ = g.raw.Close() // this process's part of it
 }
 
 // shut ends the gate for a reason, which Accept returns.

@@ -165,6 +165,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-r.Context().Done():
 			return
+		case <-s.left:
+			return
 		case <-beat.C:
 			line = []byte("{}\n")
 		case _, ok := <-changes:

@@ -70,6 +70,9 @@ type Server struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
+	// left is closed by Leave.
+	left chan struct{}
+
 	mu     sync.Mutex
 	closed bool
 	gates  map[*gate]bool
@@ -83,7 +86,7 @@ type Server struct {
 func NewServer(f *trust.Flock, n Node, opts ...Option) *Server {
 	s := &Server{
 		flock: f, node: n, log: slog.New(slog.DiscardHandler), limits: defaultLimits(),
-		gates: make(map[*gate]bool),
+		gates: make(map[*gate]bool), left: make(chan struct{}),
 	}
 	for _, o := range opts {
 		o(s)
@@ -170,6 +173,23 @@ func (s *Server) leave() {
 	defer s.mu.Unlock()
 	if s.busy--; s.busy == 0 {
 		s.idle.Broadcast()
+	}
+}
+
+// Leave stops accepting on the listeners, for another process that has the same sockets,
+// and sends those away who watch, so that they turn to it. What is under way goes on
+// until Close.
+func (s *Server) Leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.left:
+		return
+	default:
+	}
+	close(s.left)
+	for g := range s.gates {
+		g.leave()
 	}
 }
 

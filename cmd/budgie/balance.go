@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/balance"
 	"github.com/budgiehq/budgie/balance/accesslog"
 	"github.com/budgiehq/budgie/bunfile"
 )
@@ -19,10 +20,11 @@ import (
 type balanceFlags struct {
 	addr, algorithm, mode, accessLog string
 	slowStart                        *seconds
+	takeOver                         bool
 }
 
 // balanceFlagNames are those that go with -balance.
-var balanceFlagNames = []string{"algorithm", "mode", "access-log", "slow-start"}
+var balanceFlagNames = []string{"algorithm", "mode", "access-log", "slow-start", "take-over"}
 
 func newBalanceFlags(fs *flag.FlagSet) *balanceFlags {
 	f := new(balanceFlags)
@@ -31,6 +33,7 @@ func newBalanceFlags(fs *flag.FlagSet) *balanceFlags {
 	fs.StringVar(&f.mode, "mode", string(bunfile.ModeHTTP), "balance: `mode`, http or tcp")
 	fs.StringVar(&f.accessLog, "access-log", "", "balance: print a line for each request, in the `format` text or json")
 	f.slowStart = secondsFlag(fs, "slow-start", "balance: how long it takes until a new replica gets its full share (a `time`; default 0s)")
+	fs.BoolVar(&f.takeOver, "take-over", false, "balance: take the address over from a command like this that serves it, if one does, without a connection refused (Linux)")
 	return f
 }
 
@@ -86,28 +89,46 @@ func (c *command) balance(ctx context.Context, a *app, fs *flag.FlagSet, f *bala
 	if err != nil {
 		return c.usagef("%v", err)
 	}
-	opts := []budgie.Option{budgie.WithPeers(peers...)}
+	upgrader := a.newUpgrader(c.name, true)
+	opts := []budgie.Option{budgie.WithPeers(peers...), upgrader.option()}
+	if f.takeOver {
+		opts = append(opts, budgie.WithTakeOver())
+	}
 	if access != nil {
 		defer access.Close()
 		opts = append(opts, budgie.WithObserver(access))
 	}
-	return a.withClient(slog.LevelInfo, func(client *budgie.Client) error {
+	return upgrader.await(ctx, a.withClient(slog.LevelInfo, func(client *budgie.Client) error {
 		// Its Shutdown is the end of ctx.
 		front, err := client.Balance(context.WithoutCancel(ctx), args[0], f.addr, budgie.WithAlgorithm(bunfile.Algorithm(f.algorithm)), budgie.WithMode(mode), budgie.WithSlowStart(f.slowStart.value))
 		if err != nil {
 			return err
 		}
 		fmt.Fprintln(a.stderr, printable(fmt.Sprintf("serving %s at %s, until interrupted", args[0], front.Addr())))
-		select {
-		case <-ctx.Done():
-		case <-time.After(noReplicaNotice):
-			if len(front.Status()) == 0 {
-				a.note("no replica of %s is found so far: requests get status 503 until one is; \"budgie chirp\" lists what is announced", args[0])
-			}
-			<-ctx.Done()
-		}
+		defer upgrader.serve(ctx, client)()
+		a.serveUntilEnd(ctx, client, front, args[0])
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), bunfile.DefaultStopTimeout)
 		defer cancel()
 		return front.Shutdown(drain)
-	}, opts...)
+	}, opts...))
+}
+
+// serveUntilEnd returns when ctx ends or another process has taken client's place. It
+// says when no replica of the service is found.
+func (a *app) serveUntilEnd(ctx context.Context, client *budgie.Client, front balance.Frontend, service string) {
+	notice := time.NewTimer(noReplicaNotice)
+	defer notice.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-client.Replaced():
+			fmt.Fprintln(a.stderr, "budgie:", budgie.ErrReplaced)
+			return
+		case <-notice.C:
+			if len(front.Status()) == 0 {
+				a.note("no replica of %s is found so far: requests get status 503 until one is; \"budgie chirp\" lists what is announced", service)
+			}
+		}
+	}
 }

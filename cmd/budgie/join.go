@@ -84,12 +84,12 @@ func (c *command) join(ctx context.Context, a *app, fs *flag.FlagSet, f *joinFla
 		opts = append(opts, budgie.OnPull(pulls.show), budgie.OnSeed(volumes.show), budgie.OnJoin(func(plan budgie.JoinPlan) {
 			printPlan(a.stderr, plan, "joining")
 		}))
-		start := func(opts ...budgie.RunOption) ([]lifecycle.Container, error) {
+		start := func(_ *budgie.Client, opts ...budgie.RunOption) ([]lifecycle.Container, error) {
 			rec, err := client.Join(ctx, args[0], opts...)
 			return []lifecycle.Container{rec}, err
 		}
 		if *f.detach {
-			if err := a.detached(start, opts); err != nil {
+			if err := a.detached(client, start, opts); err != nil {
 				return err
 			}
 			a.noteOwnPeers(peers)

@@ -38,6 +38,8 @@ type app struct {
 	draws bool
 	// hurry ends when the user does not want to wait for a clean stop.
 	hurry context.Context
+	// words are those of the command line after the command.
+	words []string
 	// terminal is the user's, for whoever changes it.
 	terminal userTerminal
 }
@@ -55,7 +57,7 @@ func commands() []*command {
 	return []*command{
 		runCommand(), psCommand(), stopCommand(), rmCommand(), logsCommand(),
 		execCommand(), statsCommand(), topCommand(), inspectCommand(), chirpCommand(), statusCommand(), tokenCommand(),
-		superviseCommand(), versionCommand(),
+		superviseCommand(), upgradeCommand(), versionCommand(),
 	}
 }
 
@@ -131,6 +133,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 	}
 	for _, cmd := range commands() {
 		if cmd.name == name {
+			a.words = rest
 			return a.status(errors.Join(cmd.run(ctx, a, rest), a.written()))
 		}
 	}

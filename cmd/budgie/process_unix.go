@@ -34,3 +34,6 @@ func hangup() []os.Signal {
 	}
 	return []os.Signal{syscall.SIGHUP}
 }
+
+// ownGroup keeps the terminal's signals away from a process.
+func ownGroup() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

@@ -7,3 +7,6 @@ func ownProcess() {}
 
 // hangup is nothing: consoles that close send SIGTERM.
 func hangup() []os.Signal { return nil }
+
+// ownGroup is not needed: nothing is upgraded in place.
+func ownGroup() *syscall.SysProcAttr { return nil }

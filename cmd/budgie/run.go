@@ -18,7 +18,7 @@ import (
 func runCommand() *command {
 	c := &command{
 		name:    "run",
-		args:    "[-d] [-name N] [-runtime auto|process|containerd] [-rm] [-ready-timeout 1m] FILE.bun…",
+		args:    "[-d | -take-over] [-name N] [-runtime auto|process|containerd] [-rm] [-ready-timeout 1m] FILE.bun…",
 		summary: "Run the containers of .bun files.\nIn the foreground the exit status is 1 if a container failed.",
 		example: "budgie run web.bun        # shows the log; Ctrl-C stops it, twice kills it\nbudgie run -d web.bun     # returns once it serves, and prints its id",
 	}
@@ -28,6 +28,7 @@ func runCommand() *command {
 		name := fs.String("name", "", "`name` of the container, instead of the file's (one container only)")
 		rt := fs.String("runtime", "auto", "`runtime` to use: auto, process, containerd")
 		rm := fs.Bool("rm", false, "remove the container, with its log, when it is done")
+		takeOver := fs.Bool("take-over", false, "go on with the containers in place of the \"budgie run\" in the foreground that runs them, if one does, as they are and without a connection refused (Linux)")
 		ready := secondsFlag(fs, "ready-timeout", "how long each container may take to become ready (a `time`; default 1m plus its start_period)")
 		files, err := c.parse(a, fs, args)
 		if err != nil {
@@ -38,6 +39,9 @@ func runCommand() *command {
 		}
 		if ready.set && ready.value <= 0 {
 			return c.usagef("-ready-timeout is a time above 0s, not %s", ready)
+		}
+		if *takeOver && *detach {
+			return c.usagef("-take-over is for the foreground: \"budgie supervise -take-over\" takes what was detached over")
 		}
 		specs, err := load(files)
 		if err != nil {
@@ -59,17 +63,25 @@ func runCommand() *command {
 		pulls := a.newPulls()
 		defer pulls.end()
 		opts = append(opts, budgie.OnPull(pulls.show))
-		return a.withClient(slog.LevelWarn, func(client *budgie.Client) error {
-			start := func(opts ...budgie.RunOption) ([]lifecycle.Container, error) {
-				return client.RunAll(ctx, specs, opts...)
-			}
-			if *detach {
-				return a.detached(start, opts)
-			}
-			return a.foreground(ctx, client, len(specs) > 1, start, opts)
-		})
+		start := asSpecified(ctx, specs)
+		if *detach {
+			return a.withClient(slog.LevelWarn, func(client *budgie.Client) error { return a.detached(client, start, opts) })
+		}
+		if *takeOver {
+			start = takingOver(ctx, specs, start)
+		}
+		return c.foreground(ctx, a, len(specs) > 1, start, opts)
 	}
 	return c
+}
+
+// foreground runs in the foreground, as a process that can be upgraded.
+func (c *command) foreground(ctx context.Context, a *app, several bool, start starter, opts []budgie.RunOption) error {
+	upgrader := a.newUpgrader(c.name, true)
+	return upgrader.await(ctx, a.withClient(slog.LevelWarn, func(client *budgie.Client) error {
+		defer upgrader.serve(ctx, client)()
+		return a.foreground(ctx, client, several, start, opts)
+	}, upgrader.option()))
 }
 
 // load reads all files and reports the problems of all of them.
@@ -84,11 +96,30 @@ func load(files []string) ([]bunfile.Spec, error) {
 }
 
 // starter starts containers and returns when they are ready.
-type starter func(opts ...budgie.RunOption) ([]lifecycle.Container, error)
+type starter func(client *budgie.Client, opts ...budgie.RunOption) ([]lifecycle.Container, error)
+
+// asSpecified returns what runs containers.
+func asSpecified(ctx context.Context, specs []bunfile.Spec) starter {
+	return func(client *budgie.Client, opts ...budgie.RunOption) ([]lifecycle.Container, error) {
+		return client.RunAll(ctx, specs, opts...)
+	}
+}
+
+// takingOver returns what takes containers over from the process that runs them, and
+// starts them where there is none.
+func takingOver(ctx context.Context, specs []bunfile.Spec, start starter) starter {
+	return func(client *budgie.Client, opts ...budgie.RunOption) ([]lifecycle.Container, error) {
+		recs, err := client.TakeOver(ctx, specs[0].Name, opts...)
+		if errors.Is(err, budgie.ErrNotFound) {
+			return start(client, opts...)
+		}
+		return recs, err
+	}
+}
 
 // detached starts containers that outlive the command, and prints their ids.
-func (a *app) detached(start starter, opts []budgie.RunOption) error {
-	recs, err := start(append(opts, budgie.Detached(), budgie.OnRestart(a.tellRestart))...)
+func (a *app) detached(client *budgie.Client, start starter, opts []budgie.RunOption) error {
+	recs, err := start(client, append(opts, budgie.Detached(), budgie.OnRestart(a.tellRestart))...)
 	if err != nil {
 		return err
 	}
@@ -111,7 +142,7 @@ func (a *app) tellRestart(rec lifecycle.Container) {
 // foreground starts containers and shows their logs, with names where there are
 // several, until they end or ctx does.
 func (a *app) foreground(ctx context.Context, client *budgie.Client, several bool, start starter, opts []budgie.RunOption) error {
-	recs, err := start(append(opts, budgie.OnLog(a.logPrinter(several, false)))...)
+	recs, err := start(client, append(opts, budgie.OnLog(a.logPrinter(several, false)))...)
 	if ctx.Err() != nil {
 		return nil // stopped by the user, cleanly: start has waited for the end
 	}
@@ -121,10 +152,20 @@ func (a *app) foreground(ctx context.Context, client *budgie.Client, several boo
 	for _, rec := range recs {
 		fmt.Fprintf(a.stderr, "%s (%s) is ready on runtime %s%s\n", rec.Name, rec.ShortID(), rec.Runtime, where(rec))
 	}
+	waiting, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		select {
+		case <-client.Replaced():
+			fmt.Fprintln(a.stderr, "budgie:", budgie.ErrReplaced)
+			stop()
+		case <-waiting.Done():
+		}
+	}()
 	errs := make([]error, len(recs))
 	var wg sync.WaitGroup
 	for i, rec := range recs {
-		wg.Go(func() { errs[i] = waitFor(ctx, client, rec) })
+		wg.Go(func() { errs[i] = waitFor(waiting, client, rec) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)

@@ -13,7 +13,7 @@ import (
 func superviseCommand() *command {
 	c := &command{
 		name:    "supervise",
-		args:    "[-stay] [-host [-allow-process] [-patience 12s]]",
+		args:    "[-stay] [-take-over] [-host [-allow-process] [-patience 12s]]",
 		summary: "Look after the detached containers of the data directory until the last one ends.\nWhere another supervisor does so already, say so and end with status 0.\nWith -host also run replicas of services of the flock that have fewer than their\nreplicas.min, and end them again when there are enough.",
 		example: "budgie supervise         # \"run -d\" starts it when it is needed\nbudgie supervise -host   # stays, and restores replicas that others lost",
 	}
@@ -23,6 +23,7 @@ func superviseCommand() *command {
 		host := fs.Bool("host", false, "run replicas of images where they are missing; implies -stay")
 		allowProcess := fs.Bool("allow-process", false, "with -host: run commands of this machine, too, as this user, that others in the flock name")
 		patience := secondsFlag(fs, "patience", "with -host: how long a replica may be gone, or its node not answer, before it is replaced (a `time`; default 12s)")
+		takeOver := fs.Bool("take-over", false, "take the place of the supervisor that there is, if one is, without a connection refused (Linux)")
 		rest, err := c.parse(a, fs, args)
 		if err != nil {
 			return err
@@ -30,6 +31,9 @@ func superviseCommand() *command {
 		var opts []budgie.SuperviseOption
 		if *stay {
 			opts = append(opts, budgie.Resident())
+		}
+		if *takeOver {
+			opts = append(opts, budgie.TakingOver())
 		}
 		if len(rest) > 0 {
 			return c.usagef("takes no arguments, but there is %q", rest[0])
@@ -43,9 +47,15 @@ func superviseCommand() *command {
 		if *host {
 			opts = append(opts, budgie.Hosting(budgie.HostPolicy{AllowProcess: *allowProcess, Patience: patience.or(0)}))
 		}
+		upgrader := a.newUpgrader(c.name, false)
 		return a.withClient(slog.LevelInfo, func(client *budgie.Client) error {
+			defer upgrader.serve(ctx, client)()
 			err := client.Supervise(ctx, opts...)
-			if errors.Is(err, budgie.ErrSupervised) {
+			if errors.Is(err, budgie.ErrReplaced) {
+				fmt.Fprintln(a.stderr, "budgie:", err)
+				return nil
+			}
+			if errors.Is(err, budgie.ErrSupervised) && !*takeOver {
 				// Somebody else does the work: what was asked for is so.
 				fmt.Fprintln(a.stderr, "budgie:", err)
 				return nil
@@ -54,7 +64,7 @@ func superviseCommand() *command {
 				return nil // a signal: the containers run on for the next supervisor
 			}
 			return err
-		})
+		}, upgrader.option())
 	}
 	return c
 }
