@@ -314,6 +314,7 @@ func TestCaseB9SuccessorCannotAdopt(t *testing.T) {
 	if err := next.Close(); err != nil {
 		t.Error(err)
 	}
+	stop()
 	// It supervises: what ended is started again, and what is new is taken on.
 	if err := s.runtime.Crash(rec.ID, 1); err != nil {
 		t.Fatal(err)

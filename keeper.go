@@ -43,6 +43,8 @@ type keeper struct {
 	release func() bool
 	// output is closed when onLog has had the whole log.
 	output chan struct{}
+	// leaveOutput ends output before the log does; it may be called where there is none.
+	leaveOutput context.CancelFunc
 	// leave ends the keeper and leaves the container to the next owner.
 	leave context.CancelFunc
 	// halts are requests to stand still, as another process may take over, and
@@ -129,7 +131,12 @@ func (c *Client) keep(governor context.Context, rec lifecycle.Container, resume 
 	k.release = context.AfterFunc(governor, func() { k.endWith("the context that governed it ended") })
 	ctx, leave := context.WithCancel(c.life)
 	k.leave = leave
-	k.startOutput(onLog)
+	k.leaveOutput = func() {}
+	var after time.Time
+	if resume {
+		after = time.Now() // the earlier owner has had the rest
+	}
+	k.startOutput(onLog, after)
 	c.wg.Go(func() {
 		k.run(ctx, resume)
 		c.forget(k)
@@ -198,6 +205,7 @@ func (k *keeper) run(ctx context.Context, resume bool) {
 			}
 		}
 	}
+	k.leaveOutput()
 	if err := k.releaseInRuntime(); err != nil {
 		k.log.Debug("the runtime goes on looking after the container", "error", err)
 	}

@@ -110,17 +110,21 @@ func (c *Client) nextRun(ctx context.Context, rec lifecycle.Container) (lifecycl
 	return rec, err
 }
 
-// startOutput begins to hand the container's log to onLog, if there is one.
-func (k *keeper) startOutput(onLog func(lifecycle.Container, runtime.LogEntry)) {
+// startOutput begins to hand the container's log to onLog, if there is one: what is
+// later than after.
+func (k *keeper) startOutput(onLog func(lifecycle.Container, runtime.LogEntry), after time.Time) {
 	logger, ok := k.rt.(runtime.Logger)
 	if onLog == nil || !ok {
 		return
 	}
 	k.output = make(chan struct{})
+	ctx, leave := context.WithCancel(k.c.life)
+	k.leaveOutput = leave
 	entries := make(chan runtime.LogEntry)
 	k.c.wg.Go(func() {
 		defer close(entries)
-		if err := k.readLog(k.c.life, logger, entries); err != nil && k.c.life.Err() == nil {
+		defer leave()
+		if err := k.readLog(ctx, logger, entries, after); err != nil && ctx.Err() == nil {
 			k.log.Warn("cannot read the container's log", "error", err)
 		}
 	})
@@ -134,10 +138,9 @@ func (k *keeper) startOutput(onLog func(lifecycle.Container, runtime.LogEntry)) 
 	})
 }
 
-// readLog sends every entry of all runs of the container, until the client is
-// killed.
-func (k *keeper) readLog(ctx context.Context, logger runtime.Logger, entries chan<- runtime.LogEntry) error {
-	var last time.Time
+// readLog sends every entry of all runs of the container that is later than last, until
+// the client is killed, or the container is another process's.
+func (k *keeper) readLog(ctx context.Context, logger runtime.Logger, entries chan<- runtime.LogEntry, last time.Time) error {
 	for over := false; !over; {
 		select {
 		case <-k.started:
