@@ -21,7 +21,7 @@ func upgradeCommand() *command {
 	c := &command{
 		name:    "upgrade",
 		args:    "[-pid N]",
-		summary: "Replace the running budgie processes of the data directory by the budgie that is\ninstalled now, without a connection refused (Linux only): the supervisor, \"run\" in\nthe foreground and \"chirp -balance\". Each starts its successor from the file that it\nwas started from; where that fails, the old one goes on, and the exit status is 1.",
+		summary: "Replace the running budgie processes by the budgie that is installed now.\nNo connection is refused meanwhile (Linux only). It replaces those of the data\ndirectory: the supervisor, \"run\" in the foreground and \"chirp -balance\". Each\nstarts its successor from the file that it was started from; where that fails, the\nold one goes on, and the exit status is 1.",
 		example: "sudo install budgie /usr/local/bin && budgie upgrade",
 	}
 	c.run = func(ctx context.Context, a *app, args []string) error {
@@ -58,6 +58,10 @@ func upgradeCommand() *command {
 type upgrader struct {
 	a    *app
 	args []string
+	// exe is the file that this process was started from, or why it is not known: it
+	// may be moved away, and another one take its place.
+	exe    string
+	exeErr error
 	// grouped says that the successor does not get the terminal's signals: this process
 	// passes them on.
 	grouped bool
@@ -72,7 +76,8 @@ type upgrader struct {
 // newUpgrader returns what replaces a command.
 func (a *app) newUpgrader(name string, grouped bool) *upgrader {
 	args := slices.DeleteFunc(slices.Clone(a.words), func(arg string) bool { return arg == "-take-over" || arg == "--take-over" })
-	return &upgrader{a: a, args: append([]string{name, "-take-over"}, args...), grouped: grouped, ended: make(chan error, 1)}
+	exe, err := os.Executable()
+	return &upgrader{a: a, exe: exe, exeErr: err, args: append([]string{name, "-take-over"}, args...), grouped: grouped, ended: make(chan error, 1)}
 }
 
 // option lets "budgie upgrade" ask for it.
@@ -117,11 +122,10 @@ func (u *upgrader) start(ctx context.Context) (string, error) {
 	if u.client == nil || u.successor != nil {
 		return "", errors.New("it is just beginning, or being replaced already")
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		return "", err
+	if u.exeErr != nil {
+		return "", u.exeErr
 	}
-	cmd := exec.Command(exe, u.args...)
+	cmd := exec.Command(u.exe, u.args...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if u.grouped {
 		cmd.SysProcAttr = ownGroup()
@@ -146,7 +150,7 @@ func (u *upgrader) start(ctx context.Context) (string, error) {
 	if err := tellManager(fmt.Sprintf("MAINPID=%d", cmd.Process.Pid)); err != nil {
 		fmt.Fprintln(u.a.stderr, "budgie: the service manager cannot be told of the successor:", err)
 	}
-	return fmt.Sprintf("process %d (%s) has taken over", cmd.Process.Pid, exe), nil
+	return fmt.Sprintf("process %d (%s) has taken over", cmd.Process.Pid, u.exe), nil
 }
 
 // await waits for the end of the successor, if one was started here, passes signals on
