@@ -1,6 +1,9 @@
 package main
 
-import "os"
+import (
+	"os"
+	"syscall"
+)
 
 // ownProcess does nothing: handles are not inherited unless that is asked for.
 func ownProcess() {}
