@@ -6,6 +6,7 @@ package runtime
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 
@@ -90,6 +91,19 @@ type LogEntry struct {
 	Stream LogStream
 	// Line is without its line feed.
 	Line string
+}
+
+// CheckID returns an error unless id is 64 hexadecimal characters, lower case: such ids
+// are safe in paths and unique on file systems that fold case.
+func CheckID(id string) error {
+	ok := len(id) == 64
+	for _, c := range id {
+		ok = ok && (c >= '0' && c <= '9' || c >= 'a' && c <= 'f')
+	}
+	if !ok {
+		return fmt.Errorf("container id %q is not 64 lower-case hexadecimal characters", id)
+	}
+	return nil
 }
 
 // LogOptions selects log entries. The zero value means everything kept so far.

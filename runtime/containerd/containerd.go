@@ -192,7 +192,7 @@ func (r *Runtime) list(ctx context.Context) ([]runtime.Status, error) {
 	}
 	var out []runtime.Status
 	for _, e := range entries {
-		if checkID(e.Name()) != nil {
+		if runtime.CheckID(e.Name()) != nil {
 			continue
 		}
 		if ctx.Err() != nil {
@@ -213,18 +213,6 @@ func (r *Runtime) list(ctx context.Context) ([]runtime.Status, error) {
 
 func (r *Runtime) logLimit() logfile.Limit {
 	return logfile.Limit{Bytes: r.logBytes, Files: r.logFiles}
-}
-
-// checkID accepts 64 hexadecimal characters, lower case.
-func checkID(id string) error {
-	ok := len(id) == 64
-	for _, c := range id {
-		ok = ok && (c >= '0' && c <= '9' || c >= 'a' && c <= 'f')
-	}
-	if !ok {
-		return fmt.Errorf("container id %q is not 64 lower-case hexadecimal characters", id)
-	}
-	return nil
 }
 
 // opError says which operation on which container failed. What cannot run is said

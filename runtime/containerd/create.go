@@ -39,7 +39,7 @@ func (r *Runtime) Create(ctx context.Context, cfg runtime.Config) error {
 }
 
 func (r *Runtime) create(ctx context.Context, cfg runtime.Config) (err error) {
-	if err := checkID(cfg.ID); err != nil {
+	if err := runtime.CheckID(cfg.ID); err != nil {
 		return err
 	}
 	if err := errors.Join(supports(cfg.Spec), checkResources(cfg.Spec.Resources), checkVolumes(cfg.Spec.Volumes)); err != nil {
@@ -190,7 +190,7 @@ func (r *Runtime) sweepDead(ctx context.Context, c *client.Client) error {
 	for _, e := range entries {
 		for _, prefix := range []string{making, removing} {
 			id, ok := strings.CutPrefix(e.Name(), prefix)
-			if ok && checkID(id) == nil && !r.supervised(e.Name()) {
+			if ok && runtime.CheckID(id) == nil && !r.supervised(e.Name()) {
 				errs = append(errs, r.sweep(ctx, c, id))
 			}
 		}
@@ -227,7 +227,7 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 }
 
 func (r *Runtime) remove(ctx context.Context, id string) error {
-	if checkID(id) != nil {
+	if runtime.CheckID(id) != nil {
 		return runtime.ErrNotFound
 	}
 	unlock, err := r.locks.Lock(ctx, id)

@@ -63,7 +63,7 @@ func (r *Runtime) path(id string, elem ...string) string {
 
 // exists tells whether the runtime has a container.
 func (r *Runtime) exists(id string) error {
-	if checkID(id) != nil {
+	if runtime.CheckID(id) != nil {
 		return runtime.ErrNotFound
 	}
 	_, err := os.Stat(r.path(id, "config.json"))

@@ -27,7 +27,7 @@ func (r *Runtime) Create(ctx context.Context, cfg runtime.Config) error {
 }
 
 func (r *Runtime) create(ctx context.Context, cfg runtime.Config) (err error) {
-	if err := checkID(cfg.ID); err != nil {
+	if err := runtime.CheckID(cfg.ID); err != nil {
 		return err
 	}
 	if err := supports(cfg.Spec); err != nil {
@@ -117,7 +117,7 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 }
 
 func (r *Runtime) remove(ctx context.Context, id string) error {
-	if checkID(id) != nil {
+	if runtime.CheckID(id) != nil {
 		return runtime.ErrNotFound
 	}
 	unlock, err := r.locks.Lock(ctx, id)
@@ -161,7 +161,7 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 
 // exists tells whether the runtime has a container.
 func (r *Runtime) exists(id string) error {
-	if checkID(id) != nil {
+	if runtime.CheckID(id) != nil {
 		return runtime.ErrNotFound
 	}
 	if _, err := os.Stat(r.path(id, "config.json")); err != nil {

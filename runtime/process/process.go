@@ -165,7 +165,7 @@ func (r *Runtime) List(ctx context.Context) ([]runtime.Status, error) {
 	}
 	var out []runtime.Status
 	for _, e := range entries {
-		if checkID(e.Name()) != nil {
+		if runtime.CheckID(e.Name()) != nil {
 			continue
 		}
 		if ctx.Err() != nil {
@@ -186,19 +186,6 @@ func (r *Runtime) List(ctx context.Context) ([]runtime.Status, error) {
 
 func (r *Runtime) logLimit() logfile.Limit {
 	return logfile.Limit{Bytes: r.logBytes, Files: r.logFiles}
-}
-
-// checkID accepts 64 hexadecimal characters, lower case, as they are safe in
-// paths and unique on file systems that fold case.
-func checkID(id string) error {
-	ok := len(id) == 64
-	for _, c := range id {
-		ok = ok && (c >= '0' && c <= '9' || c >= 'a' && c <= 'f')
-	}
-	if !ok {
-		return fmt.Errorf("container id %q is not 64 lower-case hexadecimal characters", id)
-	}
-	return nil
 }
 
 // opError says which operation on which container failed.

@@ -80,7 +80,7 @@ func (r *Runtime) path(id string, elem ...string) string {
 // loadConfig reads what to run.
 func (r *Runtime) loadConfig(id string) (runtime.Config, error) {
 	var cfg runtime.Config
-	if checkID(id) != nil {
+	if runtime.CheckID(id) != nil {
 		return cfg, runtime.ErrNotFound
 	}
 	data, err := os.ReadFile(r.path(id, "config.json"))
@@ -100,7 +100,7 @@ func (r *Runtime) loadConfig(id string) (runtime.Config, error) {
 // a run that nobody saw: whatever still runs of it is found by its environment
 // before the next start.
 func (r *Runtime) load(id string) (record, error) {
-	if checkID(id) != nil {
+	if runtime.CheckID(id) != nil {
 		return record{}, runtime.ErrNotFound
 	}
 	data, err := os.ReadFile(r.path(id, "status.json"))

@@ -213,8 +213,8 @@ func (f *Fake) Create(ctx context.Context, cfg runtime.Config) error {
 		return err
 	}
 	defer done()
-	if !validID(cfg.ID) {
-		return f.errorf("create", cfg.ID, fmt.Errorf("id %q is not 64 hexadecimal characters", cfg.ID))
+	if err := runtime.CheckID(cfg.ID); err != nil {
+		return f.errorf("create", cfg.ID, err)
 	}
 	w := f.world
 	w.mu.Lock()
@@ -231,15 +231,6 @@ func (f *Fake) Create(ctx context.Context, cfg runtime.Config) error {
 		state:   lifecycle.Created,
 	}
 	return nil
-}
-
-func validID(id string) bool {
-	for _, c := range id {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return len(id) == 64
 }
 
 // Start starts the container's servers.
