@@ -329,6 +329,13 @@ func TestTunnelsToTheSilentAreCut(t *testing.T) {
 				defer near.Close()
 				conn := tunnels.watch(s.ID, far)
 				defer conn.Close()
+				if silent {
+					time.Sleep(newTunnel)
+				}
+				// One that is made just before the silence is noticed shows that the node is back.
+				back, farBack := net.Pipe()
+				defer back.Close()
+				defer tunnels.watch(s.ID, farBack).Close()
 				moved := b.service("1", "10.0.0.2")
 				b.announce(moved)
 				b.last(2).say(nil, serving)
@@ -346,6 +353,10 @@ func TestTunnelsToTheSilentAreCut(t *testing.T) {
 				_ = near.SetReadDeadline(time.Now().Add(time.Second))
 				if _, err := near.Read(make([]byte, 1)); errors.Is(err, io.EOF) != silent {
 					t.Errorf("the connection ends with %v", err)
+				}
+				_ = back.SetReadDeadline(time.Now().Add(time.Second))
+				if _, err := back.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
+					t.Errorf("the connection to the node that is back ends with %v", err)
 				}
 			})
 		})

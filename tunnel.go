@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/lifecycle"
@@ -123,7 +124,7 @@ func (t *tunnels) dial(ctx context.Context, addr string) (net.Conn, error) {
 
 // watch remembers a connection to a container until it is closed.
 func (t *tunnels) watch(id string, conn net.Conn) *watchedConn {
-	c := &watchedConn{Conn: conn}
+	c := &watchedConn{Conn: conn, made: time.Now()}
 	c.ended = sync.OnceFunc(func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -135,6 +136,10 @@ func (t *tunnels) watch(id string, conn net.Conn) *watchedConn {
 	return c
 }
 
+// newTunnel is how young a connection is that shows that its node is back: it was made,
+// which takes an answer, long after the node was heard of for the last time.
+const newTunnel = 2 * time.Second
+
 // cut breaks off the connections to a container whose node has fallen silent, by
 // whichever of its addresses they go: nothing more comes of them, and what waits for
 // an answer may be asked elsewhere.
@@ -142,7 +147,7 @@ func (t *tunnels) cut(id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for c, to := range t.conns {
-		if to == id {
+		if to == id && time.Since(c.made) >= newTunnel {
 			c.abort()
 		}
 	}
@@ -151,6 +156,7 @@ func (t *tunnels) cut(id string) {
 // watchedConn is a connection that tells of its end.
 type watchedConn struct {
 	net.Conn
+	made  time.Time
 	ended func()
 }
 
