@@ -165,7 +165,9 @@ func TestStripesOfFaultySources(t *testing.T) {
 // Where all sources fail, what came until then is written.
 func TestStripesEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		if n, _, _ := striped(t, 8*mebi, cutAt(3*mebi), cutAt(5*mebi)); n != 5*mebi {
+		// The second source may be asked for what it lacks, and be given up, before the
+		// first one has failed.
+		if n, _, _ := striped(t, 8*mebi, cutAt(3*mebi), cutAt(5*mebi)); n < 3*mebi || n > 5*mebi {
 			t.Errorf("%d bytes came", n)
 		}
 	})
