@@ -296,7 +296,7 @@ func (k *keeper) logEnd() {
 		k.log.Info("the container ended", "why", rec.EndReason())
 		return
 	}
-	k.log.Warn("the container ended, and is started again", "why", rec.EndReason(), "restarts", rec.Restarts, "in", time.Until(rec.RestartAt).Round(time.Millisecond))
+	k.log.Warn("the container ended, and is started again", "why", rec.EndReason(), "restarts", rec.Restarts, "in", max(0, time.Until(rec.RestartAt)).Round(time.Millisecond))
 }
 
 // watch begins to wait for the end of a run and to probe it.
@@ -327,7 +327,9 @@ func (k *keeper) watch(ctx context.Context, st runtime.Status) {
 			}
 		}
 	})
-	p := newProber(k.rt, k.record(), st)
+	p := newProber(k.rt, k.record(), st, func(problem error) {
+		k.log.Warn("the container runs, but accepts no connections at its port so far, and gets no traffic; a process finds the port to listen at in its environment variable PORT", "error", problem)
+	})
 	w.wg.Go(func() { p.run(ctx, w.probed) })
 	select {
 	case k.started <- struct{}{}:

@@ -18,6 +18,9 @@ import (
 // run to count as ready: long enough to notice a program that ends at once.
 const settleTime = 250 * time.Millisecond
 
+// lateAfter is how long a container may run without serving until a person hears of it.
+const lateAfter = 5 * time.Second
+
 // verdict is what the probes of a run say after the last one.
 type verdict struct {
 	ready  bool
@@ -32,10 +35,13 @@ type prober struct {
 	rec   lifecycle.Container
 	addrs []runtime.Address
 	check bunfile.Healthcheck
+	// late is called once if the container has no health check, which would say so,
+	// and does not accept connections for lateAfter.
+	late func(problem error)
 }
 
-func newProber(rt Runtime, rec lifecycle.Container, st runtime.Status) *prober {
-	p := &prober{rt: rt, rec: rec, addrs: st.Addresses}
+func newProber(rt Runtime, rec lifecycle.Container, st runtime.Status, late func(problem error)) *prober {
+	p := &prober{rt: rt, rec: rec, addrs: st.Addresses, late: late}
 	if rec.Spec.Healthcheck != nil {
 		p.check = *rec.Spec.Healthcheck
 	}
@@ -81,6 +87,10 @@ func (p *prober) run(ctx context.Context, verdicts chan<- verdict) {
 		}
 		if !declared && v.ready {
 			return
+		}
+		if !declared && p.late != nil && time.Since(p.rec.StartedAt) >= lateAfter {
+			p.late(err)
+			p.late = nil
 		}
 		wait(ctx, tracker.Delay())
 	}

@@ -175,7 +175,9 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 			}
 			now, err := s.list(r.Context())
 			if err != nil {
-				s.log.Warn("a peer that watches is sent away", "error", err)
+				if r.Context().Err() == nil {
+					s.log.Warn("a peer that watches is sent away", "error", err)
+				}
 				return
 			}
 			if !bytes.Equal(now, last) {

@@ -142,6 +142,8 @@ func healthWord(rec lifecycle.Container) string {
 		return "failed"
 	case rec.Health != lifecycle.HealthNone:
 		return string(rec.Health)
+	case rec.State == lifecycle.Running && !rec.Ready:
+		return string(lifecycle.HealthStarting)
 	}
 	return "-"
 }
