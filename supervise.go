@@ -59,11 +59,15 @@ func (c *Client) Supervise(ctx context.Context, opts ...SuperviseOption) error {
 			return err
 		}
 	}
-	again := false
+	again, said := false, false
 	for {
 		err := c.lockSupervision(ctx, s)
 		if errors.Is(err, store.ErrOwned) {
 			if cfg.resident && s.taking == nil {
+				if !said {
+					c.log.Info("another process supervises this data directory; waiting for it to end", "why", err)
+					said = true
+				}
 				if wait(ctx, turnCheck); ctx.Err() != nil {
 					return c.endOf(ctx)
 				}

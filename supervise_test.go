@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -388,5 +390,29 @@ func TestAutoRemove(t *testing.T) {
 	}
 	if recs, err := f.List(t.Context()); err != nil || len(recs) != 0 {
 		t.Errorf("left: %+v, %v", recs, err)
+	}
+}
+
+// saying passes on what is logged.
+type saying chan string
+
+func (s saying) Write(p []byte) (int, error) {
+	s <- string(p)
+	return len(p), nil
+}
+
+// A supervisor that stays waits for the one there is, and says so.
+func TestResidentSupervisorSaysThatItWaits(t *testing.T) {
+	f := newFakes(t)
+	supervise(t, f.Client)
+	if _, err := runDetached(t, f.Client, always(web("web"))); err != nil {
+		t.Fatal(err)
+	}
+	said := make(saying, 16)
+	supervise(t, f.client(t, budgie.WithLogger(slog.New(slog.NewTextHandler(said, nil)))))
+	for line := range said {
+		if strings.Contains(line, "another process supervises") {
+			return
+		}
 	}
 }
