@@ -100,8 +100,9 @@ type Syncer interface {
 	// the sender's and verifies it. What the user or the file system that
 	// receives cannot keep, owners for one, is left out, which both reports say. A
 	// Receive that fails leaves every file either as it was or as the sender has
-	// it; the next one goes on from there.
-	Receive(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error)
+	// it; the next one goes on from there. What opts has is called by one goroutine
+	// at a time, before Receive returns.
+	Receive(ctx context.Context, conn io.ReadWriter, dir string, opts replica.ReceiveOptions) (replica.Report, error)
 	// Follow does the same, and then takes over every change at the source until
 	// ctx or conn ends. It returns why it ended, never nil. What opts has is
 	// called by one goroutine at a time, before Follow returns.

@@ -38,7 +38,8 @@ type SeedStep string
 const (
 	// SeedStarted: a node is asked for the volume.
 	SeedStarted SeedStep = "started"
-	// SeedReceiving: some of it has come.
+	// SeedReceiving: some of it has come, or the copy got further: see
+	// [SeedProgress].Progress.
 	SeedReceiving SeedStep = "receiving"
 	// SeedFailed: the node did not give it. The next one, if any, is asked, and
 	// what has come need not come again.
@@ -58,6 +59,8 @@ type SeedProgress struct {
 	// Node is the id of the node that it comes from, and Addr the host:port where
 	// that answers.
 	Node, Addr string
+	// Progress is how far the copy is, as its Syncer says; zero before the first word.
+	Progress replica.Progress
 	// Received is how many bytes this node has sent so far, those of the protocol
 	// included.
 	Received int64
@@ -209,12 +212,18 @@ func receiveVolume(ctx context.Context, syncer Syncer, s seedSource, dir string,
 		p.Step, p.Received = SeedReceiving, received
 		tell(p)
 	}}
+	further := func(now replica.Progress) {
+		meter.mu.Lock()
+		defer meter.mu.Unlock()
+		p.Progress = now
+		meter.say(time.Now())
+	}
 	var report replica.Report
 	ctx, stop := s.whileAlive(ctx, meter.quiet)
 	defer stop()
 	err := s.client.ReceiveVolume(ctx, s.id, target, func(conn io.ReadWriteCloser) (err error) {
 		meter.ReadWriteCloser = conn
-		report, err = syncer.Receive(ctx, meter, dir)
+		report, err = syncer.Receive(ctx, meter, dir, replica.ReceiveOptions{Tell: further})
 		return err
 	})
 	meter.mu.Lock()
@@ -251,10 +260,15 @@ func (m *meteredConn) Read(b []byte) (int, error) {
 		m.received, m.heard = m.received+int64(n), now
 	}
 	if now.Sub(m.last) >= seedReportEvery {
-		m.last = now
-		m.tell(m.received)
+		m.say(now)
 	}
 	return n, err
+}
+
+// say tells how much was read. The caller holds the lock.
+func (m *meteredConn) say(now time.Time) {
+	m.last = now
+	m.tell(m.received)
 }
 
 // ofThisMachine reports whether an error is one of this machine's files, which

@@ -102,6 +102,9 @@ func TestCaseV10SeedBeforeStart(t *testing.T) {
 		if !ok || done.Report.Digest != owners.Digest || cfg.Spec.Volumes[0].Source != done.Volume.Dir {
 			t.Errorf("created with the volume %+v after %+v; want digest %s", cfg.Spec.Volumes, done, owners.Digest)
 		}
+		if p := done.Progress; p.Files != 2 || p.TotalFiles != 2 || p.Bytes != done.Report.Bytes || p.TotalBytes != p.Bytes {
+			t.Errorf("when it was done it was as far as %+v", p)
+		}
 		if diff := replicatest.Diff(source, cfg.Spec.Volumes[0].Source); diff != "" {
 			t.Error(diff)
 		}
@@ -145,14 +148,14 @@ type cutSyncer struct {
 var errCut = errors.New("the cable is out")
 
 // Receive implements budgie.Syncer.
-func (s *cutSyncer) Receive(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error) {
+func (s *cutSyncer) Receive(ctx context.Context, conn io.ReadWriter, dir string, opts replica.ReceiveOptions) (replica.Report, error) {
 	if !s.done.CompareAndSwap(false, true) {
-		return s.Syncer.Receive(ctx, conn, dir)
+		return s.Syncer.Receive(ctx, conn, dir, opts)
 	}
 	return s.Syncer.Receive(ctx, struct {
 		io.Reader
 		io.Writer
-	}{io.MultiReader(io.LimitReader(conn, s.after), failing{}), conn}, dir)
+	}{io.MultiReader(io.LimitReader(conn, s.after), failing{}), conn}, dir, opts)
 }
 
 type failing struct{}
@@ -375,14 +378,14 @@ type slowSyncer struct {
 }
 
 // Receive implements budgie.Syncer.
-func (s *slowSyncer) Receive(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error) {
+func (s *slowSyncer) Receive(ctx context.Context, conn io.ReadWriter, dir string, opts replica.ReceiveOptions) (replica.Report, error) {
 	select {
 	case s.entered <- struct{}{}:
 	case <-time.After(10 * time.Second):
 		return replica.Report{}, errors.New("nobody looked")
 	}
 	<-s.leave
-	return s.Syncer.Receive(ctx, conn, dir)
+	return s.Syncer.Receive(ctx, conn, dir, opts)
 }
 
 // Root does not write volumes where another user could lead it elsewhere.

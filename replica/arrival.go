@@ -76,7 +76,7 @@ func (r *receiver) file(ctx context.Context, e entry, has found) (o outcome, err
 		if err := a.frame(ctx, kind, payload); err != nil {
 			return 0, err
 		}
-		r.following.arrived(a.check.Made() - before)
+		r.progress.add(0, a.check.Made()-before)
 	}
 }
 
@@ -207,6 +207,7 @@ func (a *arrival) end(payload []byte) (outcome, error) {
 	case len(payload) != 1 || payload[0] > 1:
 		return 0, unexpected(frameFileEnd, len(payload))
 	case payload[0] == 0:
+		a.r.progress.add(0, -a.check.Made())
 		return changedThere, nil
 	case !a.check.Done():
 		return 0, fmt.Errorf("%w: %d bytes are missing", ErrVerify, a.to.entry.size-a.check.Made())
@@ -214,9 +215,10 @@ func (a *arrival) end(payload []byte) (outcome, error) {
 	if a.copied {
 		a.r.unsure = true
 		if a.lost || a.to.digest() != a.to.entry.digest {
-			a.r.following.arrived(-a.check.Made()) // all of it comes again
+			a.r.progress.add(0, -a.check.Made()) // all of it comes again
 			return wrongHere, nil
 		}
 	}
+	a.r.progress.add(1, 0)
 	return arrivedWhole, a.to.accept()
 }

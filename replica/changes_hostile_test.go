@@ -162,7 +162,7 @@ func receiveFrom(t *testing.T, dst string, script func(w *wire) error) error {
 		defer here.Close()
 		_ = script(newWire(here)) // it ends when Receive has had enough
 	}()
-	_, err := New().Receive(ctx, there, dst)
+	_, err := New().Receive(ctx, there, dst, ReceiveOptions{})
 	_ = there.Close()
 	<-done
 	if ctx.Err() != nil {
@@ -284,7 +284,7 @@ func FuzzChanges(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		dir := filepath.Join(t.TempDir(), "copy")
 		write(t, filepath.Join(dir, "big"), string(oldBig))
-		_, err := New().Receive(t.Context(), readWriter{io.MultiReader(bytes.NewReader(before), bytes.NewReader(stream)), io.Discard}, dir)
+		_, err := New().Receive(t.Context(), readWriter{io.MultiReader(bytes.NewReader(before), bytes.NewReader(stream)), io.Discard}, dir, ReceiveOptions{})
 		got, readErr := os.ReadFile(filepath.Join(dir, "big"))
 		if bytes.Contains(stream, []byte{frameDone, 0, 0, 0, 0}) && errors.Is(readErr, os.ErrNotExist) {
 			return // another manifest may have said so

@@ -191,7 +191,7 @@ func TestChangesOfWhatIsNotThere(t *testing.T) {
 					_ = here.Close()
 					sent <- err
 				}()
-				_, err = replica.New().Receive(t.Context(), tampering{there, &tamper}, dst)
+				_, err = replica.New().Receive(t.Context(), tampering{there, &tamper}, dst, replica.ReceiveOptions{})
 				must(t, there.Close(), err, <-sent)
 				if tamper != nil {
 					t.Fatal("nothing was tampered with")

@@ -73,8 +73,12 @@ func (c *Copier) Send(ctx context.Context, conn io.ReadWriter, dir string) (Repo
 // was or as the sender has it, and the next Receive goes on from there.
 //
 // conn and ctx are as for Send.
-func (c *Copier) Receive(ctx context.Context, conn io.ReadWriter, dir string) (Report, error) {
-	report, err := c.receive(ctx, conn, c.receiver(conn, dir))
+func (c *Copier) Receive(ctx context.Context, conn io.ReadWriter, dir string, opts ReceiveOptions) (Report, error) {
+	r := c.receiver(conn, dir)
+	if opts.Tell != nil {
+		r.progress = &progress{tell: opts.Tell}
+	}
+	report, err := c.receive(ctx, conn, r)
 	if err != nil {
 		return Report{}, fmt.Errorf("receiving volume %s: %w", dir, err)
 	}
@@ -96,6 +100,7 @@ func (c *Copier) Follow(ctx context.Context, conn io.ReadWriter, dir string, opt
 	r := c.receiver(conn, dir)
 	r.following = &following{FollowOptions: opts, maxLoss: c.maxLoss, scanEvery: c.scanEvery, state: FollowState{Phase: Starting}}
 	r.following.silence = c.silence
+	r.progress = &progress{tell: r.following.progress}
 	r.interrupt = func() { cancel(fmt.Errorf("%w: the source said nothing for %s", ErrSilent, c.silence)) }
 	_, err := c.receive(ctx, conn, r)
 	if err == nil {
@@ -123,6 +128,7 @@ func (c *Copier) receive(ctx context.Context, conn io.ReadWriter, r *receiver) (
 			return Report{}, err
 		}
 		defer release()
+		r.progress.begin(Progress{Step: Waiting})
 		return r.run(ctx)
 	})
 }

@@ -43,7 +43,7 @@ func receiveInChild(dir string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 3
 	}
-	if _, err := replica.New().Receive(context.Background(), conn, dir); err != nil {
+	if _, err := replica.New().Receive(context.Background(), conn, dir, replica.ReceiveOptions{}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -141,7 +141,7 @@ func TestFileSystemWithoutAttributes(t *testing.T) {
 		report, err := New().Send(t.Context(), here, src)
 		sent <- outcome{report, err}
 	}()
-	received, err := New().Receive(t.Context(), there, dst)
+	received, err := New().Receive(t.Context(), there, dst, ReceiveOptions{})
 	s := <-sent
 	if err != nil || s.err != nil {
 		t.Fatal(err, s.err)

@@ -59,7 +59,7 @@ func copyOver(ctx context.Context, src, dst string, wrap func(net.Conn) net.Conn
 		o.sent, o.sendErr = replica.New().Send(ctx, here, src)
 		_ = here.Close()
 	})
-	o.received, o.receivedErr = replica.New().Receive(ctx, there, dst)
+	o.received, o.receivedErr = replica.New().Receive(ctx, there, dst, replica.ReceiveOptions{})
 	_ = there.Close()
 	wg.Wait()
 	return o

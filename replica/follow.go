@@ -38,6 +38,9 @@ type FollowState struct {
 	// Files and Bytes are what the copy consists of.
 	Files int
 	Bytes int64
+	// Progress is how far what is being done is: complete where the copy is as its
+	// source.
+	Progress Progress
 	// PendingFiles and PendingBytes are what is known to be on its way.
 	PendingFiles int
 	PendingBytes int64
@@ -70,9 +73,6 @@ const mostConflicts = 16
 
 // defaultSilence is how long a source that has nothing to send may say nothing.
 const defaultSilence = 10 * idleEvery
-
-// tellEvery is how often progress is told.
-const tellEvery = 200 * time.Millisecond
 
 // following is what a Follow has beside a Receive. A nil one does nothing.
 type following struct {
@@ -109,24 +109,12 @@ func (f *following) tell(progress bool) {
 	f.Tell(f.state)
 }
 
-// pending notes what is going to be sent.
-func (f *following) pending(m *manifest, p plan) {
-	if f == nil {
-		return
+// progress notes how far what is being done is.
+func (f *following) progress(p Progress) {
+	f.state.Progress = p
+	if p.Step == Receiving {
+		f.state.PendingFiles, f.state.PendingBytes = p.TotalFiles-p.Files, p.TotalBytes-p.Bytes
 	}
-	f.state.PendingFiles, f.state.PendingBytes = len(p.wanted), 0
-	for _, i := range p.wanted {
-		f.state.PendingBytes += m.entries[i].size
-	}
-	f.tell(true)
-}
-
-// arrived notes how much more of a file is there, or less.
-func (f *following) arrived(n int64) {
-	if f == nil || n == 0 {
-		return
-	}
-	f.state.PendingBytes -= n
 	f.tell(true)
 }
 
@@ -268,6 +256,7 @@ func (r *receiver) synced() {
 	if first || f.state.Digest != nameOf(r.base) {
 		report := r.base.report()
 		f.state.Digest, f.state.Files, f.state.Bytes = report.Digest, report.Files, report.Bytes
+		f.state.Progress = complete(r.base)
 	}
 	f.tell(false)
 }

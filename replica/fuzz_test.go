@@ -121,7 +121,7 @@ func FuzzReceive(f *testing.F) {
 		if err := os.Symlink("../outside", filepath.Join(dir, "out")); err != nil {
 			t.Fatal(err)
 		}
-		_, err := New().Receive(t.Context(), readWriter{bytes.NewReader(stream), io.Discard}, dir)
+		_, err := New().Receive(t.Context(), readWriter{bytes.NewReader(stream), io.Discard}, dir, ReceiveOptions{})
 		if got, _ := os.ReadFile(filepath.Join(base, "outside", "file")); string(got) != "outside" {
 			t.Errorf("the file outside is %q", got)
 		}

@@ -39,7 +39,7 @@ func against(t *testing.T, script func(w *wire) error) (base string, err error) 
 		defer here.Close()
 		_ = script(newWire(here)) // it ends when Receive has had enough
 	}()
-	_, err = New().Receive(ctx, there, filepath.Join(base, "copy"))
+	_, err = New().Receive(ctx, there, filepath.Join(base, "copy"), ReceiveOptions{})
 	_ = there.Close()
 	<-done
 	if ctx.Err() != nil {

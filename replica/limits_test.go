@@ -121,7 +121,7 @@ func copyBetween(t *testing.T, c *Copier, src, dst string) (sendErr, receiveErr 
 			_ = here.Close()
 		}
 	}()
-	if _, receiveErr = c.Receive(t.Context(), there, dst); receiveErr != nil {
+	if _, receiveErr = c.Receive(t.Context(), there, dst, ReceiveOptions{}); receiveErr != nil {
 		_ = there.Close()
 	}
 	<-done

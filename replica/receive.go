@@ -21,6 +21,8 @@ type receiver struct {
 	side     *beside
 	// following is nil where the copy is made once.
 	following *following
+	// progress is told how far the copy is, nil where nobody is.
+	progress *progress
 
 	copy *target
 	// m is what the copy is to become, acked what the sender knows that it is, and
@@ -105,6 +107,7 @@ func (r *receiver) run(ctx context.Context) (report Report, err error) {
 	if r.following != nil {
 		return Report{}, r.follow(ctx)
 	}
+	r.progress.end()
 	if err := r.next(nextNothing); err != nil {
 		return Report{}, err
 	}
@@ -128,7 +131,11 @@ func (r *receiver) open() (err error) {
 // false where the copy rather stays as it is, which the sender then knows.
 func (r *receiver) begin(ctx context.Context) (bool, error) {
 	r.begun = false
-	if err := r.copy.index(ctx, r.m, r.base != nil || r.untried != nil); err != nil {
+	r.progress.begin(Progress{Step: Comparing})
+	r.copy.scanner.seen = r.progress.add
+	err := r.copy.index(ctx, r.m, r.base != nil || r.untried != nil)
+	r.copy.scanner.seen = nil
+	if err != nil {
 		return false, err
 	}
 	if err := r.hold(); err != nil {
@@ -250,7 +257,6 @@ func (r *receiver) fetch(ctx context.Context) (missed map[digest]bool, err error
 		return nil, err
 	}
 	r.log.Debug("files to receive", "wanted", len(p.wanted), "of", len(r.m.entries))
-	r.following.pending(r.m, p)
 	has := r.places(p.wanted)
 	if err := r.ask(p.wanted, has); err != nil {
 		return nil, err
@@ -258,7 +264,7 @@ func (r *receiver) fetch(ctx context.Context) (missed map[digest]bool, err error
 	if missed, err = r.files(ctx, p.wanted, has); err != nil {
 		return nil, err
 	}
-	missing, err := r.copy.copyAll(ctx, p.again)
+	missing, err := r.copyAll(ctx, p.again)
 	for _, e := range missing {
 		missed[e.digest] = true
 	}
@@ -270,13 +276,14 @@ func (r *receiver) fetch(ctx context.Context) (missed map[digest]bool, err error
 func (r *receiver) copyLocally(ctx context.Context) (plan, error) {
 	for {
 		p := r.plan()
+		r.progress.beginReceiving(r.m, p)
 		if err := r.expect(p); err != nil {
 			return plan{}, err
 		}
 		if len(p.copies) == 0 {
 			return p, nil
 		}
-		failed, err := r.copy.copyAll(ctx, p.copies)
+		failed, err := r.copyAll(ctx, p.copies)
 		if err != nil {
 			return plan{}, err
 		}
@@ -290,6 +297,19 @@ func (r *receiver) copyLocally(ctx context.Context) (plan, error) {
 			return p, nil
 		}
 	}
+}
+
+// copyAll brings files into place whose content is there, and returns those whose
+// content is not.
+func (r *receiver) copyAll(ctx context.Context, entries []entry) (failed []entry, err error) {
+	failed, err = r.copy.copyAll(ctx, entries)
+	if err != nil {
+		return nil, err
+	}
+	files, bytes := plan{copies: entries}.size(r.m)
+	notFiles, notBytes := plan{copies: failed}.size(r.m)
+	r.progress.add(files-notFiles, bytes-notBytes)
+	return failed, nil
 }
 
 // ask sends which files are wanted, and what the copy has in places of theirs.
@@ -397,7 +417,10 @@ func (r *receiver) finish(ctx context.Context) error {
 		return err
 	}
 	r.removed += removed
+	r.progress.begin(Progress{Step: Verifying, TotalFiles: r.m.files(), TotalBytes: r.m.total})
+	r.copy.scanner.seen = r.progress.add
 	copied, err := r.copy.verify(ctx, r.m)
+	r.copy.scanner.seen = nil
 	if err != nil {
 		return err
 	}

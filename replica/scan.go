@@ -97,7 +97,10 @@ type scanner struct {
 	// temporary are the files under way that were found; they are not part of
 	// the tree.
 	temporary []found
-	buf       buffer
+	// seen is told of files that are known or read, and of the bytes of those; nil
+	// where nobody wants to know.
+	seen func(files int, bytes int64)
+	buf  buffer
 }
 
 // buffer is where content passes through, allocated when first used.
@@ -318,12 +321,14 @@ func (s *scanner) xattrsOf(e entry, dir *os.File, name string) (string, error) {
 // hash computes the digest of a file, or remembers it.
 func (s *scanner) hash(ctx context.Context, path string, info fs.FileInfo) (int64, digest, error) {
 	if k, unchanged := s.recall(path, info); unchanged {
+		s.count(1, k.size)
 		return k.size, k.digest, nil
 	}
 	fp, ok := fingerprintOf(info)
 	_, n := statOf(info)
 	if k, seen := s.linked[n.file]; ok && seen && n.links > 1 && k.fp == fp {
 		s.remember(path, k)
+		s.count(1, 0)
 		return k.size, k.digest, nil // it was read under another name
 	}
 	now := hashed{fp: fp, at: time.Now()}
@@ -336,6 +341,7 @@ func (s *scanner) hash(ctx context.Context, path string, info fs.FileInfo) (int6
 		return 0, digest{}, fmt.Errorf("reading %s: %w", path, err)
 	}
 	s.remember(path, now)
+	s.count(1, 0)
 	if n.links > 1 && s.linked != nil {
 		s.linked[n.file] = now
 	}
@@ -347,7 +353,7 @@ func (s *scanner) hash(ctx context.Context, path string, info fs.FileInfo) (int6
 func (s *scanner) read(ctx context.Context, f *os.File, path string, size int64) (int64, digest, error) {
 	h := hasher{sha256.New()}
 	if s.lists == nil || size < deltaFrom {
-		n, err := copyContent(ctx, h, f, -1, s.buf.bytes())
+		n, err := copyContent(ctx, counted{h, s}, f, -1, s.buf.bytes())
 		return n, digest(h.Sum(nil)), err
 	}
 	class := delta.ClassOf(size)
@@ -356,7 +362,7 @@ func (s *scanner) read(ctx context.Context, f *os.File, path string, size int64)
 	}
 	l := newLister(h, class, size)
 	defer l.close()
-	n, err := copyContent(ctx, l, f, -1, s.buf.bytes())
+	n, err := copyContent(ctx, counted{l, s}, f, -1, s.buf.bytes())
 	if err != nil {
 		return n, digest{}, err
 	}
@@ -365,6 +371,13 @@ func (s *scanner) read(ctx context.Context, f *os.File, path string, size int64)
 		s.lists.Put(delta.Digest(sum), list)
 	}
 	return n, sum, nil
+}
+
+// count tells who wants to know of files and bytes.
+func (s *scanner) count(files int, bytes int64) {
+	if s.seen != nil {
+		s.seen(files, bytes)
+	}
 }
 
 func (s *scanner) remember(path string, h hashed) {

@@ -97,7 +97,7 @@ func fetch(ctx context.Context, args []string, use func(conn io.ReadWriteCloser)
 // receive is a node that makes a copy.
 func receive(ctx context.Context, args []string) error {
 	return fetch(ctx, args, func(conn io.ReadWriteCloser) error {
-		_, err := newCopier().Receive(ctx, conn, args[2])
+		_, err := newCopier().Receive(ctx, conn, args[2], replica.ReceiveOptions{})
 		return err
 	})
 }

@@ -80,7 +80,8 @@ func (c *command) join(ctx context.Context, a *app, fs *flag.FlagSet, f *joinFla
 		}
 		pulls := a.newPulls()
 		defer pulls.end()
-		volumes := &seeds{out: a.stderr}
+		volumes := a.newSeeds()
+		defer volumes.end()
 		opts = append(opts, budgie.OnPull(pulls.show), budgie.OnSeed(volumes.show), budgie.OnJoin(func(plan budgie.JoinPlan) {
 			printPlan(a.stderr, plan, "joining")
 		}))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"sync"
 	"time"
@@ -16,14 +15,9 @@ import (
 // pulls shows how the images of containers come: as bars on a terminal, and
 // elsewhere as lines. Its methods may be called concurrently.
 type pulls struct {
-	out  io.Writer
-	bars bool
-
-	mu   sync.Mutex
+	mu sync.Mutex
+	bars
 	each map[string]*pull // by container
-	// screen holds the bars that are shown; nil while there are none.
-	screen *mpb.Progress
-	shown  []*mpb.Bar
 }
 
 // pull is what is shown of one container's image.
@@ -34,7 +28,7 @@ type pull struct {
 }
 
 func (a *app) newPulls() *pulls {
-	return &pulls{out: a.stderr, bars: a.draws, each: map[string]*pull{}}
+	return &pulls{bars: a.newBars(), each: map[string]*pull{}}
 }
 
 // saidEvery is how often a line says how far a pull is.
@@ -57,7 +51,7 @@ func (d *pulls) show(name string, e runtime.PullProgress) {
 		d.line("%s: the transfer broke off, and is tried again where it stopped: %v", name, e.Err)
 	case runtime.PullFetching, runtime.PullFetched:
 		p.layers[e.Blob] = e
-		if d.bars {
+		if d.draws {
 			d.bar(name, p, e)
 		} else if now.Sub(p.said) >= saidEvery {
 			p.said = now
@@ -83,31 +77,13 @@ func (p *pull) sum() (done, total uint64) {
 	return done, total
 }
 
-// line prints a line, above the bars where there are some.
-func (d *pulls) line(format string, args ...any) {
-	text := printable(fmt.Sprintf(format, args...)) + "\n"
-	if d.screen != nil {
-		if _, err := io.WriteString(d.screen, text); err == nil {
-			return
-		}
-	}
-	fmt.Fprint(d.out, text)
-}
-
 // bar moves the bar of a layer.
 func (d *pulls) bar(name string, p *pull, e runtime.PullProgress) {
-	if d.screen == nil {
-		d.screen = mpb.New(mpb.WithOutput(d.out), mpb.WithWidth(40))
-	}
 	b := p.bars[e.Blob]
 	if b == nil {
 		_, hash, _ := strings.Cut(e.Blob, ":")
-		b = d.screen.AddBar(e.Total,
-			mpb.PrependDecorators(decor.Name(fmt.Sprintf("%s %.12s", name, hash), decor.WCSyncSpaceR)),
-			mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f", decor.WCSyncSpace)),
-		)
+		b = d.add(fmt.Sprintf("%s %.12s", name, hash), e.Total, decor.CountersKibiByte("% .1f / % .1f", decor.WCSyncSpace))
 		p.bars[e.Blob] = b
-		d.shown = append(d.shown, b)
 	}
 	b.SetCurrent(e.Offset)
 }
@@ -117,16 +93,4 @@ func (d *pulls) end() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.settle()
-}
-
-// settle lets the bars be where they are. The caller holds the lock.
-func (d *pulls) settle() {
-	if d.screen == nil {
-		return
-	}
-	for _, b := range d.shown {
-		b.Abort(false) // does nothing to those that are complete
-	}
-	d.screen.Wait()
-	d.screen, d.shown = nil, nil
 }

@@ -2,21 +2,26 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
 	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/replica"
 )
 
-// seeds shows how the volumes of a joining replica come, as lines. Its methods
-// may be called concurrently.
+// seeds shows how the volumes of a joining replica come, one after the other: as a
+// bar on a terminal, and elsewhere as lines. Its methods may be called concurrently.
 type seeds struct {
-	out io.Writer
-
-	mu          sync.Mutex
+	mu sync.Mutex
+	bars
 	began, said time.Time
+	now         *seed
 }
+
+func (a *app) newSeeds() *seeds { return &seeds{bars: a.newBars()} }
 
 // show takes an event: see [budgie.OnSeed].
 func (d *seeds) show(name string, e budgie.SeedProgress) {
@@ -37,16 +42,21 @@ func (d *seeds) show(name string, e budgie.SeedProgress) {
 			}
 		}
 	case budgie.SeedStarted:
+		d.settle()
 		d.began, d.said = now, now
 		d.line("%s: copying volume %s from node %.12s at %s", name, volume, e.Node, e.Addr)
+		d.begin(name + " " + volume)
 	case budgie.SeedReceiving:
-		if now.Sub(d.said) >= saidEvery {
+		d.now.take(now, e)
+		if !d.draws && now.Sub(d.said) >= saidEvery {
 			d.said = now
-			d.line("%s: volume %s: %s received", name, volume, size(uint64(e.Received)))
+			d.line("%s: volume %s: %s", name, volume, d.now.words(now))
 		}
 	case budgie.SeedFailed:
+		d.settle()
 		d.line("%s: volume %s did not come from node %.12s: %v", name, volume, e.Node, e.Err)
 	case budgie.SeedDone:
+		d.settle()
 		r := e.Report
 		d.line("%s: volume %s is here and verified: %s, %s, of which %s had to be sent, in %s", name, volume,
 			entries(r.Files), size(uint64(r.Bytes)), size(uint64(r.Transferred)), now.Sub(d.began).Round(10*time.Millisecond))
@@ -74,7 +84,64 @@ func entries(n int) string {
 // mostSkipped is how many files are named that were not copied, or put aside.
 const mostSkipped = 5
 
-// line prints a line. What is in it may come from another node.
-func (d *seeds) line(format string, args ...any) {
-	fmt.Fprintln(d.out, printable(fmt.Sprintf(format, args...)))
+// begin begins to show a copy.
+func (d *seeds) begin(name string) {
+	s := &seed{}
+	if d.draws {
+		s.bar = d.add(name, 0, decor.Any(func(decor.Statistics) string { return s.words(time.Now()) }, decor.WCSyncSpace))
+	}
+	d.now = s
+}
+
+// end shows what there is to show for the last time.
+func (d *seeds) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.settle()
+}
+
+// seed is the copy of a volume on its way. Its methods may be called concurrently:
+// the bar asks for the words when it is drawn.
+type seed struct {
+	bar *mpb.Bar // nil where none is drawn
+
+	mu    sync.Mutex
+	last  budgie.SeedProgress
+	meter meter
+}
+
+// take notes how far it is.
+func (s *seed) take(now time.Time, e budgie.SeedProgress) {
+	s.mu.Lock()
+	if e.Progress.Step != s.last.Progress.Step {
+		s.meter = meter{}
+	}
+	s.last = e
+	s.meter.note(now, e.Progress.Bytes)
+	s.mu.Unlock()
+	if s.bar != nil {
+		s.bar.SetTotal(e.Progress.TotalBytes, false)
+		s.bar.SetCurrent(e.Progress.Bytes)
+	}
+}
+
+// words says how far it is.
+func (s *seed) words(now time.Time) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.last.Progress
+	done, total := size(uint64(max(0, p.Bytes))), size(uint64(p.TotalBytes))
+	switch p.Step {
+	case replica.Waiting:
+		return "waiting for the list of what it has"
+	case replica.Comparing:
+		return fmt.Sprintf("comparing what is here, %s read", done)
+	case replica.Receiving, replica.Verifying:
+		verb := ""
+		if p.Step == replica.Verifying {
+			verb = "verifying "
+		}
+		return fmt.Sprintf("%s%d of %d files, %s of %s%s", verb, p.Files, p.TotalFiles, done, total, s.meter.words(now, p.TotalBytes))
+	}
+	return size(uint64(s.last.Received)) + " received" // a Syncer that says no more
 }

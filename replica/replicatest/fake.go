@@ -137,9 +137,9 @@ func sendEntries(conn io.ReadWriter, entries []fakeEntry) (replica.Report, error
 }
 
 // Receive implements Syncer.
-func (f *Fake) Receive(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error) {
+func (f *Fake) Receive(ctx context.Context, conn io.ReadWriter, dir string, opts replica.ReceiveOptions) (replica.Report, error) {
 	return f.guard(ctx, conn, func() (replica.Report, error) {
-		report, err := f.receiveOnce(conn, dir)
+		report, err := f.receiveOnce(conn, dir, opts.Tell)
 		if err != nil {
 			return replica.Report{}, err
 		}
@@ -147,8 +147,8 @@ func (f *Fake) Receive(ctx context.Context, conn io.ReadWriter, dir string) (rep
 	})
 }
 
-// receiveOnce receives a volume.
-func (f *Fake) receiveOnce(conn io.ReadWriter, dir string) (replica.Report, error) {
+// receiveOnce receives a volume, and says how far it is.
+func (f *Fake) receiveOnce(conn io.ReadWriter, dir string, tell func(replica.Progress)) (replica.Report, error) {
 	var entries []fakeEntry
 	if err := hear(conn, &entries); err != nil {
 		return replica.Report{}, err
@@ -163,6 +163,10 @@ func (f *Fake) receiveOnce(conn io.ReadWriter, dir string) (replica.Report, erro
 	w := fill(entries, local)
 	if uid := os.Geteuid(); uid > 0 {
 		w.Plain = fmt.Sprintf("%d:%d", uid, os.Getegid())
+	}
+	progress := progressOf(entries, w)
+	if tell != nil {
+		tell(progress)
 	}
 	if err := say(conn, w); err != nil {
 		return replica.Report{}, err
@@ -191,10 +195,35 @@ func (f *Fake) receiveOnce(conn io.ReadWriter, dir string) (replica.Report, erro
 	if err := say(conn, verdict{report.Digest, report.Removed}); err != nil {
 		return replica.Report{}, err
 	}
+	if tell != nil {
+		tell(completed(progress))
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.received = append(f.received, dir)
 	return report, nil
+}
+
+// progressOf says how much of a volume need not come.
+func progressOf(entries []fakeEntry, w wanted) replica.Progress {
+	p := replica.Progress{Step: replica.Receiving}
+	for _, e := range entries {
+		if e.Kind != 'f' {
+			continue
+		}
+		p.TotalFiles++
+		p.TotalBytes += e.Size
+		if !slices.Contains(w.Paths, e.Path) {
+			p.Files++
+			p.Bytes += e.Size
+		}
+	}
+	return p
+}
+
+// completed is the progress of a copy that is complete.
+func completed(p replica.Progress) replica.Progress {
+	return replica.Progress{Step: replica.Verifying, Files: p.TotalFiles, TotalFiles: p.TotalFiles, Bytes: p.TotalBytes, TotalBytes: p.TotalBytes}
 }
 
 // guard runs one side of a copy, unless it shall fail.

@@ -51,12 +51,16 @@ func changed(ctx context.Context, dir string, changes <-chan watch.Batch) ([]fak
 func (f *Fake) Follow(ctx context.Context, conn io.ReadWriter, dir string, opts replica.FollowOptions) error {
 	_, err := f.guard(ctx, conn, func() (replica.Report, error) {
 		for {
-			report, err := f.receiveOnce(conn, dir)
+			var progress replica.Progress
+			report, err := f.receiveOnce(conn, dir, func(p replica.Progress) { progress = p })
 			if err != nil {
 				return replica.Report{}, err
 			}
 			if opts.Tell != nil {
-				opts.Tell(replica.FollowState{Phase: replica.Synced, SyncedAt: time.Now(), Digest: report.Digest, Files: report.Files, Bytes: report.Bytes})
+				opts.Tell(replica.FollowState{
+					Phase: replica.Synced, SyncedAt: time.Now(), Digest: report.Digest,
+					Files: report.Files, Bytes: report.Bytes, Progress: progress,
+				})
 			}
 			if err := say(conn, wish{Follow: true}); err != nil {
 				return replica.Report{}, err

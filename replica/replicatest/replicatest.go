@@ -23,7 +23,7 @@ import (
 // interface of that name, which says what the methods promise.
 type Syncer interface {
 	Send(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error)
-	Receive(ctx context.Context, conn io.ReadWriter, dir string) (replica.Report, error)
+	Receive(ctx context.Context, conn io.ReadWriter, dir string, opts replica.ReceiveOptions) (replica.Report, error)
 	Follow(ctx context.Context, conn io.ReadWriter, dir string, opts replica.FollowOptions) error
 }
 
@@ -62,6 +62,7 @@ func Run(t *testing.T, make func(t *testing.T) Syncer) {
 		{"CopiesConcurrently", testConcurrent},
 		{"ConnectionServesAgain", testSecondCopy},
 		{"FollowsChanges", testFollows},
+		{"TellsItsProgress", testProgress},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) { tt.test(t, make(t)) })
@@ -86,6 +87,11 @@ func Copy(ctx context.Context, s Syncer, src, dst string) (sent, received replic
 // copyOver runs both sides over a connection, of which each side closes its
 // end when it has failed.
 func copyOver(ctx context.Context, s Syncer, here, there io.ReadWriteCloser, src, dst string) (sent, received result) {
+	return copyWith(ctx, s, here, there, src, dst, replica.ReceiveOptions{})
+}
+
+// copyWith does so with options.
+func copyWith(ctx context.Context, s Syncer, here, there io.ReadWriteCloser, src, dst string, opts replica.ReceiveOptions) (sent, received result) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		sent.report, sent.err = s.Send(ctx, here, src)
@@ -93,7 +99,7 @@ func copyOver(ctx context.Context, s Syncer, here, there io.ReadWriteCloser, src
 			_ = here.Close()
 		}
 	})
-	received.report, received.err = s.Receive(ctx, there, dst)
+	received.report, received.err = s.Receive(ctx, there, dst, opts)
 	if received.err != nil {
 		_ = there.Close()
 	}

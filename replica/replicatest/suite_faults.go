@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/budgiehq/budgie/replica"
 )
 
 func testMissingSource(t *testing.T, s Syncer) {
@@ -118,8 +120,11 @@ func testContext(t *testing.T, s Syncer) {
 	src, dst := dirs(t)
 	Build(t, src, Tree{"a": F("1")})
 	for name, call := range map[string]func(ctx context.Context, conn io.ReadWriter) error{
-		"Send":    func(ctx context.Context, conn io.ReadWriter) error { _, err := s.Send(ctx, conn, src); return err },
-		"Receive": func(ctx context.Context, conn io.ReadWriter) error { _, err := s.Receive(ctx, conn, dst); return err },
+		"Send": func(ctx context.Context, conn io.ReadWriter) error { _, err := s.Send(ctx, conn, src); return err },
+		"Receive": func(ctx context.Context, conn io.ReadWriter) error {
+			_, err := s.Receive(ctx, conn, dst, replica.ReceiveOptions{})
+			return err
+		},
 	} {
 		for _, kind := range []string{"with deadlines", "with Close alone"} {
 			t.Run(name+" over a connection "+kind, func(t *testing.T) {

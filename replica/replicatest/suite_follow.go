@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -58,7 +59,7 @@ func (p *pair) equal(t *testing.T, src, dst string) {
 				t.Fatalf("Follow ended: %v", p.ended)
 			}
 			if s.Phase == replica.Synced && Diff(src, dst) == "" {
-				if s.SyncedAt.IsZero() || s.Digest == "" {
+				if p := s.Progress; s.SyncedAt.IsZero() || s.Digest == "" || p.Files != p.TotalFiles || p.Bytes != p.TotalBytes || p.Bytes != s.Bytes {
 					t.Errorf("the state is %+v", s)
 				}
 				return
@@ -97,4 +98,34 @@ func testFollows(t *testing.T, s Syncer) {
 		t.Errorf("Follow returned %v when its context had ended", p.ended)
 	}
 	mustCopy(t, s, src, dst)
+}
+
+// testProgress looks at what is told of a copy that has a part already.
+func testProgress(t *testing.T, s Syncer) {
+	src, dst := dirs(t)
+	large := strings.Repeat("0123456789abcdef", 1<<18)
+	Build(t, src, Tree{"a": F("a"), "dir/large": F(large), "l": {Link: "a"}})
+	mustCopy(t, s, src, dst)
+	Build(t, src, Tree{"a": F("a"), "dir/large": F(large), "l": {Link: "a"}, "dir/larger": F(large + "x"), "b": F("b")})
+	var told []replica.Progress
+	here, there := net.Pipe()
+	_, received := copyWith(t.Context(), s, here, there, src, dst, replica.ReceiveOptions{Tell: func(p replica.Progress) { told = append(told, p) }})
+	if received.err != nil {
+		t.Fatal(received.err)
+	}
+	files, bytes := 4, 2*int64(len(large))+3
+	had := false
+	for _, p := range told {
+		if p.Files > files || p.Bytes > bytes || p.Step == replica.Receiving && (p.TotalFiles != files || p.TotalBytes != bytes) {
+			t.Errorf("of %d files with %d bytes %+v was told", files, bytes, p)
+		}
+		had = had || p.Step == replica.Receiving && p.Files == 2 && p.Bytes == int64(len(large))+1
+	}
+	if !had {
+		t.Errorf("it was not told what the copy had: %+v", told)
+	}
+	want := replica.Progress{Step: replica.Verifying, Files: files, TotalFiles: files, Bytes: bytes, TotalBytes: bytes}
+	if last := told[len(told)-1]; last != want {
+		t.Errorf("the last that was told is %+v, want %+v", last, want)
+	}
 }
