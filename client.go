@@ -118,6 +118,9 @@ func New(opts ...Option) (*Client, error) {
 	if err := c.cfg.checkToken(); err != nil {
 		return nil, err
 	}
+	if err := c.cfg.syncRateErr; err != nil {
+		return nil, err
+	}
 	peers, err := parsePeers(c.cfg.peers)
 	if err != nil {
 		return nil, err
@@ -168,7 +171,8 @@ func (c *Client) openDefaults() error {
 		c.balancer = balance.New(balance.WithLogger(c.log))
 	}
 	if c.cfg.syncer == nil {
-		c.cfg.syncer = replica.New(replica.WithLogger(c.log), replica.Remember(replica.DefaultKeepAge, replica.DefaultKeepSize))
+		c.cfg.syncer = replica.New(replica.WithLogger(c.log), replica.Remember(replica.DefaultKeepAge, replica.DefaultKeepSize),
+			replica.WithRateLimit(c.cfg.syncRate))
 	}
 	c.disc = sync.OnceValues(c.openDiscoverer)
 	return nil

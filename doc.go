@@ -58,7 +58,7 @@
 //
 // # Environment
 //
-// BUDGIE_DATA_DIR, BUDGIE_BIND, BUDGIE_INTERFACES, BUDGIE_PEERS and BUDGIE_TOKEN
-// are the defaults of [WithDataDir], [WithBindAddress], [WithInterfaces],
-// [WithPeers] and [WithToken].
+// BUDGIE_DATA_DIR, BUDGIE_BIND, BUDGIE_INTERFACES, BUDGIE_PEERS, BUDGIE_SYNC_RATE
+// and BUDGIE_TOKEN are the defaults of [WithDataDir], [WithBindAddress],
+// [WithInterfaces], [WithPeers], [WithSyncRate] and [WithToken].
 package budgie

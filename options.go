@@ -2,6 +2,8 @@ package budgie
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -45,6 +47,10 @@ type config struct {
 	// data directory.
 	tokenOrigin string
 	tokenErr    error
+	// syncRate is in bytes per second, 0 for no limit, and syncRateErr why what the
+	// environment says is none.
+	syncRate    int64
+	syncRateErr error
 }
 
 // WithDataDir sets the directory that holds the state, the containers' logs
@@ -105,6 +111,13 @@ func WithoutDiscovery() Option { return func(c *config) { c.noDiscovery = true }
 // Both sides need the same.
 func WithSyncer(s Syncer) Option { return func(c *config) { c.syncer = s } }
 
+// WithSyncRate bounds what the built-in volume sync sends and what it receives, all
+// volumes together, to so many bytes per second each: see [replica.WithRateLimit]. 0
+// is no limit. The default is what BUDGIE_SYNC_RATE says, such as 10MiB.
+func WithSyncRate(bytesPerSecond int64) Option {
+	return func(c *config) { c.syncRate, c.syncRateErr = bytesPerSecond, nil }
+}
+
 // WithBalancer replaces the built-in balancer.
 func WithBalancer(b Balancer) Option { return func(c *config) { c.balancer = b } }
 
@@ -146,7 +159,22 @@ func environment() config {
 	c.tokenOfEnvironment()
 	c.interfaces = listOf("BUDGIE_INTERFACES")
 	c.peers = listOf("BUDGIE_PEERS")
+	if text := os.Getenv("BUDGIE_SYNC_RATE"); text != "" {
+		c.syncRate, c.syncRateErr = parseRate(text)
+	}
 	return c
+}
+
+// parseRate reads a number of bytes per second.
+func parseRate(text string) (int64, error) {
+	rate, err := bunfile.ParseSize(text)
+	if err == nil && rate < 0 {
+		err = errors.New("it is negative")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("BUDGIE_SYNC_RATE is no number of bytes per second, such as 10MiB: %w", err)
+	}
+	return int64(rate), nil
 }
 
 // listOf returns the words of an environment variable, which are separated by

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -169,8 +170,11 @@ func TestSeedCut(t *testing.T) {
 	a := newNode(t, network, token)
 	source := filepath.Join(t.TempDir(), "source")
 	tree := replicatest.Tree{}
+	noise := rand.NewChaCha8([32]byte{8}) // which nobody can compress
 	for _, name := range []string{"a", "b", "c", "d"} {
-		tree[name] = replicatest.F(strings.Repeat(name, 1<<20))
+		content := make([]byte, 1<<20)
+		_, _ = noise.Read(content) // never fails
+		tree[name] = replicatest.F(string(content))
 	}
 	replicatest.Build(t, source, tree)
 	if _, err := a.Run(t.Context(), withVolume("web", source)); err != nil {
@@ -405,5 +409,36 @@ func noError(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What a client may receive per second holds for the volumes of a join.
+func TestSyncRate(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a := newNode(t, network, token)
+	source := filepath.Join(t.TempDir(), "source")
+	noise := make([]byte, 400<<10)
+	_, _ = rand.NewChaCha8([32]byte{7}).Read(noise)
+	replicatest.Build(t, source, replicatest.Tree{"f": replicatest.F(string(noise))})
+	if _, err := a.Run(t.Context(), withVolume("web", source)); err != nil {
+		t.Fatal(err)
+	}
+	b := newNode(t, network, token, budgie.WithSyncRate(512<<10))
+	var began time.Time
+	var took time.Duration
+	_, err := b.Join(t.Context(), "web", budgie.OnSeed(func(_ string, p budgie.SeedProgress) {
+		switch p.Step {
+		case budgie.SeedStarted:
+			began = time.Now()
+		case budgie.SeedDone:
+			took = time.Since(began)
+		}
+	}))
+	if err != nil || took < 600*time.Millisecond {
+		t.Errorf("400 KiB at 512 KiB/s took %s (%v)", took, err)
+	}
+	t.Setenv("BUDGIE_SYNC_RATE", "-1")
+	if c, err := budgie.New(budgie.WithDataDir(t.TempDir())); err == nil || !strings.Contains(err.Error(), "BUDGIE_SYNC_RATE") {
+		t.Errorf("a negative rate gives %v, %v", c, err)
 	}
 }

@@ -314,7 +314,7 @@ func size(to *Size) readFunc {
 		if !ok {
 			return
 		}
-		value, err := parseSize(text)
+		value, err := ParseSize(text)
 		if err != nil {
 			d.fail(n, path, err.Error(), "")
 			return

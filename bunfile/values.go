@@ -81,9 +81,9 @@ func sizeUnit(unit string) (bytes int64, ok bool) {
 	return bytes, true
 }
 
-// parseSize reads a number of bytes, with an optional unit. A fraction of a
-// byte is dropped.
-func parseSize(text string) (Size, error) {
+// ParseSize reads a number of bytes, with an optional unit as in 512MiB, 1.5GiB or
+// 64k. A fraction of a byte is dropped.
+func ParseSize(text string) (Size, error) {
 	want := fmt.Errorf("want a number of bytes, or a size such as 512MiB, 1.5GiB or 64k, got %s", quote(text))
 	if strings.HasPrefix(text, "-") && numberText.MatchString(text) {
 		n, err := parseNumber(text)

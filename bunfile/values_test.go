@@ -28,12 +28,12 @@ func TestParseSize(t *testing.T) {
 		"512MiB": 512 << 20, "512MB": 512e6, "512mb": 512e6, "1.5GiB": 3 << 29, "1.5 GiB": 3 << 29, "1kB": 1000, "0.5KiB": 512, "0.0001k": 0,
 		"9223372036854775807": 1<<63 - 1,
 	} {
-		if got, err := parseSize(text); err != nil || got != want {
+		if got, err := ParseSize(text); err != nil || got != want {
 			t.Errorf("%q is %d, %v; want %d", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"", "k", "-1k", "1.5", "1.5b", "010", "010k", "1e3", "0x10", "1_000", "1kk", "1x", "1 k b", "1..5k", ".5k", "9223372036854775808", "8388608T", "1Ki", " 1"} {
-		if got, err := parseSize(text); err == nil {
+		if got, err := ParseSize(text); err == nil {
 			t.Errorf("%q is %d", text, got)
 		}
 	}

@@ -28,6 +28,10 @@ type Copier struct {
 	keepSize  int64
 	// silence is how long a source that has nothing to send may say nothing.
 	silence time.Duration
+	// highest is the highest version of the protocol to speak: an older one, in tests.
+	highest uint16
+	// sending and receiving are limits of all connections; nil where there is none.
+	sending, receiving *limiter
 	// openRoot opens the directory of a copy: another file system, in tests.
 	openRoot func(dir string) (tree, error)
 
@@ -49,7 +53,7 @@ type Copier struct {
 // SetDeadline or else its Close method, and Send returns ctx's error; a conn
 // with neither method cannot be interrupted.
 func (c *Copier) Send(ctx context.Context, conn io.ReadWriter, dir string) (Report, error) {
-	s := &sender{wire: newWire(conn), log: c.log.With("send", dir)}
+	s := &sender{wire: c.wire(conn, limit(ctx, conn, c.sending, nil)), log: c.log.With("send", dir)}
 	report, err := guarded(ctx, conn, s.wire, func(ctx context.Context) (Report, error) {
 		src, release, err := c.acquire(dir)
 		if err != nil {
@@ -74,7 +78,7 @@ func (c *Copier) Send(ctx context.Context, conn io.ReadWriter, dir string) (Repo
 //
 // conn and ctx are as for Send.
 func (c *Copier) Receive(ctx context.Context, conn io.ReadWriter, dir string, opts ReceiveOptions) (Report, error) {
-	r := c.receiver(conn, dir)
+	r := c.receiver(ctx, conn, dir)
 	if opts.Tell != nil {
 		r.progress = &progress{tell: opts.Tell}
 	}
@@ -97,7 +101,7 @@ func (c *Copier) Receive(ctx context.Context, conn io.ReadWriter, dir string, op
 func (c *Copier) Follow(ctx context.Context, conn io.ReadWriter, dir string, opts FollowOptions) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r := c.receiver(conn, dir)
+	r := c.receiver(ctx, conn, dir)
 	r.following = &following{FollowOptions: opts, maxLoss: c.maxLoss, scanEvery: c.scanEvery, state: FollowState{Phase: Starting}}
 	r.following.silence = c.silence
 	r.progress = &progress{tell: r.following.progress}
@@ -112,12 +116,20 @@ func (c *Copier) Follow(ctx context.Context, conn io.ReadWriter, dir string, opt
 	return fmt.Errorf("following volume %s: %w", dir, err)
 }
 
-func (c *Copier) receiver(conn io.ReadWriter, dir string) *receiver {
-	r := &receiver{wire: newWire(conn), dir: dir, openRoot: c.openRoot, log: c.log.With("receive", dir), ours: make(map[digest]bool)}
+func (c *Copier) receiver(ctx context.Context, conn io.ReadWriter, dir string) *receiver {
+	r := &receiver{wire: c.wire(conn, limit(ctx, conn, nil, c.receiving)), dir: dir, openRoot: c.openRoot, log: c.log.With("receive", dir), ours: make(map[digest]bool)}
 	if c.remember {
 		r.side = &beside{dir: filepath.Clean(dir), age: c.keepAge, size: c.keepSize}
 	}
 	return r
+}
+
+// wire returns a wire over a connection, by way of one with limits.
+func (c *Copier) wire(conn, limited io.ReadWriter) *wire {
+	w := newWire(limited)
+	w.bare = conn
+	w.highest = c.highest
+	return w
 }
 
 // receive runs a receiver, one at a time for each directory.

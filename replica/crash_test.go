@@ -83,7 +83,7 @@ func receiver(t *testing.T, dir string, env ...string) (*exec.Cmd, *strings.Buil
 
 func TestReceiverKilled(t *testing.T) {
 	src, dst := filepath.Join(t.TempDir(), "src"), filepath.Join(t.TempDir(), "dst")
-	replicatest.Build(t, src, replicatest.Tree{"a": replicatest.F(strings.Repeat("a", 400_000)), "b": replicatest.F(strings.Repeat("b", 400_000)),
+	replicatest.Build(t, src, replicatest.Tree{"a": replicatest.F(noise('a', 400_000)), "b": replicatest.F(noise('b', 400_000)),
 		"c": replicatest.F("new")})
 	before := replicatest.Tree{"a": replicatest.F("old"), "c": replicatest.F("old"), "extra": replicatest.F("x")}
 	sawPart := false
@@ -125,7 +125,7 @@ func TestReceiverKilled(t *testing.T) {
 
 func TestDiskFullLeavesOldFiles(t *testing.T) {
 	src, dst := filepath.Join(t.TempDir(), "src"), filepath.Join(t.TempDir(), "dst")
-	replicatest.Build(t, src, replicatest.Tree{"a": replicatest.F("small"), "b": replicatest.F(strings.Repeat("b", 400_000))})
+	replicatest.Build(t, src, replicatest.Tree{"a": replicatest.F("small"), "b": replicatest.F(noise('b', 400_000))})
 	replicatest.Build(t, dst, replicatest.Tree{"b": replicatest.F("old"), "extra": replicatest.F("x")})
 	cmd, stderr, conn := receiver(t, dst, "BUDGIE_TEST_FILE_LIMIT=100000")
 	_, sendErr := replica.New().Send(t.Context(), conn, src)

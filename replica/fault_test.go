@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -196,7 +197,7 @@ func (c *oneByteConn) Write(p []byte) (n int, err error) {
 func TestNextReceiveGoesOn(t *testing.T) {
 	src, dst := filepath.Join(t.TempDir(), "src"), filepath.Join(t.TempDir(), "dst")
 	replicatest.Build(t, src, replicatest.Tree{
-		"a": replicatest.F(strings.Repeat("a", 300_000)), "b": replicatest.F(strings.Repeat("b", 300_000))})
+		"a": replicatest.F(noise('a', 300_000)), "b": replicatest.F(noise('b', 300_000))})
 	var sent atomic.Int64
 	o := copyOver(t.Context(), src, dst, func(c net.Conn) net.Conn {
 		return &hookConn{Conn: c, onWrite: func(n int) error {
@@ -222,7 +223,7 @@ func TestNextReceiveGoesOn(t *testing.T) {
 // how often it has happened.
 var changes = map[string]func(dir string, n int) error{
 	"file rewritten": func(dir string, n int) error {
-		return os.WriteFile(filepath.Join(dir, "f"), bytes.Repeat([]byte{byte(n)}, 200_000), 0o644)
+		return os.WriteFile(filepath.Join(dir, "f"), []byte(noise(byte(n), 200_000)), 0o644)
 	},
 	"file grows": func(dir string, n int) error {
 		f, err := os.OpenFile(filepath.Join(dir, "f"), os.O_APPEND|os.O_WRONLY, 0)
@@ -272,7 +273,7 @@ var changes = map[string]func(dir string, n int) error{
 func changing(t *testing.T, change func(dir string, n int) error, times int) (src, dst string, o outcome) {
 	t.Helper()
 	src, dst = filepath.Join(t.TempDir(), "src"), filepath.Join(t.TempDir(), "dst")
-	replicatest.Build(t, src, replicatest.Tree{"f": replicatest.F(strings.Repeat("a", 200_000)), "h": replicatest.F("h")})
+	replicatest.Build(t, src, replicatest.Tree{"f": replicatest.F(noise('a', 200_000)), "h": replicatest.F("h")})
 	replicatest.Build(t, dst, replicatest.Tree{"f": replicatest.F("old"), "precious": replicatest.F("p")})
 	manifests, done := 0, 0
 	o = copyOver(t.Context(), src, dst, func(c net.Conn) net.Conn {
@@ -333,7 +334,7 @@ func TestSourceThatNeverHoldsStill(t *testing.T) {
 
 func TestSomebodyWritesIntoTheCopy(t *testing.T) {
 	src, dst := filepath.Join(t.TempDir(), "src"), filepath.Join(t.TempDir(), "dst")
-	replicatest.Build(t, src, replicatest.Tree{"a": replicatest.F("1"), "b": replicatest.F(strings.Repeat("2", 300_000))})
+	replicatest.Build(t, src, replicatest.Tree{"a": replicatest.F("1"), "b": replicatest.F(noise('2', 300_000))})
 	replicatest.Build(t, dst, replicatest.Tree{"a": replicatest.F("1"), "extra": replicatest.F("x")})
 	var once sync.Once
 	var sent atomic.Int64
@@ -359,7 +360,7 @@ func TestSomebodyWritesIntoTheCopy(t *testing.T) {
 
 func TestContextEndsInTheMiddle(t *testing.T) {
 	src, dst := filepath.Join(t.TempDir(), "src"), filepath.Join(t.TempDir(), "dst")
-	replicatest.Build(t, src, replicatest.Tree{"b": replicatest.F(strings.Repeat("2", 1_000_000))})
+	replicatest.Build(t, src, replicatest.Tree{"b": replicatest.F(noise('2', 1_000_000))})
 	ctx, cancel := context.WithCancel(t.Context())
 	var sent atomic.Int64
 	o := copyOver(ctx, src, dst, func(c net.Conn) net.Conn {
@@ -376,4 +377,11 @@ func TestContextEndsInTheMiddle(t *testing.T) {
 	if got := state(t, dst); len(got) != 0 {
 		t.Errorf("%d files after an interrupted copy of one", len(got))
 	}
+}
+
+// noise is a content that nobody can compress, the same for the same seed.
+func noise(seed byte, size int) string {
+	content := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{seed}).Read(content) // never fails
+	return string(content)
 }

@@ -87,6 +87,7 @@ const (
 	frameCopy
 	frameChunks
 	frameChunkList
+	framePacked
 )
 
 // ability is what a receiver says of itself.

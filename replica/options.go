@@ -64,7 +64,7 @@ func Remember(age time.Duration, size int64) Option {
 // New returns a Copier.
 func New(opts ...Option) *Copier {
 	c := &Copier{
-		log: slog.New(slog.DiscardHandler), scanEvery: DefaultScan, maxLoss: DefaultMaxLoss, silence: defaultSilence, openRoot: openRoot,
+		log: slog.New(slog.DiscardHandler), scanEvery: DefaultScan, maxLoss: DefaultMaxLoss, silence: defaultSilence, highest: maxVersion, openRoot: openRoot,
 		busy: make(map[string]chan struct{}), sources: make(map[string]*source), lists: delta.NewMemory(listsBudget),
 	}
 	for _, opt := range opts {

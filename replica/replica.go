@@ -29,6 +29,9 @@
 // system that is mounted inside the volume is part of it. The copy
 // of an empty source is empty, but a copy that holds something is not emptied.
 //
+// What travels is compressed where a trial says that it pays, and the other side is
+// new enough.
+//
 // The receiver works below its directory through [os.Root]: no name and no
 // link leads out of it, whatever the sender says. Every size that the other
 // side names has a limit, see wire.go for them and for the protocol. Volumes

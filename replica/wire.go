@@ -73,7 +73,7 @@ const (
 const (
 	magic      = "budgie/v" // 8 bytes that no other protocol begins with
 	minVersion = 2
-	maxVersion = 2
+	maxVersion = 3
 )
 
 // Hard limits. What is beyond them is refused before memory is spent on it.
@@ -111,18 +111,32 @@ func (e *remoteError) Unwrap() error { return e.kind }
 // wire reads and writes frames.
 type wire struct {
 	conn io.ReadWriter
+	// bare is the connection as it was given, which may have deadlines.
+	bare io.ReadWriter
 	out  *bufio.Writer
 	in   []byte
+	// highest is the highest version that this side speaks, version the one that
+	// both do.
+	highest, version uint16
+	packer           packer
+	unpacker         unpacker
 	// mayWrite is true while it is this side's turn: only then does the other
 	// one read.
 	mayWrite bool
 }
 
 func newWire(conn io.ReadWriter) *wire {
-	return &wire{conn: conn, out: bufio.NewWriterSize(conn, maxFrame+5)}
+	w := &wire{conn: conn, bare: conn, highest: maxVersion, packer: packer{conn: conn}}
+	w.out = bufio.NewWriterSize(&w.packer, maxFrame+5)
+	return w
 }
 
 func (w *wire) write(kind byte, payload ...[]byte) error {
+	if w.version >= packedSince && packable(kind) && len(payload) == 1 {
+		if packed, pays := w.packer.pack(payload[0]); pays {
+			kind, payload = framePacked, [][]byte{{kind}, packed}
+		}
+	}
 	n := 0
 	for _, p := range payload {
 		n += len(p)
@@ -177,6 +191,9 @@ func (w *wire) read() (kind byte, payload []byte, err error) {
 	if head[0] == frameError {
 		return 0, nil, decodeError(payload)
 	}
+	if head[0] == framePacked && w.version >= packedSince {
+		return w.unpacker.unpack(payload)
+	}
 	return head[0], payload, nil
 }
 
@@ -229,7 +246,7 @@ func (w *wire) reportError(err error) {
 	if !w.mayWrite || errors.As(err, &remote) {
 		return
 	}
-	if d, ok := w.conn.(interface{ SetWriteDeadline(time.Time) error }); ok {
+	if d, ok := w.bare.(interface{ SetWriteDeadline(time.Time) error }); ok {
 		_ = d.SetWriteDeadline(time.Now().Add(errorTimeout))
 	}
 	code := byte(0)
@@ -250,7 +267,7 @@ func (w *wire) reportError(err error) {
 // greet is the receiver's part of the negotiation.
 func (w *wire) greet() error {
 	hello := binary.BigEndian.AppendUint16([]byte(magic), minVersion)
-	hello = binary.BigEndian.AppendUint16(hello, maxVersion)
+	hello = binary.BigEndian.AppendUint16(hello, w.highest)
 	if err := w.write(frameHello, hello); err != nil {
 		return err
 	}
@@ -262,9 +279,10 @@ func (w *wire) greet() error {
 		return err
 	}
 	version := binary.BigEndian.Uint16(reply[len(magic):])
-	if string(reply[:len(magic)]) != magic || version < minVersion || version > maxVersion {
+	if string(reply[:len(magic)]) != magic || version < minVersion || version > w.highest {
 		return fmt.Errorf("%w: the sender chose version %d, which was not offered", ErrProtocol, version)
 	}
+	w.version = version
 	return nil
 }
 
@@ -280,7 +298,7 @@ func (w *wire) welcome(ready func() error) error {
 		return fmt.Errorf("%w: not a volume receiver", ErrProtocol)
 	}
 	lowest, highest := binary.BigEndian.Uint16(hello[len(magic):]), binary.BigEndian.Uint16(hello[len(magic)+2:])
-	version := min(highest, maxVersion)
+	version := min(highest, w.highest)
 	if version < max(lowest, minVersion) {
 		return fmt.Errorf("%w: the receiver speaks %d to %d, the sender %d to %d; update the older of the two",
 			ErrVersion, lowest, highest, minVersion, maxVersion)
@@ -291,5 +309,6 @@ func (w *wire) welcome(ready func() error) error {
 	if err := w.write(frameHello, []byte(magic), binary.BigEndian.AppendUint16(nil, version)); err != nil {
 		return err
 	}
+	w.version = version
 	return w.flush()
 }

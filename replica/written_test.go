@@ -4,7 +4,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -35,7 +34,7 @@ func TestCaseV8FollowersWritesDuringAChangeAreKept(t *testing.T) {
 	l.equal(t)
 	staged := t.TempDir()
 	for _, name := range []string{"a", "new", "dir/d"} {
-		write(t, staged, name, strings.Repeat("of the source ", 1000)+name)
+		write(t, staged, name, noise(name[0], 14_000))
 		must(t, os.Rename(filepath.Join(staged, name), filepath.Join(l.src, name)))
 	}
 	must(t, os.Remove(filepath.Join(l.src, "b")), os.Remove(filepath.Join(l.src, "link")))

@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/bunfile"
 )
 
 // errHelp: the user asked for help and has it.
@@ -139,4 +142,39 @@ func (s *seconds) or(def time.Duration) time.Duration {
 		return s.value
 	}
 	return def
+}
+
+// bytesPerSecond is a flag for a rate. It is unset until it is given.
+type bytesPerSecond struct {
+	set  bool
+	text string
+	rate int64
+}
+
+// rateFlag defines a flag of that kind.
+func rateFlag(fs *flag.FlagSet, name, usage string) *bytesPerSecond {
+	b := new(bytesPerSecond)
+	fs.Var(b, name, usage)
+	return b
+}
+
+// String implements flag.Value.
+func (b *bytesPerSecond) String() string { return b.text }
+
+// Set implements flag.Value.
+func (b *bytesPerSecond) Set(text string) error {
+	rate, err := bunfile.ParseSize(text)
+	if err != nil || rate < 0 {
+		return errors.New("want a number of bytes per second, or a size such as 10MiB or 500k; 0 is no limit")
+	}
+	b.set, b.text, b.rate = true, text, int64(rate)
+	return nil
+}
+
+// options are those of a client for which the flag was given.
+func (b *bytesPerSecond) options() []budgie.Option {
+	if !b.set {
+		return nil
+	}
+	return []budgie.Option{budgie.WithSyncRate(b.rate)}
 }

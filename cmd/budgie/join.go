@@ -19,10 +19,11 @@ type joinFlags struct {
 	detach, rm, allowProcess, dryRun *bool
 	name, runtime                    *string
 	ready                            *seconds
+	rate                             *bytesPerSecond
 }
 
 // joinFlagNames are their names.
-var joinFlagNames = []string{"d", "name", "runtime", "rm", "allow-process", "dry-run", "ready-timeout"}
+var joinFlagNames = []string{"d", "name", "runtime", "rm", "allow-process", "dry-run", "ready-timeout", "sync-rate"}
 
 func newJoinFlags(fs *flag.FlagSet) *joinFlags {
 	return &joinFlags{
@@ -33,6 +34,7 @@ func newJoinFlags(fs *flag.FlagSet) *joinFlags {
 		allowProcess: fs.Bool("allow-process", false, "join: run also what is not an image but a command of this machine"),
 		dryRun:       fs.Bool("dry-run", false, "join: say what would run, and change nothing"),
 		ready:        secondsFlag(fs, "ready-timeout", "join: how long the replica may take to become ready (a `time`; default 1m plus its start_period)"),
+		rate:         rateFlag(fs, "sync-rate", "join: how many bytes of volumes may come per second (a `size` such as 10MiB), until a supervisor keeps them"),
 	}
 }
 
@@ -97,7 +99,7 @@ func (c *command) join(ctx context.Context, a *app, fs *flag.FlagSet, f *joinFla
 			return nil
 		}
 		return a.foreground(ctx, client, false, start, opts)
-	}, budgie.WithPeers(peers...))
+	}, append(f.rate.options(), budgie.WithPeers(peers...))...)
 }
 
 // noteOwnPeers says that whoever looks after a replica does not know the peers that

@@ -197,6 +197,8 @@ func (a *app) usage(w io.Writer) {
                      unset means all but container bridges
   BUDGIE_PEERS       nodes to find without multicast, host or host:port,
                      separated by commas
+  BUDGIE_SYNC_RATE   how much volumes may send, and receive, per second, for
+                     example 10MiB; unset means as much as there is
   BUDGIE_TOKEN       this machine's token, in place of the one in the data
                      directory ("budgie token -h")
   BUDGIE_LOG         least level that is reported on the standard error, and in

@@ -13,7 +13,7 @@ import (
 func superviseCommand() *command {
 	c := &command{
 		name:    "supervise",
-		args:    "[-stay] [-take-over] [-host [-allow-process] [-patience 12s]]",
+		args:    "[-stay] [-take-over] [-sync-rate 10MiB] [-host [-allow-process] [-patience 12s]]",
 		summary: "Look after the detached containers of the data directory until the last one ends.\nWhere another supervisor does so already, say so and end with status 0.\nWith -host also run replicas of services of the flock that have fewer than their\nreplicas.min, and end them again when there are enough.",
 		example: "budgie supervise         # \"run -d\" starts it when it is needed\nbudgie supervise -host   # stays, and restores replicas that others lost",
 	}
@@ -24,6 +24,7 @@ func superviseCommand() *command {
 		allowProcess := fs.Bool("allow-process", false, "with -host: run commands of this machine, too, as this user, that others in the flock name")
 		patience := secondsFlag(fs, "patience", "with -host: how long a replica may be gone, or its node not answer, before it is replaced (a `time`; default 12s)")
 		takeOver := fs.Bool("take-over", false, "take the place of the supervisor that there is, if one is, without a connection refused (Linux)")
+		rate := rateFlag(fs, "sync-rate", "how many bytes of volumes may be sent, and may come, per second (a `size` such as 10MiB; default BUDGIE_SYNC_RATE, else no limit)")
 		rest, err := c.parse(a, fs, args)
 		if err != nil {
 			return err
@@ -64,7 +65,7 @@ func superviseCommand() *command {
 				return nil // a signal: the containers run on for the next supervisor
 			}
 			return err
-		}, upgrader.option())
+		}, append(rate.options(), upgrader.option())...)
 	}
 	return c
 }
