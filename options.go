@@ -232,6 +232,7 @@ type runConfig struct {
 	allowProcess bool
 	onJoin       func(JoinPlan)
 	onSeed       func(name string, p SeedProgress)
+	fullCheck    bool
 	onRestart    func(lifecycle.Container)
 	// restored marks a replica that a host joins since others are missing.
 	restored bool
@@ -264,6 +265,11 @@ func OnJoin(f func(JoinPlan)) RunOption { return func(c *runConfig) { c.onJoin =
 func OnSeed(f func(name string, p SeedProgress)) RunOption {
 	return func(c *runConfig) { c.onSeed = f }
 }
+
+// FullCheck has a [Client.Join] read every file of the service's volumes again, at the
+// node that gives them and in what this machine has of them, whatever their times say.
+// What differs comes anew: see [replica.Report].Mended at SeedDone.
+func FullCheck() RunOption { return func(c *runConfig) { c.fullCheck = true } }
 
 // OnRuntime chooses the runtime by its name instead of by what the
 // specification needs. An empty name or "auto" means the latter.

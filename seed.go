@@ -179,7 +179,7 @@ func (j *joining) seedVolume(ctx context.Context, c *Client, name string, v Join
 	for _, s := range j.seedSources() {
 		p := SeedProgress{Step: SeedStarted, Node: s.node, Addr: s.client.Addr().String()}
 		tell(p)
-		p, err := receiveVolume(ctx, c.cfg.syncer, s, v.Dir, p, v.Target, tell)
+		p, err := receiveVolume(ctx, c.cfg.syncer, s, v.Dir, p, v.Target, rc.fullCheck, tell)
 		if err == nil {
 			err = finishSeed(v.Dir)
 		}
@@ -207,7 +207,7 @@ func (j *joining) seedVolume(ctx context.Context, c *Client, name string, v Join
 }
 
 // receiveVolume makes or completes a copy from one node.
-func receiveVolume(ctx context.Context, syncer Syncer, s seedSource, dir string, p SeedProgress, target string, tell func(SeedProgress)) (SeedProgress, error) {
+func receiveVolume(ctx context.Context, syncer Syncer, s seedSource, dir string, p SeedProgress, target string, full bool, tell func(SeedProgress)) (SeedProgress, error) {
 	meter := &meteredConn{last: time.Now(), tell: func(received int64) {
 		p.Step, p.Received = SeedReceiving, received
 		tell(p)
@@ -223,7 +223,7 @@ func receiveVolume(ctx context.Context, syncer Syncer, s seedSource, dir string,
 	defer stop()
 	err := s.client.ReceiveVolume(ctx, s.id, target, func(conn io.ReadWriteCloser) (err error) {
 		meter.ReadWriteCloser = conn
-		report, err = syncer.Receive(ctx, meter, dir, replica.ReceiveOptions{Tell: further})
+		report, err = syncer.Receive(ctx, meter, dir, replica.ReceiveOptions{Tell: further, Full: full})
 		return err
 	})
 	meter.mu.Lock()

@@ -111,7 +111,10 @@ func (r *receiver) recall() {
 		mem, r.forgot = &memory{m: forgotten(), known: make(map[string]hashed)}, true
 	}
 	if mem != nil {
-		r.base, r.copy.scanner.known = mem.m, mem.known
+		r.base = mem.m
+		if !r.full {
+			r.copy.scanner.known = mem.known
+		}
 		if r.ours, r.unfinished, err = r.side.expected(); err != nil {
 			r.log.Warn("what came for the copy of a volume last is not known: it is kept as if something else had written it", "error", err)
 		}

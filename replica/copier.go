@@ -79,6 +79,7 @@ func (c *Copier) Send(ctx context.Context, conn io.ReadWriter, dir string) (Repo
 // conn and ctx are as for Send.
 func (c *Copier) Receive(ctx context.Context, conn io.ReadWriter, dir string, opts ReceiveOptions) (Report, error) {
 	r := c.receiver(ctx, conn, dir)
+	r.full = opts.Full
 	if opts.Tell != nil {
 		r.progress = &progress{tell: opts.Tell}
 	}

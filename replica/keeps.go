@@ -26,6 +26,10 @@ const (
 	keepAll = keepHardLinks<<1 - 1
 	// keepXattrs is all that xattrKind may say.
 	keepXattrs = keepUser | keepACLs | keepCapabilities | keepTrusted
+
+	// readAgain is nothing to keep: it asks the sender to read all of its files
+	// again, whatever it remembers of them.
+	readAgain keeps = 1 << 7
 )
 
 // keepNames are what people call it.
@@ -95,11 +99,17 @@ type ability struct {
 	keeps keeps
 	// owner is whose files are that it makes.
 	owner owner
+	// full asks the sender to read everything again.
+	full bool
 }
 
 // offer tells the sender what this receiver keeps.
 func (w *wire) offer(a ability) error {
-	if err := w.write(frameKeeps, []byte{byte(a.keeps)}, appendOwner(nil, a.owner)); err != nil {
+	kept := a.keeps
+	if a.full {
+		kept |= readAgain
+	}
+	if err := w.write(frameKeeps, []byte{byte(kept)}, appendOwner(nil, a.owner)); err != nil {
 		return err
 	}
 	return w.flush()
@@ -114,7 +124,8 @@ func (w *wire) offered() (ability, error) {
 	}
 	w.mayWrite = true
 	c := cutter{rest: payload}
-	return ability{keeps: keeps(c.number(1)) & keepAll, owner: c.owner()}, nil
+	said := keeps(c.number(1))
+	return ability{keeps: said & keepAll, owner: c.owner(), full: said&readAgain != 0 && w.version >= packedSince}, nil
 }
 
 // leftOut says of what the receiver cannot keep how often the source has it,

@@ -42,6 +42,11 @@ type ReceiveOptions struct {
 	// once when the copy is complete, by one goroutine at a time. The copy waits for
 	// it.
 	Tell func(Progress)
+	// Full has both sides read every file again, also those whose size and times say
+	// that they are what they were. What differs is named in the report
+	// ([Report].Mended, and Conflicts where the copy remembers) and comes anew. A
+	// sender that speaks version 2 of the protocol does not read again.
+	Full bool
 }
 
 // tellEvery is how often progress is told.

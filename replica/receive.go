@@ -23,6 +23,10 @@ type receiver struct {
 	following *following
 	// progress is told how far the copy is, nil where nobody is.
 	progress *progress
+	// full says that nothing that is remembered of files saves reading them, and
+	// mended are those that were not what their size and times said.
+	full   bool
+	mended []string
 
 	copy *target
 	// m is what the copy is to become, acked what the sender knows that it is, and
@@ -75,7 +79,9 @@ func (r *receiver) run(ctx context.Context) (report Report, err error) {
 	} else if err != nil {
 		return Report{}, err
 	}
-	if err := r.wire.offer(r.copy.ability); err != nil {
+	able := r.copy.ability
+	able.full = r.full
+	if err := r.wire.offer(able); err != nil {
 		return Report{}, err
 	}
 	for round := 1; ; round++ {
@@ -143,6 +149,9 @@ func (r *receiver) begin(ctx context.Context) (bool, error) {
 			return false, err
 		}
 		return false, r.stay(err)
+	}
+	if r.following == nil {
+		r.mended = append(r.mended, r.copy.spoiled(r.m)...)
 	}
 	if err := r.setAside(); err != nil {
 		return false, err
@@ -445,6 +454,7 @@ func (r *receiver) finish(ctx context.Context) error {
 func (r *receiver) report() Report {
 	report := r.m.report()
 	report.Transferred, report.Removed, report.Conflicts, report.NotKept = r.transferred, r.removed, r.conflicts, r.left.lines()
+	report.Mended = r.mended
 	return report
 }
 

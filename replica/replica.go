@@ -98,6 +98,10 @@ type Report struct {
 	// Conflicts are what was found in the copy that its source had not brought
 	// there, and was kept aside; without [Remember] none are.
 	Conflicts []Conflict
+	// Mended names the files of the copy whose content was not the source's although
+	// their size and time were: a disk, or something else, had spoiled them. Only
+	// [Copier.Receive] says so.
+	Mended []string
 	// NotKept says of owners, attributes and the like that the source has and
 	// the receiver cannot keep, in words, how often and where they were left out:
 	// its user may not set them, or its file system has none. It is empty where

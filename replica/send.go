@@ -41,7 +41,7 @@ func (s *sender) run(ctx context.Context) (Report, error) {
 	if s.receiver, err = s.wire.offered(); err != nil {
 		return Report{}, err
 	}
-	now, err := s.list(ctx)
+	now, err := s.begin(ctx)
 	if err != nil {
 		return Report{}, err
 	}
@@ -89,6 +89,18 @@ type snapshot struct {
 // list looks at all of the source.
 func (s *sender) list(ctx context.Context) (snapshot, error) {
 	seen, err := s.src.list(ctx)
+	if err != nil {
+		return snapshot{}, err
+	}
+	return s.snapshot(seen)
+}
+
+// begin lists the source for the first time.
+func (s *sender) begin(ctx context.Context) (snapshot, error) {
+	if !s.receiver.full {
+		return s.list(ctx)
+	}
+	seen, err := s.src.listAnew(ctx)
 	if err != nil {
 		return snapshot{}, err
 	}

@@ -104,6 +104,14 @@ func (s *source) list(ctx context.Context) (*sight, error) {
 	return s.update(ctx, func(x *index) { x.markAll() })
 }
 
+// listAnew does so, and reads all files again.
+func (s *source) listAnew(ctx context.Context) (*sight, error) {
+	return s.update(ctx, func(x *index) {
+		x.markAll()
+		clear(x.scanner.known)
+	})
+}
+
 // update looks at what mark says that may have changed.
 func (s *source) update(ctx context.Context, mark func(*index)) (*sight, error) {
 	select {

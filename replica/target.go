@@ -145,6 +145,19 @@ func (t *target) holds(e entry) bool {
 	return ok && f.hashed && f.kind == kindFile && f.size == e.size && f.digest == e.digest
 }
 
+// spoiled returns the files that have another content than m says, of the same size
+// and time.
+func (t *target) spoiled(m *manifest) []string {
+	var paths []string
+	for _, e := range m.entries {
+		f, there := t.local[e.path]
+		if there && e.kind == kindFile && f.kind == kindFile && f.hashed && f.size == e.size && f.mtime == e.mtime && f.digest != e.digest {
+			paths = append(paths, e.path)
+		}
+	}
+	return paths
+}
+
 // copyAll brings files into place whose content is there under other names. It
 // first makes all the copies and then moves them into place, since one's place
 // may be another's source. It returns those whose content is not there.

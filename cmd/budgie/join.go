@@ -16,18 +16,19 @@ import (
 
 // joinFlags are the flags of chirp that are for joining.
 type joinFlags struct {
-	detach, rm, allowProcess, dryRun *bool
-	name, runtime                    *string
-	ready                            *seconds
-	rate                             *bytesPerSecond
+	detach, rm, allowProcess, dryRun, verify *bool
+	name, runtime                            *string
+	ready                                    *seconds
+	rate                                     *bytesPerSecond
 }
 
 // joinFlagNames are their names.
-var joinFlagNames = []string{"d", "name", "runtime", "rm", "allow-process", "dry-run", "ready-timeout", "sync-rate"}
+var joinFlagNames = []string{"d", "name", "runtime", "rm", "allow-process", "dry-run", "ready-timeout", "sync-rate", "verify"}
 
 func newJoinFlags(fs *flag.FlagSet) *joinFlags {
 	return &joinFlags{
 		detach:       fs.Bool("d", false, "join: detach, return once the replica is ready, and print its id"),
+		verify:       fs.Bool("verify", false, "join: read all files of the volumes again, here and there, whatever their times say"),
 		name:         fs.String("name", "", "join: `name` of the replica here, instead of the one that it has elsewhere"),
 		runtime:      fs.String("runtime", "auto", "join: `runtime` to use: auto, process, containerd"),
 		rm:           fs.Bool("rm", false, "join: remove the replica, with its log, when it is done"),
@@ -68,6 +69,9 @@ func (c *command) join(ctx context.Context, a *app, fs *flag.FlagSet, f *joinFla
 	}
 	if *f.allowProcess {
 		opts = append(opts, budgie.AllowProcess())
+	}
+	if *f.verify {
+		opts = append(opts, budgie.FullCheck())
 	}
 	if f.ready.set {
 		opts = append(opts, budgie.ReadyWithin(f.ready.value))

@@ -60,6 +60,13 @@ func (d *seeds) show(name string, e budgie.SeedProgress) {
 		r := e.Report
 		d.line("%s: volume %s is here and verified: %s, %s, of which %s had to be sent, in %s", name, volume,
 			entries(r.Files), size(uint64(r.Bytes)), size(uint64(r.Transferred)), now.Sub(d.began).Round(10*time.Millisecond))
+		for i, path := range r.Mended {
+			if i == mostSkipped {
+				d.line("%s: volume %s: … and %d more", name, volume, len(r.Mended)-i)
+				break
+			}
+			d.line("%s: volume %s: %s was spoiled here, and came anew", name, volume, path)
+		}
 		for i, path := range r.Skipped {
 			if i == mostSkipped {
 				d.line("%s: volume %s: … and %d more", name, volume, len(r.Skipped)-i)
