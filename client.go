@@ -14,6 +14,7 @@ import (
 
 	"github.com/budgiehq/budgie/balance"
 	"github.com/budgiehq/budgie/discovery/mdns"
+	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/replica"
 	"github.com/budgiehq/budgie/runtime/process"
@@ -171,11 +172,20 @@ func (c *Client) openDefaults() error {
 		c.balancer = balance.New(balance.WithLogger(c.log))
 	}
 	if c.cfg.syncer == nil {
-		c.cfg.syncer = replica.New(replica.WithLogger(c.log), replica.Remember(replica.DefaultKeepAge, replica.DefaultKeepSize),
-			replica.WithRateLimit(c.cfg.syncRate))
+		c.cfg.syncer = replica.New(c.syncOptions()...)
 	}
 	c.disc = sync.OnceValues(c.openDiscoverer)
 	return nil
+}
+
+// syncOptions are those of the built-in volume sync.
+func (c *Client) syncOptions() []replica.Option {
+	opts := []replica.Option{replica.WithLogger(c.log), replica.Remember(replica.DefaultKeepAge, replica.DefaultKeepSize), replica.WithRateLimit(c.cfg.syncRate)}
+	// In another user's directory root writes nothing that can be lived without.
+	if foreign, err := ownership.Foreign(c.cfg.dataDir); err == nil && !foreign {
+		opts = append(opts, replica.RememberSources(filepath.Join(c.cfg.dataDir, "sources")))
+	}
+	return opts
 }
 
 // openDiscoverer returns the client's discoverer, nil where there is none.

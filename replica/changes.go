@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io/fs"
@@ -49,8 +50,14 @@ func (a *answer) addHave(m *manifest, payload []byte) error {
 
 // ops returns how to make a file out of what the receiver has in its place, nil
 // where that is not known or of no use.
-func (s *sender) ops(e entry, has digest) ([]delta.Op, error) {
+func (s *sender) ops(ctx context.Context, e entry, has digest) ([]delta.Op, error) {
 	next := s.src.lists.Get(delta.Digest(e.digest))
+	if next == nil && e.size >= askFrom {
+		var err error
+		if next, err = s.makeList(ctx, e); err != nil {
+			return nil, err
+		}
+	}
 	if next == nil {
 		return nil, nil
 	}
@@ -69,6 +76,28 @@ func (s *sender) ops(e entry, has digest) ([]delta.Op, error) {
 		return nil, nil
 	}
 	return ops, nil
+}
+
+// makeList reads a file for the list of its chunks: its digest was remembered, and
+// the list was not. It is nil where the file is another one by now, or cannot be read.
+func (s *sender) makeList(ctx context.Context, e entry) (*delta.List, error) {
+	f, err := s.openSource(e.path)
+	if err != nil {
+		return nil, nil // sending it says what is wrong
+	}
+	defer f.Close()
+	h := sha256.New()
+	l := newLister(h, delta.ClassOf(e.size), e.size)
+	defer l.close()
+	if _, err := copyContent(ctx, l, f, -1, s.buf.bytes()); err != nil {
+		return nil, ctx.Err()
+	}
+	list, err := l.list()
+	if err != nil || digest(h.Sum(nil)) != e.digest {
+		return nil, nil
+	}
+	s.src.lists.Put(delta.Digest(e.digest), list)
+	return list, nil
 }
 
 // askForList has the receiver list the chunks of what it has in the place of the

@@ -26,6 +26,8 @@ type Copier struct {
 	remember  bool
 	keepAge   time.Duration
 	keepSize  int64
+	// sourcesDir is where sources are remembered, "" where they are not.
+	sourcesDir string
 	// silence is how long a source that has nothing to send may say nothing.
 	silence time.Duration
 	// highest is the highest version of the protocol to speak: an older one, in tests.

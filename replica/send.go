@@ -166,7 +166,7 @@ func (s *sender) send(ctx context.Context, m *manifest, a answer) (missed string
 	for _, i := range a.wanted {
 		var ops []delta.Op
 		if len(a.has) > 0 && a.has[0].index == i {
-			if ops, err = s.ops(m.entries[i], a.has[0].digest); err != nil {
+			if ops, err = s.ops(ctx, m.entries[i], a.has[0].digest); err != nil {
 				return "", err
 			}
 			a.has = a.has[1:]

@@ -23,6 +23,8 @@ type source struct {
 	scanEvery time.Duration
 	// lists are the Copier's.
 	lists *delta.Memory
+	// memory is the file that outlives this value, "" where none does.
+	memory string
 
 	// users are the Sends; the Copier's lock guards it.
 	users int
@@ -37,6 +39,9 @@ type source struct {
 	root    *os.Root
 	index   *index
 	first   fingerprint // of the directory as it was first found
+	// stored is what memory has, since storedAt.
+	stored   *sight
+	storedAt time.Time
 
 	mu  sync.Mutex
 	now *sight // nil before the first look
@@ -63,7 +68,7 @@ func (c *Copier) acquire(dir string) (s *source, release func(), err error) {
 	defer c.mu.Unlock()
 	s = c.sources[key]
 	if s == nil {
-		s = &source{dir: key, log: c.log.With("volume", dir), scanEvery: c.scanEvery, lists: c.lists, looking: make(chan struct{}, 1), changed: make(chan struct{})}
+		s = &source{dir: key, log: c.log.With("volume", dir), scanEvery: c.scanEvery, lists: c.lists, memory: c.memoryOf(key), looking: make(chan struct{}, 1), changed: make(chan struct{})}
 		s.ctx, s.stop = context.WithCancel(context.Background())
 		c.sources[key] = s
 	}
@@ -85,6 +90,7 @@ func (c *Copier) acquire(dir string) (s *source, release func(), err error) {
 func (s *source) close() {
 	s.stop()
 	s.wg.Wait()
+	s.remember(s.now, true) // nobody looks any more
 	if s.root != nil {
 		_ = s.root.Close() // it was only read
 	}
@@ -124,6 +130,15 @@ func (s *source) update(ctx context.Context, mark func(*index)) (*sight, error) 
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
+	now, err := s.take(next, err)
+	if err == nil {
+		s.remember(now, false)
+	}
+	return now, err
+}
+
+// take notes what was seen, or why nothing was.
+func (s *source) take(next *sight, err error) (*sight, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was := s.err
@@ -188,10 +203,12 @@ func (s *source) reopen() error {
 	if err != nil {
 		return err
 	}
-	memory := make(map[string]hashed)
+	var memory map[string]hashed
 	if s.root != nil {
 		_ = s.root.Close() // it was only read
 		memory = s.index.scanner.known
+	} else {
+		memory = s.recalled()
 	}
 	s.root, s.first = root, now
 	s.index = newIndex(&scanner{root: root, known: memory, keeps: keepAll, lists: s.lists})

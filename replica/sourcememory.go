@@ -1,0 +1,108 @@
+package replica
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// RememberSources makes the Copier keep a file in a directory, which it makes if
+// needed, for each directory that it sends: the digests of its files, with what tells
+// whether they changed since. After a restart only those are read again. It is the
+// caller's own directory, and nobody else writes there. Of more than 64 files those
+// go that were not written for longest; one that cannot be read is written anew.
+func RememberSources(dir string) Option { return func(c *Copier) { c.sourcesDir = dir } }
+
+const (
+	// mostSources is how many sources are remembered.
+	mostSources = 64
+	// sourceStoreEvery is how often what is known of a source that changes is stored.
+	sourceStoreEvery = 10 * time.Minute
+	sourceSuffix     = ".source"
+)
+
+// memoryOf returns where a source is remembered, "" for nowhere.
+func (c *Copier) memoryOf(dir string) string {
+	if c.sourcesDir == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(dir))
+	return filepath.Join(c.sourcesDir, hex.EncodeToString(sum[:16])+sourceSuffix)
+}
+
+// recalled returns what was known of the source's files when it was last stored.
+func (s *source) recalled() map[string]hashed {
+	known := make(map[string]hashed)
+	if s.memory == "" {
+		return known
+	}
+	mem, err := loadMemory(s.memory)
+	if err != nil {
+		s.log.Warn("what is remembered of a volume cannot be read: all of it is read again", "error", err)
+	}
+	if mem == nil || err != nil {
+		return known
+	}
+	for _, e := range mem.m.entries {
+		k, there := mem.known[cmp.Or(e.target, e.path)]
+		if !there || e.kind != kindFile && e.kind != kindHardLink {
+			continue
+		}
+		if e.kind == kindHardLink {
+			k.xattrs = known[e.target].xattrs // it comes before it
+		} else {
+			k.xattrs = e.xattrs
+		}
+		known[e.path] = k
+	}
+	return known
+}
+
+// remember stores what is known of the source, if that is something else than what was
+// stored and, unless now, the last time was a while ago. The caller holds looking.
+func (s *source) remember(seen *sight, now bool) {
+	if s.memory == "" || seen == nil || seen == s.stored || !now && time.Since(s.storedAt) < sourceStoreEvery {
+		return
+	}
+	s.stored, s.storedAt = seen, time.Now()
+	m, _, err := listing(seen.all, ability{keeps: keepAll})
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(s.memory), 0o700)
+	}
+	if err == nil {
+		err = (&memory{m: m, known: s.index.scanner.known}).store(s.memory)
+	}
+	if err == nil {
+		err = pruneSources(filepath.Dir(s.memory))
+	}
+	if err != nil {
+		s.log.Warn("what is known of a volume cannot be stored: after a restart all of it is read again", "error", err)
+	}
+}
+
+// pruneSources removes the oldest of too many files.
+func pruneSources(dir string) error {
+	names, err := filepath.Glob(filepath.Join(dir, "*"+sourceSuffix))
+	if err != nil || len(names) <= mostSources {
+		return err
+	}
+	written := make(map[string]time.Time)
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil {
+			written[name] = info.ModTime()
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return written[a].Compare(written[b]) })
+	for _, name := range names[:len(names)-mostSources] {
+		if rmErr := os.Remove(name); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
+			err = errors.Join(err, rmErr)
+		}
+	}
+	return err
+}
