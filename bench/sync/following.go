@@ -138,6 +138,9 @@ func (w *world) measureFollowing(r *result, t *tree, dst string) error {
 // of which nothing changed.
 func (w *world) measureKnown(c *comparison, t *tree, dst string) error {
 	other := dst + "-follows"
+	if _, err := w.once(budgieWay, t.dir, other); err != nil { // whatever time that takes
+		return err
+	}
 	f, err := w.follow(t.dir, other)
 	if err != nil {
 		return err
