@@ -231,7 +231,7 @@ func (s *scanner) enter(e entry) (dir *os.File, names []string, leave func(), er
 // look describes what is at path, in the directory above. The attributes of
 // directories are left for later.
 func (s *scanner) look(ctx context.Context, above *os.File, name string) (found, error) {
-	info, err := s.root.Lstat(osPath(name))
+	info, err := s.stat(above, name)
 	if err != nil {
 		return found{}, err
 	}
@@ -270,7 +270,7 @@ func (s *scanner) lookInto(ctx context.Context, above *os.File, f *found, info f
 		return nil
 	}
 	f.hashed = true
-	if f.size, f.digest, err = s.hash(ctx, f.path, info); err != nil || unchanged {
+	if f.size, f.digest, err = s.hash(ctx, above, f.path, info); err != nil || unchanged {
 		return err
 	}
 	h := s.known[f.path]
@@ -319,7 +319,7 @@ func (s *scanner) xattrsOf(e entry, dir *os.File, name string) (string, error) {
 }
 
 // hash computes the digest of a file, or remembers it.
-func (s *scanner) hash(ctx context.Context, path string, info fs.FileInfo) (int64, digest, error) {
+func (s *scanner) hash(ctx context.Context, above *os.File, path string, info fs.FileInfo) (int64, digest, error) {
 	if k, unchanged := s.recall(path, info); unchanged {
 		s.count(1, k.size)
 		return k.size, k.digest, nil
@@ -332,13 +332,15 @@ func (s *scanner) hash(ctx context.Context, path string, info fs.FileInfo) (int6
 		return k.size, k.digest, nil // it was read under another name
 	}
 	now := hashed{fp: fp, at: time.Now()}
-	f, err := s.open(path, info)
-	if err != nil {
-		return 0, digest{}, err
-	}
-	defer f.Close()
-	if now.size, now.digest, err = s.read(ctx, f, path, info.Size()); err != nil {
-		return 0, digest{}, fmt.Errorf("reading %s: %w", path, err)
+	if !s.small(above, path, info, &now) {
+		f, err := s.open(path, info)
+		if err != nil {
+			return 0, digest{}, err
+		}
+		defer f.Close()
+		if now.size, now.digest, err = s.read(ctx, f, path, info.Size()); err != nil {
+			return 0, digest{}, fmt.Errorf("reading %s: %w", path, err)
+		}
 	}
 	s.remember(path, now)
 	s.count(1, 0)
@@ -403,24 +405,6 @@ func (s *scanner) open(path string, info fs.FileInfo) (*os.File, error) {
 		err = locked
 	}
 	return f, err
-}
-
-// openRegular opens the file that info describes. It never blocks on what took
-// its place.
-func openRegular(root tree, path string, info fs.FileInfo) (*os.File, error) {
-	f, err := root.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	now, err := f.Stat()
-	if err == nil && !(now.Mode().IsRegular() && os.SameFile(now, info)) {
-		err = fmt.Errorf("%s %w", path, errRaced)
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	return f, nil
 }
 
 // special are the mode bits beside the permissions, in the os package's terms.
