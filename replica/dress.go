@@ -121,6 +121,7 @@ func (t *target) redressLink(e entry, f found) error {
 
 // dressing notes that the attributes of an entry are about to change.
 func (t *target) dressing(e entry) {
+	t.looked = nil
 	t.image.mark(parent(e.path))
 	if e.kind == kindDir {
 		t.image.mark(e.path)

@@ -129,6 +129,7 @@ func (r *receiver) follow(ctx context.Context) error {
 	f.watcher, f.limit, f.scanned = w, newComplaint(r.log), time.Now()
 	defer func() { _ = r.remember(true) }() // it is worth less time the next time
 	r.copy.live = true
+	f.changed = r.spared // what was done to it since it was looked at is to be found
 	r.copy.image.markAll()
 	if r.acked == nil {
 		r.acked = &manifest{keeps: r.copy.keeps}

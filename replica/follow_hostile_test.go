@@ -18,7 +18,7 @@ func led(w *wire) (*manifest, error) {
 	if err := w.welcome(ready); err != nil {
 		return nil, err
 	}
-	a, err := w.offered()
+	a, _, err := w.offered()
 	if err != nil {
 		return nil, err
 	}

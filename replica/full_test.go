@@ -113,3 +113,31 @@ func TestFullCheckOfTheSource(t *testing.T) {
 		t.Error("the source was not read again")
 	}
 }
+
+// Nor is a source taken for what its copy was by what is remembered of it.
+func TestFullCheckOfARememberedSource(t *testing.T) {
+	base := t.TempDir()
+	src, dst, dir := filepath.Join(base, "src"), filepath.Join(base, "dst"), filepath.Join(base, "memory")
+	write(t, filepath.Join(src, "f"), "content")
+	start := func() *Copier { return New(Remember(time.Hour, 1<<20), RememberSources(dir)) }
+	c := start()
+	receiveWith(t, c, src, dst, false)
+	file := c.memoryOf(src)
+	mem, err := loadMemory(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spoil(t, src, "c0ntent", mem.known, sha256.Sum256([]byte("content")))
+	if err := mem.store(file); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		full bool
+		want string
+	}{{false, "content"}, {true, "c0ntent"}} { // with the former, or this test shows nothing
+		receiveWith(t, start(), src, dst, c.full)
+		if got, err := os.ReadFile(filepath.Join(dst, "f")); err != nil || string(got) != c.want {
+			t.Errorf("full: %t: f is %q, %v, want %q", c.full, got, err, c.want)
+		}
+	}
+}

@@ -112,6 +112,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add(sentVolume(file("../outside", "1"), "1"))
 	f.Add(sentVolume(owned(file("a", "1")), "1"))
 	f.Add(sentVolume(withXattrs(file("a", "1"), xattrs("user.a", "1")), "1"))
+	f.Add(script(frameOf(frameHello, []byte(magic), []byte{0, maxVersion}), frameOf(frameSame), frameOf(frameDone), frameOf(frameBye, make([]byte, 32))))
 	f.Add(sentVolume(entry{path: "out", kind: kindSymlink, target: "../outside"}, ""))
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		base := t.TempDir()
@@ -152,6 +153,8 @@ func FuzzSend(f *testing.F) {
 	f.Add(script(hello, frameOf(frameWant, []byte{0, 0, 0, 1}), frameOf(frameWantEnd, []byte{0}), frameOf(frameVerified, make([]byte, 36))))
 	f.Add(script(hello, frameOf(frameWant, []byte{0xff, 0, 0, 1})))
 	f.Add(script(hello, frameOf(frameError, []byte("\x04no"))))
+	f.Add(script(frameOf(frameHello, []byte(magic), []byte{0, minVersion, 0, maxVersion}),
+		func(w *wire) error { return w.offer(ability{keeps: keepAll}, make([]byte, 32)...) }, frameOf(frameWantEnd, []byte{0}), frameOf(frameVerified, make([]byte, 36))))
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		dir := t.TempDir()
 		write(t, filepath.Join(dir, "file"), "content")

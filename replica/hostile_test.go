@@ -88,7 +88,7 @@ func accept(w *wire) error {
 	if err := w.welcome(ready); err != nil {
 		return err
 	}
-	_, err := w.offered()
+	_, _, err := w.offered()
 	return err
 }
 

@@ -92,6 +92,7 @@ const (
 	frameChunks
 	frameChunkList
 	framePacked
+	frameSame
 )
 
 // ability is what a receiver says of itself.
@@ -103,29 +104,39 @@ type ability struct {
 	full bool
 }
 
-// offer tells the sender what this receiver keeps.
-func (w *wire) offer(a ability) error {
+// offer tells the sender what this receiver keeps, and the digest of what its copy
+// was, if that is known.
+func (w *wire) offer(a ability, base ...byte) error {
 	kept := a.keeps
 	if a.full {
 		kept |= readAgain
 	}
-	if err := w.write(frameKeeps, []byte{byte(kept)}, appendOwner(nil, a.owner)); err != nil {
+	if err := w.write(frameKeeps, []byte{byte(kept)}, appendOwner(nil, a.owner), base); err != nil {
 		return err
 	}
 	return w.flush()
 }
 
-// offered reads what the receiver keeps. Bits that this version does not know
-// are none of its concern.
-func (w *wire) offered() (ability, error) {
-	payload, err := w.expect(frameKeeps, 9)
+// offered reads what the receiver keeps, and what it had; nil where it does not say
+// that. Bits that this version does not know are none of its concern.
+func (w *wire) offered() (a ability, base *digest, err error) {
+	payload, err := w.expect(frameKeeps, -1)
 	if err != nil {
-		return ability{}, err
+		return ability{}, nil, err
+	}
+	more := w.version >= version3 && len(payload) == 9+len(digest{})
+	if len(payload) != 9 && !more {
+		return ability{}, nil, unexpected(frameKeeps, len(payload))
 	}
 	w.mayWrite = true
 	c := cutter{rest: payload}
 	said := keeps(c.number(1))
-	return ability{keeps: said & keepAll, owner: c.owner(), full: said&readAgain != 0 && w.version >= packedSince}, nil
+	a = ability{keeps: said & keepAll, owner: c.owner(), full: said&readAgain != 0 && w.version >= version3}
+	if more {
+		had := digest(c.rest)
+		base = &had
+	}
+	return a, base, nil
 }
 
 // leftOut says of what the receiver cannot keep how often the source has it,

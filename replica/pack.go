@@ -8,12 +8,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// From version 3 on, what is sent of files and lists may be compressed: a frame
+// From version3 on, what is sent of files and lists may be compressed: a frame
 // packed has the type of the frame that it stands for, and that one's payload as a
 // Zstandard frame (RFC 8878). Each stands alone, so that nothing is remembered, and
 // none unpacks to more than a frame may have.
-const packedSince = 3
-
 const (
 	// packFrom is the size of the smallest payload that is tried.
 	packFrom = 512

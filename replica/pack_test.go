@@ -62,7 +62,7 @@ func TestCompression(t *testing.T) {
 	_, _ = rand.NewChaCha8([32]byte{4}).Read(noise)
 	older := func() *Copier {
 		c := New()
-		c.highest = packedSince - 1
+		c.highest = version3 - 1
 		return c
 	}
 	for name, c := range map[string]struct {
@@ -187,7 +187,7 @@ func TestHostileCompression(t *testing.T) {
 	}
 	// Who did not say that it understands it does not get it, nor take it.
 	w := newWire(readWriter{bytes.NewReader(script(frameOf(framePacked, []byte{frameData, 1}))), io.Discard})
-	w.version = packedSince - 1
+	w.version = version3 - 1
 	if kind, _, err := w.read(); err != nil || kind != framePacked {
 		t.Errorf("in version 2 it reads a frame of type %d, %v", kind, err)
 	}

@@ -96,15 +96,6 @@ func (p *progress) add(files int, bytes int64) {
 	}
 }
 
-// end notes that all of the step is done.
-func (p *progress) end() {
-	if p == nil {
-		return
-	}
-	p.now.Files, p.now.Bytes = p.now.TotalFiles, p.now.TotalBytes
-	p.say()
-}
-
 func (p *progress) say() {
 	p.told = time.Now()
 	p.tell(p.now)

@@ -23,7 +23,7 @@ func TestProtocolDocumentIsRight(t *testing.T) {
 	for i, name := range []string{"hello", "error", "entries", "manifest", "want", "wantEnd", "data", "fileEnd", "again", "done", "verified", "bye", "next", "idle", "removed", "hold"} {
 		want = append(want, fmt.Sprintf("| %d | %s |", int(frameHello)+i, name))
 	}
-	for i, name := range []string{"keeps", "leftOut", "zeros", "have", "copy", "chunks", "chunkList", "packed"} {
+	for i, name := range []string{"keeps", "leftOut", "zeros", "have", "copy", "chunks", "chunkList", "packed", "same"} {
 		want = append(want, fmt.Sprintf("| %d | %s |", int(frameKeeps)+i, name))
 	}
 	for what, limit := range map[string]int64{
@@ -40,8 +40,8 @@ func TestProtocolDocumentIsRight(t *testing.T) {
 			t.Errorf("kind %v is %d on the wire, not as documented", k, k)
 		}
 	}
-	if frameHold != 16 || framePacked != 39 {
-		t.Errorf("the last frame types are %d and %d, not as documented", frameHold, framePacked)
+	if frameHold != 16 || framePacked != 39 || frameSame != 40 {
+		t.Errorf("frame types are %d, %d and %d, not as documented", frameHold, framePacked, frameSame)
 	}
 	flat := strings.Join(strings.Fields(doc), " ")
 	for _, w := range want {

@@ -53,7 +53,11 @@ type receiver struct {
 	interrupt func()
 	// unsure says that changes of files came, and the sender was not told whether
 	// the files came out right.
-	unsure      bool
+	unsure bool
+	// offered says that the sender was told what base is, and spared that the copy was
+	// not looked at again in the end.
+	offered     bool
+	spared      bool
 	transferred int64
 	removed     int
 	conflicts   []Conflict
@@ -79,9 +83,7 @@ func (r *receiver) run(ctx context.Context) (report Report, err error) {
 	} else if err != nil {
 		return Report{}, err
 	}
-	able := r.copy.ability
-	able.full = r.full
-	if err := r.wire.offer(able); err != nil {
+	if err := r.offer(ctx); err != nil {
 		return Report{}, err
 	}
 	for round := 1; ; round++ {
@@ -113,7 +115,7 @@ func (r *receiver) run(ctx context.Context) (report Report, err error) {
 	if r.following != nil {
 		return Report{}, r.follow(ctx)
 	}
-	r.progress.end()
+	r.progress.begin(complete(r.m))
 	if err := r.next(nextNothing); err != nil {
 		return Report{}, err
 	}
@@ -137,10 +139,13 @@ func (r *receiver) open() (err error) {
 // false where the copy rather stays as it is, which the sender then knows.
 func (r *receiver) begin(ctx context.Context) (bool, error) {
 	r.begun = false
-	r.progress.begin(Progress{Step: Comparing})
-	r.copy.scanner.seen = r.progress.add
-	err := r.copy.index(ctx, r.m, r.base != nil || r.untried != nil)
-	r.copy.scanner.seen = nil
+	index := func() error { return r.copy.index(ctx, r.m, r.base != nil || r.untried != nil) }
+	var err error
+	if r.copy.ahead == nil {
+		r.comparing(func() { err = index() })
+	} else {
+		err = index() // it was looked at already
+	}
 	if err != nil {
 		return false, err
 	}
@@ -178,6 +183,12 @@ func (r *receiver) manifest() error {
 			if err := m.addFrame(payload); err != nil {
 				return err
 			}
+		case kind == frameSame && len(payload) == 0 && r.offered && len(m.entries) == 0:
+			r.wire.mayWrite = true
+			same := *r.base
+			same.keeps = r.copy.keeps
+			r.m = &same
+			return nil
 		case kind == frameManifest && len(payload) == 4+sha256.Size:
 			r.wire.mayWrite = true
 			n := binary.BigEndian.Uint32(payload)
@@ -418,12 +429,11 @@ func (r *receiver) some(ctx context.Context, wanted []uint32, has map[uint32]fou
 	return wrong, nil
 }
 
-// finish makes the copy equal to the manifest, looks at all of it again, and
-// compares digests with the sender.
-func (r *receiver) finish(ctx context.Context) error {
-	removed, err := r.copy.finish(ctx, r.m)
-	if err != nil {
-		return err
+// become makes the copy equal to the manifest, looks at all of it again, and returns
+// its digest.
+func (r *receiver) become(ctx context.Context) (mine digest, removed int, err error) {
+	if removed, err = r.copy.finish(ctx, r.m); err != nil {
+		return digest{}, 0, err
 	}
 	r.removed += removed
 	r.progress.begin(Progress{Step: Verifying, TotalFiles: r.m.files(), TotalBytes: r.m.total})
@@ -431,9 +441,21 @@ func (r *receiver) finish(ctx context.Context) error {
 	copied, err := r.copy.verify(ctx, r.m)
 	r.copy.scanner.seen = nil
 	if err != nil {
-		return err
+		return digest{}, 0, err
 	}
-	mine := copied.digest()
+	return copied.digest(), removed, nil
+}
+
+// finish has the copy equal to the manifest, and compares digests with the sender.
+func (r *receiver) finish(ctx context.Context) error {
+	mine, is := r.copy.already(r.m)
+	removed := 0
+	if r.spared = is; !is {
+		var err error
+		if mine, removed, err = r.become(ctx); err != nil {
+			return err
+		}
+	}
 	if err := r.wire.write(frameVerified, mine[:], binary.BigEndian.AppendUint32(nil, uint32(removed))); err != nil {
 		return err
 	}

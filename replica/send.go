@@ -18,6 +18,8 @@ type sender struct {
 	log  *slog.Logger
 
 	receiver ability
+	// base is what it had when it was last complete; nil where that is not known.
+	base *digest
 	// viewed is the sight that was last made a snapshot, and view that.
 	viewed *sight
 	view   snapshot
@@ -38,7 +40,7 @@ func (s *sender) run(ctx context.Context) (Report, error) {
 		return Report{}, err
 	}
 	var err error
-	if s.receiver, err = s.wire.offered(); err != nil {
+	if s.receiver, s.base, err = s.wire.offered(); err != nil {
 		return Report{}, err
 	}
 	now, err := s.begin(ctx)
@@ -124,6 +126,12 @@ func (s *sender) snapshot(seen *sight) (snapshot, error) {
 // if the source is no longer as this one says, which the last round puts up with
 // as long as each file was.
 func (s *sender) round(ctx context.Context, now snapshot, a answer, last bool) (next snapshot, err error) {
+	if s.base != nil && *s.base == now.sum && len(a.wanted) == 0 {
+		// That it is what it was at another moment, when it held still, shows that it
+		// did so now.
+		s.wire.mayWrite = true
+		return snapshot{}, nil
+	}
 	missed, err := s.files(ctx, now.m, a)
 	if err != nil {
 		return snapshot{}, err
@@ -184,15 +192,22 @@ func (s *sender) send(ctx context.Context, m *manifest, a answer) (missed string
 
 // announce sends the manifest, and ends the turn.
 func (s *sender) announce(now snapshot) error {
-	if err := s.wire.entries(now.m.entries); err != nil {
-		return err
+	same := s.base != nil && *s.base == now.sum
+	if !same {
+		if err := s.wire.entries(now.m.entries); err != nil {
+			return err
+		}
 	}
 	if left := now.left.encode(); len(left) > 0 {
 		if err := s.wire.write(frameLeftOut, left); err != nil {
 			return err
 		}
 	}
-	if err := s.wire.seal(now.m, now.sum); err != nil {
+	end := func() error { return s.wire.seal(now.m, now.sum) }
+	if same {
+		end = func() error { return s.wire.write(frameSame) }
+	}
+	if err := end(); err != nil {
 		return err
 	}
 	return s.wire.flush()

@@ -47,6 +47,10 @@ type target struct {
 	// group is the first name of each other name of a file, as the manifest has
 	// it.
 	group map[string]string
+	// ahead is what was looked at before it was known what the copy shall become.
+	ahead *lookahead
+	// looked is what index found, as long as nothing was done in the copy since.
+	looked []found
 	// inside is how many names in the copy files had that had several, when the
 	// copy was last looked at.
 	inside map[fileID]uint64
@@ -77,6 +81,7 @@ func (t *target) list(ctx context.Context) ([]found, error) {
 
 // touch notes that a directory's entries or attributes changed.
 func (t *target) touch(dir string) {
+	t.looked = nil
 	t.touched[dir] = true
 	t.image.mark(dir)
 }
@@ -114,11 +119,12 @@ func (t *target) index(ctx context.Context, m *manifest, all bool) error {
 	t.scanner.wants = func(path string, size int64) bool {
 		return all || t.live || sizes[size] || size >= deltaFrom && becomes(m, path)
 	}
-	there, err := t.list(ctx)
+	there, err := t.lookedAhead(ctx)
 	if err != nil {
 		return err
 	}
 	clear(t.touched)
+	t.looked = there
 	t.local = make(map[string]found, len(there))
 	t.content = make(map[digest]string)
 	t.placed = make(map[digest]string)

@@ -16,11 +16,14 @@ import (
 //
 //	receiver  hello     magic, lowest and highest version it speaks (2 bytes each)
 //	sender    hello     magic, the version chosen
-//	receiver  keeps     what it can keep, its user and group (see keeps.go)
+//	receiver  keeps     what it can keep, its user and group (see keeps.go),
+//	                    and what the copy was when it was last complete (see base.go)
 //	then, until the sender ends with done:
 //	sender    entries*  the manifest, sorted by path (see manifest.go)
 //	          leftOut?  what the receiver cannot keep and the source has
 //	          manifest  number of entries (4 bytes), digest of the tree
+//	          or, instead of entries and manifest:
+//	          same      it is what the copy was
 //	receiver  want*     indexes of files to send (4 bytes each), ascending
 //	          have*     of these: index, digest of what is in its place
 //	          wantEnd   0: the copy is all, 1: it follows
@@ -74,6 +77,10 @@ const (
 	magic      = "budgie/v" // 8 bytes that no other protocol begins with
 	minVersion = 2
 	maxVersion = 3
+	// version3 is the version from which on frames may come packed (see pack.go), and a
+	// receiver may ask for a full check (see keeps.go) and say what its copy was (see
+	// base.go).
+	version3 = 3
 )
 
 // Hard limits. What is beyond them is refused before memory is spent on it.
@@ -132,7 +139,7 @@ func newWire(conn io.ReadWriter) *wire {
 }
 
 func (w *wire) write(kind byte, payload ...[]byte) error {
-	if w.version >= packedSince && packable(kind) && len(payload) == 1 {
+	if w.version >= version3 && packable(kind) && len(payload) == 1 {
 		if packed, pays := w.packer.pack(payload[0]); pays {
 			kind, payload = framePacked, [][]byte{{kind}, packed}
 		}
@@ -191,7 +198,7 @@ func (w *wire) read() (kind byte, payload []byte, err error) {
 	if head[0] == frameError {
 		return 0, nil, decodeError(payload)
 	}
-	if head[0] == framePacked && w.version >= packedSince {
+	if head[0] == framePacked && w.version >= version3 {
 		return w.unpacker.unpack(payload)
 	}
 	return head[0], payload, nil
