@@ -138,7 +138,7 @@ func copyAside(copied tree, name string, info fs.FileInfo, where string) error {
 // keepReplaced gives the file that e takes the place of another name in the
 // attic, so that there is no moment without one or the other.
 func (t *target) keepReplaced(e entry) error {
-	f, there := t.local[e.path]
+	f, there := t.local.get(e.path)
 	if e.kind == kindHardLink {
 		e, _ = t.m.find(e.target)
 	}

@@ -35,7 +35,7 @@ func (r *receiver) comparing(look func()) {
 
 // lookahead is what a look at all of a copy returned.
 type lookahead struct {
-	all []found
+	all []*found
 	err error
 }
 
@@ -47,7 +47,7 @@ func (t *target) lookAhead(ctx context.Context) {
 }
 
 // lookedAhead returns what lookAhead saw, once, or else what there is now.
-func (t *target) lookedAhead(ctx context.Context) ([]found, error) {
+func (t *target) lookedAhead(ctx context.Context) ([]*found, error) {
 	if ahead := t.ahead; ahead != nil {
 		t.ahead = nil
 		return ahead.all, ahead.err
@@ -61,12 +61,13 @@ func (t *target) already(m *manifest) (digest, bool) {
 	if t.looked == nil || len(t.scanner.temporary) > 0 || len(t.staged) > 0 {
 		return digest{}, false
 	}
-	copied, _, err := listing(t.looked, ability{keeps: keepAll})
-	if err != nil {
-		return digest{}, false // what stands in the way has to go
-	}
-	mine := copied.digest()
-	if mine != m.digest() {
+	sum := newTreeSum()
+	err := eachEntry(t.looked, ability{keeps: keepAll}, func(e entry, _ keeps) error {
+		sum.add(e)
+		return nil
+	})
+	mine := sum.digest()
+	if err != nil || mine != m.digest() {
 		return digest{}, false
 	}
 	t.made = nil // it stays, empty or not

@@ -108,7 +108,7 @@ func (r *receiver) recall() {
 	mem, err := loadMemory(r.side.memory())
 	if err != nil {
 		r.log.Warn("what the copy of a volume was is not known: all of it that the source does not have is kept as if something else had written it", "error", err)
-		mem, r.forgot = &memory{m: forgotten(), known: make(map[string]hashed)}, true
+		mem, r.forgot = &memory{m: forgotten(), known: make(map[string]*hashed)}, true
 	}
 	if mem != nil {
 		r.base = mem.m
@@ -146,7 +146,7 @@ func (r *receiver) expect(p plan) error {
 		add(r.m.entries[i].digest)
 	}
 	for _, e := range r.m.entries {
-		f := r.copy.local[e.path]
+		f := r.copy.local.at(e.path)
 		switch {
 		case e.kind == kindSymlink && f.target != e.target:
 			add(linkDigest(e.target))

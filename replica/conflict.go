@@ -26,8 +26,7 @@ func (r *receiver) setAside() error {
 		return nil
 	}
 	r.copy.attic.begin()
-	was, will := byPathOf(r.base), byPathOf(r.m)
-	strange, lost := r.strange(was, will)
+	strange, lost := r.strange(r.base, r.m)
 	for _, name := range strange {
 		if err := r.copy.unlockAbove(name); err != nil {
 			return err
@@ -49,8 +48,8 @@ func (r *receiver) setAside() error {
 
 // strange returns the paths where the copy has neither what it had nor what it is
 // to have, and those that are to be as they were, and are missing.
-func (r *receiver) strange(was, will map[string]entry) (strange, lost []string) {
-	for name, f := range r.copy.local {
+func (r *receiver) strange(was, will *manifest) (strange, lost []string) {
+	for name, f := range r.copy.local.by {
 		if f.kind != kindFile && f.kind != kindSymlink {
 			continue
 		}
@@ -58,7 +57,7 @@ func (r *receiver) strange(was, will map[string]entry) (strange, lost []string) 
 		if f.kind == kindSymlink {
 			content, known = linkDigest(f.target), true
 		}
-		if known && (r.ours[content] || sameContent(f.entry, was[name]) || sameContent(f.entry, will[name])) {
+		if known && (r.ours[content] || sameContent(f.entry, was.file(name)) || sameContent(f.entry, will.file(name))) {
 			continue
 		}
 		strange = append(strange, name)
@@ -67,8 +66,9 @@ func (r *receiver) strange(was, will map[string]entry) (strange, lost []string) 
 	if r.unfinished {
 		return strange, nil // it may have been removed by the change that was cut off
 	}
-	for name, e := range was {
-		if _, there := r.copy.local[name]; !there && (e.kind == kindFile || e.kind == kindSymlink) && sameContent(e, will[name]) {
+	for _, e := range was.entries {
+		name, e := e.path, was.resolve(e)
+		if _, there := r.copy.local.get(name); !there && (e.kind == kindFile || e.kind == kindSymlink) && sameContent(e, will.file(name)) {
 			lost = append(lost, name)
 		}
 	}
@@ -87,24 +87,25 @@ func (r *receiver) note(c Conflict) {
 	r.log.Warn("a copy of a volume was changed by something else than its source", "path", c.Path, "kept", c.Kept)
 }
 
-// byPathOf returns the entries of a manifest, and the file itself for each of its
-// other names.
-func byPathOf(m *manifest) map[string]entry {
-	by := make(map[string]entry, len(m.entries))
-	for _, e := range m.entries {
-		if e.kind == kindHardLink {
-			by[e.path] = by[e.target] // which comes before it
-		} else {
-			by[e.path] = e
-		}
+// file returns the entry at a path, or the file itself for another name of one, and
+// the zero value where there is none.
+func (m *manifest) file(path string) entry {
+	e, _ := m.find(path)
+	return m.resolve(e)
+}
+
+// resolve returns the file for another name of it, and every other entry as it is.
+func (m *manifest) resolve(e entry) entry {
+	if e.kind == kindHardLink {
+		e, _ = m.find(e.target)
 	}
-	return by
+	return e
 }
 
 // forget drops what is no longer at a path.
 func (t *target) forget(name string) {
-	f := t.local[name]
-	delete(t.local, name)
+	f := t.local.at(name)
+	t.local.drop(name)
 	delete(t.seen, name)
 	if t.content[f.digest] == name {
 		delete(t.content, f.digest)
@@ -118,7 +119,7 @@ func (r *receiver) hold() error {
 	if r.following.accepts(r.m) {
 		return nil
 	}
-	if len(r.m.entries) == 1 && len(r.copy.local) > 1 { // the directory itself is one
+	if len(r.m.entries) == 1 && len(r.copy.local.by) > 1 { // the directory itself is one
 		return ErrEmptied
 	}
 	if r.base == nil || r.following == nil {
@@ -136,13 +137,13 @@ func (r *receiver) hold() error {
 func (r *receiver) before() []entry {
 	var all []entry
 	if r.forgot {
-		for _, f := range r.copy.local {
+		for _, f := range r.copy.local.by {
 			all = append(all, f.entry)
 		}
 		return all
 	}
 	for _, e := range r.base.entries {
-		if _, there := r.copy.local[e.path]; there {
+		if _, there := r.copy.local.get(e.path); there {
 			all = append(all, e)
 		}
 	}

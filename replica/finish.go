@@ -59,7 +59,7 @@ func (t *target) finish(ctx context.Context, m *manifest) (removed int, err erro
 		if e.kind != kindDir {
 			continue
 		}
-		f := t.local[e.path]
+		f := t.local.at(e.path)
 		if !t.touched[e.path] && f.is(e) {
 			continue
 		}
@@ -71,21 +71,21 @@ func (t *target) finish(ctx context.Context, m *manifest) (removed int, err erro
 }
 
 // look lists the tree anew.
-func (t *target) look(ctx context.Context) ([]found, error) {
+func (t *target) look(ctx context.Context) ([]*found, error) {
 	all, err := t.list(ctx)
 	if err != nil {
 		return nil, err
 	}
-	clear(t.local)
+	clear(t.local.by)
 	for _, f := range all {
-		t.local[f.path] = f
+		t.local.by[f.path] = f
 	}
 	return all, nil
 }
 
 // removeExtra removes what is not in m, or is a directory on one side and
 // something else on the other.
-func (t *target) removeExtra(all []found, m *manifest) (removed int, err error) {
+func (t *target) removeExtra(all []*found, m *manifest) (removed int, err error) {
 	wanted := make(map[string]kind, len(m.entries))
 	for _, e := range m.entries {
 		wanted[e.path] = e.kind
@@ -111,13 +111,13 @@ func (t *target) removeExtra(all []found, m *manifest) (removed int, err error) 
 		if !ok && f.kind == kindSpecial && wanted[parent(f.path)] == kindDir {
 			continue // a socket of the copy's own user
 		}
-		if err := t.keepRemoved(f); err != nil {
+		if err := t.keepRemoved(*f); err != nil {
 			return 0, err
 		}
 		if err := t.remove(f.path); err != nil {
 			return 0, err
 		}
-		delete(t.local, f.path)
+		t.local.drop(f.path)
 		delete(t.dirty, f.path)
 		removed++
 	}
@@ -153,7 +153,7 @@ func (t *target) unlockAbove(name string) error {
 // settle brings one entry of the manifest into its final state; of directories
 // and files only that they exist. Hard links come later.
 func (t *target) settle(e entry) error {
-	f, there := t.local[e.path]
+	f, there := t.local.get(e.path)
 	switch {
 	case e.kind == kindSpecial || e.kind == kindHardLink || e.kind == kindDir && there:
 		return nil
@@ -185,14 +185,14 @@ func (t *target) placeStaged(name string, e entry) error {
 	f, err := t.identify(e.path)
 	if err == nil && f.node.links > 1 {
 		f.xattrs = unknownXattrs // a borrowed one is not dressed
-		t.local[e.path] = f
+		t.local.put(e.path, f)
 	}
 	return err
 }
 
 // settleFile brings all of a file but its content into its final state.
 func (t *target) settleFile(e entry) error {
-	f := t.local[e.path]
+	f := t.local.at(e.path)
 	if f.is(e) {
 		return nil
 	}

@@ -185,7 +185,7 @@ func (r *receiver) wish(ctx context.Context) (byte, error) {
 	if err := r.copy.index(ctx, r.m, true); err != nil {
 		return nextChange, err
 	}
-	strange, lost := r.strange(byPathOf(r.base), byPathOf(r.base))
+	strange, lost := r.strange(r.base, r.base)
 	if len(strange)+len(lost) > 0 || r.copy.differs(r.base) {
 		return nextNow, nil
 	}
@@ -195,13 +195,13 @@ func (r *receiver) wish(ctx context.Context) (byte, error) {
 // differs reports whether anything of a manifest is not there, or is otherwise.
 func (t *target) differs(m *manifest) bool {
 	for _, e := range m.entries {
-		f, there := t.local[e.path]
+		f, there := t.local.get(e.path)
 		same := there && f.kind == e.kind && f.is(e)
 		switch e.kind {
 		case kindSpecial:
 			continue
 		case kindHardLink:
-			same = there && f.node.file == t.local[e.target].node.file
+			same = there && f.node.file == t.local.at(e.target).node.file
 		case kindSymlink:
 			same = there && f.kind == e.kind && f.owner == e.owner && f.mtime == e.mtime
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 // spoil changes a file behind its times, and has known say that it is what it was.
-func spoil(t *testing.T, dir, content string, known map[string]hashed, believed digest) {
+func spoil(t *testing.T, dir, content string, known map[string]*hashed, believed digest) {
 	t.Helper()
 	name := filepath.Join(dir, "f")
 	was, err := os.Stat(name)
@@ -32,7 +32,7 @@ func spoil(t *testing.T, dir, content string, known map[string]hashed, believed 
 	if !ok {
 		t.Skip("this system tells no versions of files apart: they are read again in any case")
 	}
-	known["f"] = hashed{fp: fp, size: info.Size(), digest: believed, at: time.Now().Add(time.Hour)}
+	known["f"] = &hashed{fp: fp, size: info.Size(), digest: believed, at: time.Now().Add(time.Hour)}
 }
 
 // receiveWith makes a copy, and returns its report.

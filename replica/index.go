@@ -17,7 +17,7 @@ type index struct {
 	// root is the tree's directory, and dirs are the entries of each directory
 	// by its path, sorted; nil before the first look.
 	root found
-	dirs map[string][]found
+	dirs map[string][]*found
 	// dirty are directories to be looked at again: their attributes and entries,
 	// not what lies deeper, unless it is new.
 	dirty map[string]bool
@@ -50,13 +50,13 @@ func (x *index) take(b watch.Batch) {
 
 // refresh looks at what is marked, and returns the tree, sorted by path, the
 // root first. After an error the marks are still there.
-func (x *index) refresh(ctx context.Context) ([]found, error) {
+func (x *index) refresh(ctx context.Context) ([]*found, error) {
 	if x.stale {
 		all, err := x.scanner.scan(ctx)
 		if err != nil {
 			return nil, err
 		}
-		x.root, x.dirs = all[0], make(map[string][]found)
+		x.root, x.dirs = *all[0], make(map[string][]*found)
 		x.adopt(all)
 		clear(x.dirty)
 		x.stale = false
@@ -96,7 +96,7 @@ func (x *index) otherNames(ctx context.Context, done map[string]bool) error {
 	}
 	var again []string
 	for dir, entries := range x.dirs {
-		if !done[dir] && slices.ContainsFunc(entries, func(f found) bool { return f.kind == kindFile && several[f.node.file] }) {
+		if !done[dir] && slices.ContainsFunc(entries, func(f *found) bool { return f.kind == kindFile && several[f.node.file] }) {
 			again = append(again, dir)
 		}
 	}
@@ -111,7 +111,7 @@ func (x *index) otherNames(ctx context.Context, done map[string]bool) error {
 
 // adopt takes over what was seen in a directory that was not known, the first of
 // all: its own place among its siblings is not meant.
-func (x *index) adopt(all []found) {
+func (x *index) adopt(all []*found) {
 	for i, f := range all {
 		if f.kind == kindDir {
 			x.dirs[f.path] = nil
@@ -127,7 +127,7 @@ func (x *index) adopt(all []found) {
 	}
 }
 
-func byPath(a, b found) int { return cmp.Compare(a.path, b.path) }
+func byPath(a, b *found) int { return cmp.Compare(a.path, b.path) }
 
 // list looks at a directory and its entries, and at everything in those that
 // are new. What is not known as a directory is seen with its parent.
@@ -154,7 +154,7 @@ func (x *index) list(ctx context.Context, dir string) error {
 	if f.xattrs, err = x.scanner.xattrsOf(f.entry, open, ""); err != nil {
 		return err
 	}
-	entries := make([]found, 0, len(names))
+	entries := make([]*found, 0, len(names))
 	for _, name := range names {
 		if entries, err = x.entry(ctx, entries, old, open, path.Join(dir, name)); err != nil {
 			return err
@@ -173,15 +173,15 @@ func (x *index) list(ctx context.Context, dir string) error {
 }
 
 // entry appends an entry of an open directory that had old ones.
-func (x *index) entry(ctx context.Context, entries, old []found, open *os.File, name string) ([]found, error) {
+func (x *index) entry(ctx context.Context, entries, old []*found, open *os.File, name string) ([]*found, error) {
 	if _, known := x.dirs[name]; known {
 		f, err := x.scanner.look(ctx, open, name)
 		if err == nil && f.kind == kindDir {
 			// Its own content and attributes have its own mark.
-			if i, there := slices.BinarySearchFunc(old, f, byPath); there {
+			if i, there := slices.BinarySearchFunc(old, &f, byPath); there {
 				f.xattrs = old[i].xattrs
 			}
-			return append(entries, f), nil
+			return append(entries, &f), nil
 		}
 	}
 	all, err := x.scanner.visit(ctx, nil, open, name)
@@ -202,8 +202,8 @@ func (x *index) describe(f found) {
 		return
 	}
 	siblings := x.dirs[parent(f.path)]
-	if i, there := slices.BinarySearchFunc(siblings, f, byPath); there {
-		siblings[i] = f
+	if i, there := slices.BinarySearchFunc(siblings, &f, byPath); there {
+		siblings[i] = &f
 	}
 }
 
@@ -218,8 +218,13 @@ func (x *index) forget(dir string) {
 }
 
 // flat returns the tree, sorted by path.
-func (x *index) flat() []found {
-	all := []found{x.root}
+func (x *index) flat() []*found {
+	root := x.root
+	n := 1
+	for _, entries := range x.dirs {
+		n += len(entries)
+	}
+	all := append(make([]*found, 0, n), &root)
 	for _, entries := range x.dirs {
 		all = append(all, entries...)
 	}

@@ -90,7 +90,7 @@ func compareIndex(t *rapid.T, root *os.Root, x *index) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(got, want) {
+	if !slices.EqualFunc(got, want, sameFound) {
 		t.Fatalf("the index has\n%+v\nand there is\n%+v", got, want)
 	}
 }

@@ -43,7 +43,7 @@ func TestOnlyWhatIsKeptIsCarried(t *testing.T) {
 			if err := errors.Join(m.add(volume), m.add(e)); err == nil || !strings.Contains(err.Error(), "cannot keep") {
 				t.Errorf("%v taken by a receiver that keeps %v: %v", needs, k, err)
 			}
-			m, left, err := listing([]found{{entry: volume}, {entry: e}}, ability{keeps: k})
+			m, left, err := listing([]*found{{entry: volume}, {entry: e}}, ability{keeps: k})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -67,7 +67,7 @@ func TestOnlyWhatIsKeptIsCarried(t *testing.T) {
 // An owner that the receiver gives to what it makes by itself is no loss.
 func TestOwnersThatComeByThemselvesAreNotMissed(t *testing.T) {
 	e := owned(file("a", "1"))
-	_, left, err := listing([]found{{entry: volume}, {entry: e}}, ability{owner: e.owner})
+	_, left, err := listing([]*found{{entry: volume}, {entry: e}}, ability{owner: e.owner})
 	if err != nil || len(left.lines()) != 0 {
 		t.Errorf("got %q, %v", left.lines(), err)
 	}

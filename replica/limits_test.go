@@ -220,7 +220,7 @@ func TestDigestsAreRemembered(t *testing.T) {
 		{"changed since", fingerprint{}, quiet + time.Second, real},
 	} {
 		at := time.Unix(0, max(fp.ctime, fp.mtime)).Add(c.at)
-		s := &scanner{root: root, known: map[string]hashed{"f": {fp: c.fp, size: 7, digest: wrong, at: at}}}
+		s := &scanner{root: root, known: map[string]*hashed{"f": {fp: c.fp, size: 7, digest: wrong, at: at}}}
 		if _, got, err := s.hash(t.Context(), nil, "f", info); err != nil || got != c.want {
 			t.Errorf("%s: digest %x, %v, want %x", c.name, got, err, c.want)
 		}

@@ -13,9 +13,22 @@ import (
 
 // listing is the manifest of what was found, without what the receiver cannot
 // keep.
-func listing(all []found, receiver ability) (*manifest, leftOut, error) {
+func listing(all []*found, receiver ability) (*manifest, leftOut, error) {
 	var left leftOut
-	m := &manifest{keeps: receiver.keeps}
+	m := &manifest{keeps: receiver.keeps, entries: make([]entry, 0, len(all))}
+	err := eachEntry(all, receiver, func(e entry, missed keeps) error {
+		left.add(missed, e.path)
+		return m.add(e)
+	})
+	if err != nil {
+		return nil, leftOut{}, err
+	}
+	return m, left, nil
+}
+
+// eachEntry calls do for each entry of a listing, with what the receiver cannot keep
+// of it.
+func eachEntry(all []*found, receiver ability, do func(e entry, missed keeps) error) error {
 	names := make(map[fileID]string)
 	for _, f := range all {
 		first, other := "", false
@@ -35,12 +48,11 @@ func listing(all []found, receiver ability) (*manifest, leftOut, error) {
 		case other:
 			missed |= keepHardLinks
 		}
-		left.add(missed, e.path)
-		if err := m.add(e); err != nil {
-			return nil, leftOut{}, err
+		if err := do(e, missed); err != nil {
+			return err
 		}
 	}
-	return m, left, nil
+	return nil
 }
 
 // groups returns the first name of each other name of a file.
@@ -94,14 +106,18 @@ func (t *target) settleLinks(ctx context.Context, m *manifest) error {
 }
 
 // countNames notes how many names in the copy each file has that has several.
-func (t *target) countNames(all []found) {
+func (t *target) countNames(all []*found) {
 	t.inside = make(map[fileID]uint64)
-	for _, names := range [][]found{all, t.scanner.temporary} {
-		for _, f := range names {
-			if f.node.links > 1 && f.kind == kindFile {
-				t.inside[f.node.file]++
-			}
+	count := func(f *found) {
+		if f.node.links > 1 && f.kind == kindFile {
+			t.inside[f.node.file]++
 		}
+	}
+	for _, f := range all {
+		count(f)
+	}
+	for i := range t.scanner.temporary {
+		count(&t.scanner.temporary[i])
 	}
 }
 
@@ -112,14 +128,14 @@ func (f found) is(e entry) bool {
 
 // identify returns what is at path, with the file that it is.
 func (t *target) identify(path string) (found, error) {
-	f := t.local[path]
+	f := t.local.at(path)
 	if f.node == (node{}) {
 		info, err := t.root.Lstat(path)
 		if err != nil {
 			return found{}, err
 		}
 		_, f.node = statOf(info)
-		t.local[path] = f
+		t.local.put(path, f)
 	}
 	return f, nil
 }
@@ -159,7 +175,7 @@ func (t *target) join(e entry) error {
 	if err != nil {
 		return err
 	}
-	if f, ok := t.local[e.path]; ok && f.kind == kindFile && f.node.file == to.node.file {
+	if f, ok := t.local.get(e.path); ok && f.kind == kindFile && f.node.file == to.node.file {
 		return nil
 	}
 	if err := t.unlockAbove(e.path); err != nil {
@@ -173,7 +189,7 @@ func (t *target) join(e entry) error {
 		return err
 	}
 	to.path = e.path
-	t.local[e.path] = to
+	t.local.put(e.path, to)
 	return nil
 }
 

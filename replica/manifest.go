@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"slices"
 	"strings"
 )
@@ -334,17 +335,33 @@ func (m *manifest) addFrame(payload []byte) error {
 // digest identifies the content: SHA-256 over a heading and the encoded
 // entries, special files left out.
 func (m *manifest) digest() digest {
-	h := sha256.New()
-	h.Write([]byte("budgie volume 2\n"))
-	var buf []byte
-	for _, e := range m.entries {
-		if e.kind != kindSpecial {
-			buf = appendEntry(buf[:0], e)
-			h.Write(buf)
-		}
+	sum := newTreeSum()
+	for i := range m.entries {
+		sum.add(m.entries[i])
 	}
-	return digest(h.Sum(nil))
+	return sum.digest()
 }
+
+// treeSum computes the digest of a manifest, entry by entry.
+type treeSum struct {
+	hash hash.Hash
+	buf  []byte
+}
+
+func newTreeSum() *treeSum {
+	s := &treeSum{hash: sha256.New()}
+	s.hash.Write([]byte("budgie volume 2\n"))
+	return s
+}
+
+func (s *treeSum) add(e entry) {
+	if e.kind != kindSpecial {
+		s.buf = appendEntry(s.buf[:0], e)
+		s.hash.Write(s.buf)
+	}
+}
+
+func (s *treeSum) digest() digest { return digest(s.hash.Sum(nil)) }
 
 // report describes the volume.
 func (m *manifest) report() Report {

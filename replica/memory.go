@@ -25,13 +25,23 @@ import (
 //	SHA-256 of all that
 type memory struct {
 	m     *manifest
-	known map[string]hashed
+	known map[string]*hashed
 }
 
 const memoryHeading = "budgie copy 1\n"
 
 // store writes the file, whole or not at all.
-func (mem *memory) store(name string) (err error) {
+func (mem *memory) store(name string) error {
+	return storeMemory(name, mem.known, func(add func(entry)) error {
+		for _, e := range mem.m.entries {
+			add(e)
+		}
+		return nil
+	})
+}
+
+// storeMemory does so of all the entries that each adds, in their order.
+func storeMemory(name string, known map[string]*hashed, each func(add func(entry)) error) (err error) {
 	// Its name is always the same, so that those who are killed leave one at most.
 	half := name + ".new"
 	if err := os.Remove(half); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -51,15 +61,15 @@ func (mem *memory) store(name string) (err error) {
 	w := bufio.NewWriterSize(io.MultiWriter(f, sum), 64<<10)
 	_, _ = w.WriteString(memoryHeading) // Flush returns the error
 	var buf []byte
-	for _, e := range mem.m.entries {
+	err = each(func(e entry) {
 		buf = appendEntry(binary.BigEndian.AppendUint32(buf[:0], 0), e)
 		binary.BigEndian.PutUint32(buf, uint32(len(buf)-4))
 		if e.kind == kindFile {
-			buf = appendHashed(buf, mem.known[e.path], e)
+			buf = appendHashed(buf, known[e.path], e)
 		}
 		_, _ = w.Write(buf) // Flush returns the error
-	}
-	if err := w.Flush(); err != nil {
+	})
+	if err := errors.Join(err, w.Flush()); err != nil {
 		return err
 	}
 	if _, err := f.Write(sum.Sum(nil)); err != nil {
@@ -71,8 +81,8 @@ func (mem *memory) store(name string) (err error) {
 	return os.Rename(f.Name(), name)
 }
 
-func appendHashed(b []byte, k hashed, e entry) []byte {
-	if k.digest != e.digest || k.at.IsZero() {
+func appendHashed(b []byte, k *hashed, e entry) []byte {
+	if k == nil || k.digest != e.digest || k.at.IsZero() {
 		return append(b, 0)
 	}
 	b = append(b, 1)
@@ -100,7 +110,7 @@ func loadMemory(name string) (*memory, error) {
 	}
 	sum := sha256.New()
 	r := &memoryReader{r: bufio.NewReaderSize(io.LimitReader(f, info.Size()-sha256.Size), 64<<10), sum: sum}
-	mem, err := r.read()
+	mem, err := r.read(min(info.Size()/bytesRemembered, maxEntries))
 	if err == nil {
 		tail := make([]byte, sha256.Size)
 		if _, err = f.ReadAt(tail, info.Size()-sha256.Size); err == nil && !bytes.Equal(tail, sum.Sum(nil)) {
@@ -126,12 +136,16 @@ func (r *memoryReader) bytes(n int) ([]byte, error) {
 	return b, err
 }
 
-func (r *memoryReader) read() (*memory, error) {
+// bytesRemembered is about how long the record of a file is.
+const bytesRemembered = 128
+
+// read reads a memory of about as many entries.
+func (r *memoryReader) read(n int64) (*memory, error) {
 	heading, err := r.bytes(len(memoryHeading))
 	if err != nil || string(heading) != memoryHeading {
 		return nil, errNoMemory
 	}
-	mem := &memory{m: &manifest{keeps: keepAll}, known: make(map[string]hashed)}
+	mem := &memory{m: &manifest{keeps: keepAll, entries: make([]entry, 0, n)}, known: make(map[string]*hashed, n)}
 	for {
 		if _, err := r.r.Peek(1); err != nil {
 			return mem, nil
@@ -169,9 +183,9 @@ func (r *memoryReader) hashed(mem *memory, e entry) error {
 	for i := range n {
 		n[i] = int64(binary.BigEndian.Uint64(b[8*i:]))
 	}
-	mem.known[e.path] = hashed{
+	mem.known[e.path] = &hashed{
 		fp:   fingerprint{uint64(n[0]), uint64(n[1]), n[2], n[3], n[4]},
-		size: e.size, digest: e.digest, at: time.Unix(0, n[5]),
+		size: e.size, digest: e.digest, xattrs: e.xattrs, at: time.Unix(0, n[5]),
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ func (t *target) alias(name string) (other string, err error) {
 // system takes the path for another one of the source, it returns ErrNames;
 // another one of the copy alone gets the new spelling.
 func (t *target) makeWay(name string) error {
-	if _, known := t.local[name]; known || t.local[parent(name)].kind != kindDir {
+	if _, known := t.local.get(name); known || t.local.at(parent(name)).kind != kindDir {
 		return nil // what is above may be a link, and lead elsewhere
 	}
 	info, err := t.root.Lstat(name)
@@ -87,18 +87,19 @@ func (t *target) respell(from, to string) error {
 		return err
 	}
 	t.renamedIn(parent(to))
-	moved := make(map[string]found)
-	for at, f := range t.local {
+	moved := newPlaces(0)
+	for at, f := range t.local.by {
 		if rest, below := strings.CutPrefix(at, from); below && (rest == "" || rest[0] == '/') {
+			f := *f
 			f.path = to + rest
-			moved[f.path] = f
-			delete(t.local, at)
+			moved.put(f.path, f)
+			t.local.drop(at)
 			if v, there := t.seen[at]; there {
 				t.seen[f.path] = v
 			}
 		}
 	}
-	maps.Copy(t.local, moved)
+	maps.Copy(t.local.by, moved.by)
 	return nil
 }
 
@@ -106,7 +107,7 @@ func (t *target) respell(from, to string) error {
 // before anything is removed. It is true if one had to be spelled anew.
 func (t *target) checkNames(ctx context.Context) (respelled bool, err error) {
 	for _, e := range t.m.entries {
-		if _, listed := t.local[e.path]; listed || e.kind == kindSpecial {
+		if _, listed := t.local.get(e.path); listed || e.kind == kindSpecial {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -115,7 +116,7 @@ func (t *target) checkNames(ctx context.Context) (respelled bool, err error) {
 		if err := t.makeWay(e.path); err != nil {
 			return false, err
 		}
-		if _, listed := t.local[e.path]; !listed {
+		if _, listed := t.local.get(e.path); !listed {
 			continue // it is made later
 		}
 		respelled = true

@@ -136,11 +136,11 @@ func (p *patch) apply(from *manifest) (*manifest, error) {
 
 // without returns a manifest in which files of some contents are as they are in
 // the copy, or are not, where the copy has no files.
-func (m *manifest) without(missed map[digest]bool, local map[string]found) (*manifest, error) {
+func (m *manifest) without(missed map[digest]bool, local places) (*manifest, error) {
 	kept := &manifest{keeps: m.keeps}
 	for _, e := range m.entries {
 		if e.kind == kindFile && missed[e.digest] {
-			f, there := local[e.path]
+			f, there := local.get(e.path)
 			if !there || f.kind != kindFile || !f.hashed {
 				continue
 			}

@@ -378,7 +378,7 @@ func (r *receiver) places(wanted []uint32) map[uint32]found {
 	has := make(map[uint32]found)
 	for _, i := range wanted {
 		e := r.m.entries[i]
-		f := r.copy.local[e.path]
+		f := r.copy.local.at(e.path)
 		if e.size >= deltaFrom && f.kind == kindFile && f.hashed && f.size >= deltaFrom {
 			has[i] = f
 		}

@@ -35,7 +35,7 @@
 // The receiver works below its directory through [os.Root]: no name and no
 // link leads out of it, whatever the sender says. Every size that the other
 // side names has a limit, see wire.go for them and for the protocol. Volumes
-// of up to 1,048,576 entries can be copied; 100,000 files take about 100 MB
+// of up to 1,048,576 entries can be copied; 100,000 files take 70 to 140 MB
 // of memory on either side, and lists of chunks 32 MiB per sending Copier. Nothing else should write into the copy: what does is
 // noticed (ErrVerify, or a [Conflict]) or overwritten. Changes of the source are seen
 // by its files' times, and by their content where those are fresh; writes through

@@ -95,12 +95,12 @@ func (r *receiver) makeRoom() {
 		for _, e := range r.m.entries {
 			needed[e.digest] = true
 		}
-		for name, f := range t.local {
+		for name, f := range t.local.by {
 			_, stays := r.m.find(name)
 			if stays || f.kind != kindFile && f.kind != kindSymlink || f.kind == kindFile && (!f.hashed || needed[f.digest]) {
 				continue
 			}
-			if t.keepRemoved(f) == nil {
+			if t.keepRemoved(*f) == nil {
 				_ = t.remove(name) // the next attempt removes what stays
 			}
 		}

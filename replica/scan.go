@@ -82,7 +82,7 @@ type tree interface {
 type scanner struct {
 	root tree
 	// known are the digests computed so far, by path.
-	known map[string]hashed
+	known map[string]*hashed
 	// wants says which files are worth hashing; nil means all.
 	wants func(path string, size int64) bool
 	// lists takes the chunk lists of files; nil where nobody makes deltas.
@@ -122,20 +122,20 @@ type found struct {
 }
 
 // scan lists the tree, sorted by path, the root first.
-func (s *scanner) scan(ctx context.Context) ([]found, error) {
+func (s *scanner) scan(ctx context.Context) ([]*found, error) {
 	s.temporary = nil
 	s.linked = make(map[fileID]hashed)
 	all, err := s.visit(ctx, nil, nil, "")
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(all, func(a, b found) int { return cmp.Compare(a.path, b.path) })
+	slices.SortFunc(all, func(a, b *found) int { return cmp.Compare(a.path, b.path) })
 	return all, nil
 }
 
 // visit appends what is at path and below, in the directory above. What
 // vanishes meanwhile was not there.
-func (s *scanner) visit(ctx context.Context, all []found, above *os.File, name string) ([]found, error) {
+func (s *scanner) visit(ctx context.Context, all []*found, above *os.File, name string) ([]*found, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -159,11 +159,11 @@ func (s *scanner) visit(ctx context.Context, all []found, above *os.File, name s
 		return all, nil
 	}
 	if f.kind != kindDir {
-		return append(all, f), nil
+		return append(all, &f), nil
 	}
 	dir, names, leave, err := s.enter(f.entry)
 	if missing(err) {
-		return append(all, f), nil
+		return append(all, &f), nil
 	} else if err != nil {
 		return nil, err
 	}
@@ -171,7 +171,7 @@ func (s *scanner) visit(ctx context.Context, all []found, above *os.File, name s
 	if f.xattrs, err = s.xattrsOf(f.entry, dir, ""); err != nil {
 		return nil, err
 	}
-	all = append(all, f)
+	all = append(all, &f)
 	for _, child := range names {
 		if all, err = s.visit(ctx, all, dir, path.Join(name, child)); err != nil {
 			return nil, err
@@ -273,20 +273,20 @@ func (s *scanner) lookInto(ctx context.Context, above *os.File, f *found, info f
 	if f.size, f.digest, err = s.hash(ctx, above, f.path, info); err != nil || unchanged {
 		return err
 	}
-	h := s.known[f.path]
+	h := *s.known[f.path]
 	h.xattrs = f.xattrs
 	if begin.Before(h.at) {
 		h.at = begin
 	}
-	s.known[f.path] = h
+	s.remember(f.path, h)
 	return nil
 }
 
 // recall returns what is remembered of a file, if that has not changed since.
 func (s *scanner) recall(path string, info fs.FileInfo) (h hashed, unchanged bool) {
 	fp, ok := fingerprintOf(info)
-	if h, known := s.known[path]; ok && known && h.fp == fp && h.at.Add(-quiet).UnixNano() > max(fp.mtime, fp.ctime) {
-		return h, true
+	if h := s.known[path]; ok && h != nil && h.fp == fp && h.at.Add(-quiet).UnixNano() > max(fp.mtime, fp.ctime) {
+		return *h, true
 	}
 	return hashed{}, false
 }
@@ -359,8 +359,10 @@ func (s *scanner) read(ctx context.Context, f *os.File, path string, size int64)
 		return n, digest(h.Sum(nil)), err
 	}
 	class := delta.ClassOf(size)
-	if was := s.lists.Get(delta.Digest(s.known[path].digest)); was != nil {
-		class = was.Class().Keep(size)
+	if k := s.known[path]; k != nil {
+		if was := s.lists.Get(delta.Digest(k.digest)); was != nil {
+			class = was.Class().Keep(size)
+		}
 	}
 	l := newLister(h, class, size)
 	defer l.close()
@@ -384,9 +386,9 @@ func (s *scanner) count(files int, bytes int64) {
 
 func (s *scanner) remember(path string, h hashed) {
 	if s.known == nil {
-		s.known = make(map[string]hashed)
+		s.known = make(map[string]*hashed)
 	}
-	s.known[path] = h
+	s.known[path] = &h
 }
 
 // open opens a file for reading, for its owner whatever its mode where the

@@ -53,7 +53,7 @@ type source struct {
 
 // sight is a volume as it was seen.
 type sight struct {
-	all []found
+	all []*found
 	// temporary are files under way in it: the volume is a copy itself.
 	temporary []string
 }
@@ -149,7 +149,7 @@ func (s *source) take(next *sight, err error) (*sight, error) {
 			s.tell()
 		}
 		return nil, err
-	case s.now != nil && slices.Equal(s.now.all, next.all):
+	case s.now != nil && slices.EqualFunc(s.now.all, next.all, sameFound):
 		if was != nil {
 			s.tell()
 		}
@@ -159,6 +159,9 @@ func (s *source) take(next *sight, err error) (*sight, error) {
 	}
 	return s.now, nil
 }
+
+// sameFound compares what was seen.
+func sameFound(a, b *found) bool { return a == b || *a == *b }
 
 // tell wakes who waits for changes. The caller holds the lock.
 func (s *source) tell() {
@@ -203,7 +206,7 @@ func (s *source) reopen() error {
 	if err != nil {
 		return err
 	}
-	var memory map[string]hashed
+	var memory map[string]*hashed
 	if s.root != nil {
 		_ = s.root.Close() // it was only read
 		memory = s.index.scanner.known

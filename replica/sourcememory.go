@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -37,31 +36,23 @@ func (c *Copier) memoryOf(dir string) string {
 }
 
 // recalled returns what was known of the source's files when it was last stored.
-func (s *source) recalled() map[string]hashed {
-	known := make(map[string]hashed)
+func (s *source) recalled() map[string]*hashed {
 	if s.memory == "" {
-		return known
+		return make(map[string]*hashed)
 	}
 	mem, err := loadMemory(s.memory)
 	if err != nil {
 		s.log.Warn("what is remembered of a volume cannot be read: all of it is read again", "error", err)
 	}
 	if mem == nil || err != nil {
-		return known
+		return make(map[string]*hashed)
 	}
 	for _, e := range mem.m.entries {
-		k, there := mem.known[cmp.Or(e.target, e.path)]
-		if !there || e.kind != kindFile && e.kind != kindHardLink {
-			continue
+		if k := mem.known[e.target]; e.kind == kindHardLink && k != nil {
+			mem.known[e.path] = k
 		}
-		if e.kind == kindHardLink {
-			k.xattrs = known[e.target].xattrs // it comes before it
-		} else {
-			k.xattrs = e.xattrs
-		}
-		known[e.path] = k
 	}
-	return known
+	return mem.known
 }
 
 // remember stores what is known of the source, if that is something else than what was
@@ -71,12 +62,14 @@ func (s *source) remember(seen *sight, now bool) {
 		return
 	}
 	s.stored, s.storedAt = seen, time.Now()
-	m, _, err := listing(seen.all, ability{keeps: keepAll})
+	err := os.MkdirAll(filepath.Dir(s.memory), 0o700)
 	if err == nil {
-		err = os.MkdirAll(filepath.Dir(s.memory), 0o700)
-	}
-	if err == nil {
-		err = (&memory{m: m, known: s.index.scanner.known}).store(s.memory)
+		err = storeMemory(s.memory, s.index.scanner.known, func(add func(entry)) error {
+			return eachEntry(seen.all, ability{keeps: keepAll}, func(e entry, _ keeps) error {
+				add(e)
+				return nil
+			})
+		})
 	}
 	if err == nil {
 		err = pruneSources(filepath.Dir(s.memory))

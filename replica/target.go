@@ -25,12 +25,12 @@ type target struct {
 	attic *attic
 	// seen is what was in the copy when it was last looked at as a whole, by path,
 	// and report is told of what something else wrote there since.
-	seen   map[string]version
+	seen   map[string]*found
 	report func(Conflict)
 	// made are directories that were made to receive into, the lowest first.
 	made []string
 	// local is what is there, by path.
-	local map[string]found
+	local places
 	// content says where a content is found, in the tree or under way.
 	content map[digest]string
 	// placed says the same of what came in this round; nothing overwrites it.
@@ -50,7 +50,7 @@ type target struct {
 	// ahead is what was looked at before it was known what the copy shall become.
 	ahead *lookahead
 	// looked is what index found, as long as nothing was done in the copy since.
-	looked []found
+	looked []*found
 	// inside is how many names in the copy files had that had several, when the
 	// copy was last looked at.
 	inside map[fileID]uint64
@@ -60,7 +60,7 @@ type target struct {
 }
 
 func newTarget(root tree) *target {
-	s := &scanner{root: root, known: make(map[string]hashed), unlock: true}
+	s := &scanner{root: root, known: make(map[string]*hashed), unlock: true}
 	return &target{
 		root:      root,
 		scanner:   s,
@@ -72,7 +72,7 @@ func newTarget(root tree) *target {
 }
 
 // list returns what there is now.
-func (t *target) list(ctx context.Context) ([]found, error) {
+func (t *target) list(ctx context.Context) ([]*found, error) {
 	if !t.live {
 		t.image.markAll()
 	}
@@ -125,7 +125,7 @@ func (t *target) index(ctx context.Context, m *manifest, all bool) error {
 	}
 	clear(t.touched)
 	t.looked = there
-	t.local = make(map[string]found, len(there))
+	t.local = newPlaces(len(there))
 	t.content = make(map[digest]string)
 	t.placed = make(map[digest]string)
 	t.staged = make(map[string]string)
@@ -136,7 +136,7 @@ func (t *target) index(ctx context.Context, m *manifest, all bool) error {
 		}
 	}
 	for _, f := range there {
-		t.local[f.path] = f
+		t.local.by[f.path] = f
 		if f.hashed {
 			t.content[f.digest] = f.path
 		}
@@ -147,7 +147,7 @@ func (t *target) index(ctx context.Context, m *manifest, all bool) error {
 
 // holds reports whether the content of e is in its place.
 func (t *target) holds(e entry) bool {
-	f, ok := t.local[e.path]
+	f, ok := t.local.get(e.path)
 	return ok && f.hashed && f.kind == kindFile && f.size == e.size && f.digest == e.digest
 }
 
@@ -156,7 +156,7 @@ func (t *target) holds(e entry) bool {
 func (t *target) spoiled(m *manifest) []string {
 	var paths []string
 	for _, e := range m.entries {
-		f, there := t.local[e.path]
+		f, there := t.local.get(e.path)
 		if there && e.kind == kindFile && f.kind == kindFile && f.hashed && f.size == e.size && f.mtime == e.mtime && f.digest != e.digest {
 			paths = append(paths, e.path)
 		}
@@ -293,12 +293,12 @@ func (t *target) copyOne(ctx context.Context, from string, e entry) (c *incoming
 // blocked reports whether something of another kind is in the way of a file at
 // path: a directory there, or no directory above it.
 func (t *target) blocked(name string) bool {
-	if f, ok := t.local[name]; ok && f.kind == kindDir {
+	if f, ok := t.local.get(name); ok && f.kind == kindDir {
 		return true
 	}
 	for name != "" {
 		name = parent(name)
-		if f, ok := t.local[name]; ok && f.kind != kindDir {
+		if f, ok := t.local.get(name); ok && f.kind != kindDir {
 			return true
 		}
 	}
@@ -318,7 +318,7 @@ func (t *target) stage(name string) (string, error) {
 			continue
 		}
 		next := name[:i]
-		f, ok := t.local[next]
+		f, ok := t.local.get(next)
 		if blocked && (!ok || f.kind != kindDir) {
 			break
 		}
@@ -340,20 +340,20 @@ func (t *target) mkdir(name string) error {
 	if err := t.makeWay(name); err != nil {
 		return err
 	}
-	if f, there := t.local[name]; there && f.kind == kindDir {
+	if f, there := t.local.get(name); there && f.kind == kindDir {
 		return t.unlock(name) // by another spelling
 	}
 	if err := t.root.Mkdir(name, 0o700); err != nil {
 		return err
 	}
-	t.local[name] = found{entry: entry{path: name, kind: kindDir, mode: 0o700, xattrs: unknownXattrs}}
+	t.local.put(name, found{entry: entry{path: name, kind: kindDir, mode: 0o700, xattrs: unknownXattrs}})
 	t.renamedIn(parent(name))
 	return nil
 }
 
 // unlock lets the owner write in a directory. Its mode is set in the end.
 func (t *target) unlock(name string) error {
-	f := t.local[name]
+	f := t.local.at(name)
 	if f.mode&0o700 == 0o700 {
 		return nil
 	}
@@ -362,7 +362,7 @@ func (t *target) unlock(name string) error {
 		return err
 	}
 	t.touch(name)
-	t.local[name] = f
+	t.local.put(name, f)
 	return nil
 }
 
@@ -381,9 +381,9 @@ func (t *target) rename(name string, e entry) error {
 	delete(t.temporary, name)
 	t.renamedIn(parent(name))
 	t.renamedIn(parent(e.path))
-	t.local[e.path] = found{entry: e, hashed: e.kind == kindFile}
+	t.local.put(e.path, found{entry: e, hashed: e.kind == kindFile})
 	if t.attic != nil {
-		t.seen[e.path] = version{brought: true}
+		t.seen[e.path] = brought
 	}
 	return nil
 }

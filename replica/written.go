@@ -11,9 +11,10 @@ import (
 type version struct {
 	file        fileID
 	size, mtime int64
-	// brought is true where it came from the source since.
-	brought bool
 }
+
+// brought stands for what came from the source since.
+var brought = new(found)
 
 func versionOf(info fs.FileInfo) version {
 	_, n := statOf(info)
@@ -29,10 +30,10 @@ func (t *target) notice() {
 	if t.attic == nil {
 		return
 	}
-	t.seen = make(map[string]version)
-	for name, f := range t.local {
+	t.seen = make(map[string]*found, len(t.local.by))
+	for name, f := range t.local.by {
 		if f.kind == kindFile || f.kind == kindSymlink {
-			t.seen[name] = version{file: f.node.file, size: f.size, mtime: f.mtime}
+			t.seen[name] = f
 		}
 	}
 }
@@ -40,9 +41,13 @@ func (t *target) notice() {
 // written reports whether something else put or wrote what is at a path since
 // notice: that may be a while ago, as long as a large file takes to arrive.
 func (t *target) written(name string) bool {
-	was := t.seen[name]
-	if was.brought {
+	var was version
+	switch f := t.seen[name]; f {
+	case brought:
 		return false
+	case nil:
+	default:
+		was = version{file: f.node.file, size: f.size, mtime: f.mtime}
 	}
 	info, err := t.root.Lstat(name)
 	return err == nil && (info.Mode().IsRegular() || info.Mode()&fs.ModeSymlink != 0) && versionOf(info) != was
@@ -60,7 +65,7 @@ func (t *target) stranger(name string, info fs.FileInfo) {
 	}
 	f := found{entry: e}
 	_, f.node = statOf(info)
-	t.local[name] = f
+	t.local.put(name, f)
 }
 
 // keepWritten keeps what something else wrote at a path that is going to be the
