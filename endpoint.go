@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/budgiehq/budgie/bunfile"
@@ -221,18 +220,9 @@ func (n *node) mayLeave(dir string) error {
 	case !info.IsDir():
 		return fmt.Errorf("%w: the volume on this node is a single file, and only directories can follow: make the directory that it is in the volume", peer.ErrRefused)
 	}
-	real, err := filepath.EvalSymlinks(dir)
-	if err != nil {
+	if inside, err := n.c.holdsDataDir(dir); err != nil {
 		return err
-	}
-	data, err := filepath.EvalSymlinks(n.c.cfg.dataDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // nothing of this client is in files
-	}
-	if err != nil {
-		return err
-	}
-	if rel, err := filepath.Rel(real, data); err == nil && filepath.IsLocal(rel) {
+	} else if inside {
 		return fmt.Errorf("%w: the volume on this node has its data directory in it, with its private key", peer.ErrRefused)
 	}
 	return nil

@@ -47,7 +47,7 @@ var (
 	// ErrReplicas: the service has as many replicas as it may.
 	ErrReplicas = errors.New("the service has all the replicas that it may have")
 	// ErrNotAllowed: what another node wants to run here needs to be allowed by
-	// this machine's user, or cannot be.
+	// this machine's user, or cannot be; or a volume has the data directory in it.
 	ErrNotAllowed = errors.New("not allowed")
 	// ErrOwner: a replica cannot be made the owner of its volumes, or is it
 	// already.

@@ -139,6 +139,9 @@ func (c *Client) prepare(ctx context.Context, spec bunfile.Spec, rc runConfig) (
 			return lifecycle.Container{}, err
 		}
 	}
+	if err := c.checkVolumes(spec); err != nil {
+		return lifecycle.Container{}, err
+	}
 	id := newID()
 	service, digest := id, ""
 	if rc.join != nil {
