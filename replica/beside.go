@@ -13,6 +13,7 @@ import (
 //	DIR.index  what the copy was when it was last complete (DIR.index.new: half of it)
 //	DIR.ours   the content that came for it since
 //	DIR.kept   what it lost (see attic)
+//	DIR.lock   who receives into it (see lock)
 type beside struct {
 	dir  string
 	age  time.Duration

@@ -47,7 +47,8 @@ func WithScan(every time.Duration) Option {
 func WithMaxLoss(share float64) Option { return func(c *Copier) { c.maxLoss = share } }
 
 // Remember makes the Copier keep files beside each directory that it receives
-// into: DIR.index, what the copy was when it was last complete; DIR.ours, what
+// into: DIR.lock, while it does, so that nobody else does ([ErrBusy]); DIR.index, what
+// the copy was when it was last complete; DIR.ours, what
 // came since; and DIR.kept, with what the source replaced or removed below
 // "replaced", and what something else had changed in the copy below "conflicts",
 // each below the time at which it was put there. With that, a copy's own changes

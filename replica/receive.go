@@ -129,9 +129,14 @@ func (r *receiver) open() (err error) {
 	if r.copy, err = openTarget(r.dir, r.openRoot); err != nil {
 		return err
 	}
-	if r.side != nil {
-		r.recall()
+	if r.side == nil {
+		return nil
 	}
+	if r.copy.release, err = r.side.lock(); err != nil {
+		r.copy.close()
+		return err
+	}
+	r.recall()
 	return nil
 }
 

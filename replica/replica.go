@@ -77,6 +77,9 @@ var (
 	// ErrConflicts: more was set aside, of what something else than the source wrote
 	// into the copy, than [Remember] allows.
 	ErrConflicts = errors.New("a copy stays as it is, since something else writes into it again and again")
+	// ErrBusy: another process, or another Copier that remembers, receives into the
+	// same copy.
+	ErrBusy = errors.New("a copy is busy")
 	// ErrVerify: what arrived is not what the sender has.
 	ErrVerify = errors.New("copy differs from its source")
 )

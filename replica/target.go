@@ -27,6 +27,8 @@ type target struct {
 	// and report is told of what something else wrote there since.
 	seen   map[string]*found
 	report func(Conflict)
+	// release lets others receive into the copy; nil where it is not locked.
+	release func()
 	// made are directories that were made to receive into, the lowest first.
 	made []string
 	// local is what is there, by path.
@@ -99,10 +101,17 @@ func (t *target) close() {
 		_ = t.root.Remove(name) // the next Receive removes what stays
 	}
 	_ = t.root.Close()
-	for _, dir := range t.made {
+	for i, dir := range t.made {
 		if os.Remove(dir) != nil {
-			return // something came
+			break // something came
 		}
+		if i == 0 && t.release != nil { // the lock is in the next one
+			t.release()
+			t.release = nil
+		}
+	}
+	if t.release != nil {
+		t.release()
 	}
 }
 

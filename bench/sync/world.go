@@ -201,7 +201,7 @@ func (w *world) equal(src, dst string) error {
 // forget removes a copy, and what Budgie keeps beside it.
 func forget(dst string) error {
 	var errs []error
-	for _, suffix := range []string{"", ".index", ".index.new", ".ours", ".kept"} {
+	for _, suffix := range []string{"", ".index", ".index.new", ".ours", ".kept", ".lock"} {
 		errs = append(errs, os.RemoveAll(dst+suffix))
 	}
 	return errors.Join(errs...)

@@ -1,0 +1,62 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+
+	"github.com/gofrs/flock"
+)
+
+// lock keeps others, of other processes too, from receiving into the same copy. Its
+// file says who has it, and goes with the lock.
+func (b *beside) lock() (unlock func(), err error) {
+	name := b.dir + ".lock"
+	for {
+		l := flock.New(name, flock.SetPermissions(0o600))
+		locked, err := l.TryLock()
+		switch {
+		case noRoom(err):
+			return func() {}, nil // not even for that file: making room comes first
+		case err != nil:
+			return nil, fmt.Errorf("locking the copy: %w", err)
+		case !locked:
+			return nil, fmt.Errorf("%w: %s, by the lock %s: wait until that is done, or end it", ErrBusy, holder(name), name)
+		}
+		if !isAt(l, name) {
+			_ = l.Close() // it went between opening and locking it, and excludes nobody
+			continue
+		}
+		if err := os.WriteFile(name, strconv.AppendInt(nil, int64(os.Getpid()), 10), 0o600); err != nil && !noRoom(err) {
+			return nil, errors.Join(fmt.Errorf("locking the copy: %w", err), l.Close())
+		}
+		return func() {
+			_ = os.Remove(name) // one that stays does no harm
+			_ = l.Close()
+		}, nil
+	}
+}
+
+// isAt reports whether a name still is that of the file that is locked.
+func isAt(l *flock.Flock, name string) bool {
+	locked, err := l.Stat()
+	if err != nil {
+		return false
+	}
+	now, err := os.Lstat(name)
+	return err == nil && os.SameFile(locked, now)
+}
+
+// holder says who has a lock.
+func holder(name string) string {
+	text, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "another process received into it until a moment ago"
+	}
+	if pid, err := strconv.Atoi(string(text)); err == nil {
+		return fmt.Sprintf("process %d receives into it", pid)
+	}
+	return "another process receives into it" // and has not said yet which
+}
