@@ -46,7 +46,7 @@ type VolumeSync struct {
 	// the copy's node.
 	Conflicts int    `json:"conflicts,omitempty"`
 	Kept      string `json:"kept,omitempty"`
-	// Reason is why it is suspended or cut off.
+	// Reason is why it is suspended or cut off, or what its owner cannot read.
 	Reason string `json:"reason,omitempty"`
 	// Held identifies the content that waits for a person's consent; empty where
 	// there is none.

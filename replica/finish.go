@@ -76,6 +76,7 @@ func (t *target) look(ctx context.Context) ([]*found, error) {
 	if err != nil {
 		return nil, err
 	}
+	all = t.m.veil(all)
 	clear(t.local.by)
 	for _, f := range all {
 		t.local.by[f.path] = f
@@ -155,7 +156,7 @@ func (t *target) unlockAbove(name string) error {
 func (t *target) settle(e entry) error {
 	f, there := t.local.get(e.path)
 	switch {
-	case e.kind == kindSpecial || e.kind == kindHardLink || e.kind == kindDir && there:
+	case e.kind == kindSpecial || e.kind == kindUnread || e.kind == kindHardLink || e.kind == kindDir && there:
 		return nil
 	case e.kind == kindDir:
 		if err := t.unlockAbove(e.path); err != nil {
@@ -226,7 +227,7 @@ func (t *target) verify(ctx context.Context, m *manifest) (*manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	copied, _, err := listing(all, ability{keeps: keepAll})
+	copied, _, err := listing(m.veil(all), ability{keeps: keepAll})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrVerify, err)
 	}

@@ -44,7 +44,7 @@ type FollowState struct {
 	// PendingFiles and PendingBytes are what is known to be on its way.
 	PendingFiles int
 	PendingBytes int64
-	// Reason is why it is suspended.
+	// Reason is why it is suspended, or what its source cannot read.
 	Reason string
 	// Held is what identifies the content that the source has and that the copy
 	// does not take over unless a person says so; empty where there is none.
@@ -198,7 +198,7 @@ func (t *target) differs(m *manifest) bool {
 		f, there := t.local.get(e.path)
 		same := there && f.kind == e.kind && f.is(e)
 		switch e.kind {
-		case kindSpecial:
+		case kindSpecial, kindUnread:
 			continue
 		case kindHardLink:
 			same = there && f.node.file == t.local.at(e.target).node.file
@@ -253,7 +253,7 @@ func (r *receiver) synced() {
 	first := f.state.Phase != Synced
 	f.state.Phase, f.state.SyncedAt = Synced, time.Now()
 	f.state.PendingFiles, f.state.PendingBytes = 0, 0
-	f.state.Reason, f.state.Held = "", ""
+	f.state.Reason, f.state.Held = r.base.unreadable(), ""
 	if first || f.state.Digest != nameOf(r.base) {
 		report := r.base.report()
 		f.state.Digest, f.state.Files, f.state.Bytes = report.Digest, report.Files, report.Bytes

@@ -113,6 +113,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add(sentVolume(owned(file("a", "1")), "1"))
 	f.Add(sentVolume(withXattrs(file("a", "1"), xattrs("user.a", "1")), "1"))
 	f.Add(script(frameOf(frameHello, []byte(magic), []byte{0, maxVersion}), frameOf(frameSame), frameOf(frameDone), frameOf(frameBye, make([]byte, 32))))
+	f.Add(sentVolume(entry{path: "a", kind: kindUnread}, ""))
 	f.Add(sentVolume(entry{path: "out", kind: kindSymlink, target: "../outside"}, ""))
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		base := t.TempDir()

@@ -62,12 +62,15 @@ func (x *index) refresh(ctx context.Context) ([]*found, error) {
 		x.stale = false
 		return all, nil
 	}
-	x.scanner.temporary = nil
+	x.scanner.temporary, x.scanner.skipped = nil, nil
 	x.scanner.linked = make(map[fileID]hashed)
 	dirty := x.dirty
 	x.dirty = make(map[string]bool)
 	for _, dir := range slices.Sorted(maps.Keys(dirty)) { // parents first: what is new is seen with its parent
-		if err := x.list(ctx, dir); err != nil {
+		if err := x.list(ctx, dir); x.scanner.passes(err) {
+			x.markAll() // its parent has to know
+			return x.refresh(ctx)
+		} else if err != nil {
 			maps.Copy(x.dirty, dirty)
 			return nil, err
 		}

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -94,20 +95,45 @@ func TestManifestLimits(t *testing.T) {
 	}
 }
 
-func TestTreeThatCannotBeCarriedIsRefused(t *testing.T) {
-	src := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(src, strings.Repeat("d/", maxDepth+1)), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	base := t.TempDir()
-	sendErr, receiveErr := copyBetween(t, New(), src, filepath.Join(base, "copy"))
-	for side, err := range map[string]error{"Send": sendErr, "Receive": receiveErr} {
-		if err == nil || !strings.Contains(err.Error(), "directories deep") {
-			t.Errorf("%s: the error does not say what is wrong: %v", side, err)
+// What no entry may have as its path does not keep the rest from coming.
+func TestPathsThatCannotBeCarriedAreLeftOut(t *testing.T) {
+	src, base := t.TempDir(), t.TempDir()
+	deepest := strings.Repeat("d/", maxDepth-1) + "d"
+	reserved := temporaryPrefix + strings.Repeat("a", 32)
+	for _, dir := range []string{deepest + "/d/d", reserved} {
+		if err := os.MkdirAll(filepath.Join(src, dir), 0o755); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if left, _ := os.ReadDir(base); len(left) != 0 {
-		t.Errorf("a refused copy left %v", left)
+	write(t, filepath.Join(src, "f"), "content")
+	here, there := net.Pipe()
+	var log bytes.Buffer
+	var report Report
+	var sendErr error
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		report, sendErr = New(WithLogger(slog.New(slog.NewTextHandler(&log, nil)))).Send(t.Context(), here, src)
+		_ = here.Close()
+	})
+	_, err := New().Receive(t.Context(), there, filepath.Join(base, "copy"), ReceiveOptions{})
+	_ = there.Close()
+	wg.Wait()
+	if err != nil || sendErr != nil {
+		t.Fatalf("Receive: %v; Send: %v", err, sendErr)
+	}
+	if want := []string{reserved, deepest + "/d"}; !slices.Equal(slices.Sorted(slices.Values(report.Skipped)), want) {
+		t.Errorf("it skips %q, want %q", report.Skipped, want)
+	}
+	if text := log.String(); !strings.Contains(text, "directories deep") || !strings.Contains(text, "reserved") {
+		t.Errorf("the log does not say what is wrong: %s", text)
+	}
+	for _, name := range []string{"f", deepest} {
+		if _, err := os.Lstat(filepath.Join(base, "copy", name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(base, "copy", deepest, "d")); err == nil {
+		t.Error("what is too deep came")
 	}
 }
 

@@ -20,10 +20,12 @@ const (
 	kindSymlink
 	kindSpecial
 	kindHardLink
+	// kindUnread is what the sender cannot read: what a copy has of it stays.
+	kindUnread
 )
 
 func (k kind) String() string {
-	return [...]string{"nothing", "directory", "file", "symbolic link", "special file", "hard link"}[k]
+	return [...]string{"nothing", "directory", "file", "symbolic link", "special file", "hard link", "something unreadable"}[k]
 }
 
 // noID stands on the wire for an owner that is not carried: no Unix gives it
@@ -181,7 +183,7 @@ func cutEntry(b []byte) (e entry, rest []byte, err error) {
 		e.target = c.text()
 	case kindHardLink:
 		e.target = c.text()
-	case kindSpecial:
+	case kindSpecial, kindUnread:
 	default:
 		return entry{}, nil, fmt.Errorf("%w: entry of unknown kind %d", ErrProtocol, e.kind)
 	}
@@ -368,7 +370,7 @@ func (m *manifest) report() Report {
 	d := m.digest()
 	r := Report{Bytes: m.total, Digest: "sha256:" + hex.EncodeToString(d[:])}
 	for _, e := range m.entries[min(1, len(m.entries)):] {
-		if e.kind == kindSpecial {
+		if e.kind == kindSpecial || e.kind == kindUnread {
 			r.Skipped = append(r.Skipped, e.path)
 		} else {
 			r.Files++

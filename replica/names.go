@@ -107,7 +107,7 @@ func (t *target) respell(from, to string) error {
 // before anything is removed. It is true if one had to be spelled anew.
 func (t *target) checkNames(ctx context.Context) (respelled bool, err error) {
 	for _, e := range t.m.entries {
-		if _, listed := t.local.get(e.path); listed || e.kind == kindSpecial {
+		if _, listed := t.local.get(e.path); listed || e.kind == kindSpecial || e.kind == kindUnread {
 			continue
 		}
 		if err := ctx.Err(); err != nil {

@@ -35,7 +35,7 @@ func TestProtocolDocumentIsRight(t *testing.T) {
 	} {
 		want = append(want, fmt.Sprintf(what, grouped(limit)))
 	}
-	for i, k := range []kind{kindDir, kindFile, kindSymlink, kindSpecial, kindHardLink} {
+	for i, k := range []kind{kindDir, kindFile, kindSymlink, kindSpecial, kindHardLink, kindUnread} {
 		if int(k) != i+1 {
 			t.Errorf("kind %v is %d on the wire, not as documented", k, k)
 		}

@@ -95,7 +95,8 @@ type Report struct {
 	Transferred int64
 	// Removed is the number of entries that were removed from the copy.
 	Removed int
-	// Skipped names special files (sockets, devices, pipes), which are not
+	// Skipped names what the source could not read, of which the copy keeps what it
+	// has, and special files (sockets, devices, pipes), which are not
 	// copied.
 	Skipped []string
 	// Conflicts are what was found in the copy that its source had not brought

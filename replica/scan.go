@@ -100,7 +100,11 @@ type scanner struct {
 	// seen is told of files that are known or read, and of the bytes of those; nil
 	// where nobody wants to know.
 	seen func(files int, bytes int64)
-	buf  buffer
+	// lenient says that what cannot be read, or carried, does not end a scan.
+	// skipped are the paths that cannot be carried, not even by name.
+	lenient bool
+	skipped []string
+	buf     buffer
 }
 
 // buffer is where content passes through, allocated when first used.
@@ -123,7 +127,7 @@ type found struct {
 
 // scan lists the tree, sorted by path, the root first.
 func (s *scanner) scan(ctx context.Context) ([]*found, error) {
-	s.temporary = nil
+	s.temporary, s.skipped = nil, nil
 	s.linked = make(map[fileID]hashed)
 	all, err := s.visit(ctx, nil, nil, "")
 	if err != nil {
@@ -139,6 +143,10 @@ func (s *scanner) visit(ctx context.Context, all []*found, above *os.File, name 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if s.skips(name) {
+		s.skipped = append(s.skipped, name)
+		return all, nil
+	}
 	var f found
 	var err error
 	for range scanAttempts {
@@ -150,6 +158,11 @@ func (s *scanner) visit(ctx context.Context, all []*found, above *os.File, name 
 	switch {
 	case missing(err) && name != "":
 		return all, nil
+	case s.lenient && f.kind == kindDir && isTemporary(path.Base(name)):
+		s.skipped = append(s.skipped, name)
+		return all, nil
+	case s.passes(err) && name != "":
+		return append(all, unread(name)), nil
 	case errors.Is(err, errRaced):
 		return nil, fmt.Errorf("%w: %w", ErrChanged, err)
 	case err != nil:
@@ -162,13 +175,16 @@ func (s *scanner) visit(ctx context.Context, all []*found, above *os.File, name 
 		return append(all, &f), nil
 	}
 	dir, names, leave, err := s.enter(f.entry)
-	if missing(err) {
-		return append(all, &f), nil
-	} else if err != nil {
-		return nil, err
+	if err == nil {
+		defer leave()
+		f.xattrs, err = s.xattrsOf(f.entry, dir, "")
 	}
-	defer leave()
-	if f.xattrs, err = s.xattrsOf(f.entry, dir, ""); err != nil {
+	switch {
+	case missing(err):
+		return append(all, &f), nil
+	case s.passes(err) && name != "":
+		return append(all, unread(name)), nil
+	case err != nil:
 		return nil, err
 	}
 	all = append(all, &f)
@@ -244,6 +260,9 @@ func (s *scanner) look(ctx context.Context, above *os.File, name string) (found,
 		f.kind = kindDir
 	case 0:
 		f.kind, f.size = kindFile, info.Size()
+		if s.lenient && f.size > maxFileSize {
+			return f, errTooLarge
+		}
 		err = s.lookInto(ctx, above, &f, info)
 	case fs.ModeSymlink:
 		f.kind, f.mode = kindSymlink, 0

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/budgiehq/budgie/replica/internal/delta"
 )
@@ -115,10 +117,13 @@ func (s *sender) snapshot(seen *sight) (snapshot, error) {
 		return s.view, nil
 	}
 	m, left, err := listing(seen.all, s.receiver)
+	if unread := m.unreadable(); unread != "" && s.wire.version < version3 {
+		err = errors.New(unread)
+	}
 	if err != nil {
 		return snapshot{}, fmt.Errorf("this volume cannot be copied: %w", err)
 	}
-	s.viewed, s.view = seen, snapshot{m: m, sum: m.digest(), left: left, temporary: seen.temporary}
+	s.viewed, s.view = seen, snapshot{m: m, sum: m.digest(), left: left, temporary: slices.Concat(seen.skipped, seen.temporary)}
 	return s.view, nil
 }
 

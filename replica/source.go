@@ -42,6 +42,8 @@ type source struct {
 	// stored is what memory has, since storedAt.
 	stored   *sight
 	storedAt time.Time
+	// complaint is what was last said of what cannot be copied.
+	complaint string
 
 	mu  sync.Mutex
 	now *sight // nil before the first look
@@ -56,6 +58,8 @@ type sight struct {
 	all []*found
 	// temporary are files under way in it: the volume is a copy itself.
 	temporary []string
+	// skipped are paths that no entry may have.
+	skipped []string
 }
 
 // acquire returns the source of a directory.
@@ -179,7 +183,8 @@ func (s *source) look(ctx context.Context, mark func(*index)) (*sight, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &sight{all: all}
+	next := &sight{all: all, skipped: s.index.scanner.skipped}
+	s.complain(next)
 	for _, f := range s.index.scanner.temporary {
 		next.temporary = append(next.temporary, f.path)
 	}
@@ -214,7 +219,7 @@ func (s *source) reopen() error {
 		memory = s.recalled()
 	}
 	s.root, s.first = root, now
-	s.index = newIndex(&scanner{root: root, known: memory, keeps: keepAll, lists: s.lists})
+	s.index = newIndex(&scanner{root: root, known: memory, keeps: keepAll, lists: s.lists, lenient: true})
 	return nil
 }
 

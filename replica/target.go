@@ -132,6 +132,7 @@ func (t *target) index(ctx context.Context, m *manifest, all bool) error {
 	if err != nil {
 		return err
 	}
+	there = m.veil(there)
 	clear(t.touched)
 	t.looked = there
 	t.local = newPlaces(len(there))

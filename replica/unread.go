@@ -1,0 +1,121 @@
+package replica
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// What the sender cannot read does not keep the rest of a volume from its copies. It
+// is named, and what a copy has of it stays there as it is: the receiver does not look
+// at it.
+
+// unread is what is found of something that cannot be read.
+func unread(path string) *found { return &found{entry: entry{path: path, kind: kindUnread}} }
+
+// passes reports whether an error is one of a single file or directory that a lenient
+// scanner passes by.
+func (s *scanner) passes(err error) bool {
+	return s.lenient && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EIO) || errors.Is(err, errXattrsTooLong) || errors.Is(err, errTooLarge))
+}
+
+// skips reports whether a lenient scanner passes by a path that no entry may have.
+func (s *scanner) skips(name string) bool {
+	return s.lenient && name != "" && !isTemporary(path.Base(name)) && checkPath(name) != nil
+}
+
+// complain logs what of a volume does not reach its copies, when that is something
+// else than before. The caller holds looking.
+func (s *source) complain(seen *sight) {
+	var reasons []string
+	for _, name := range seen.skipped {
+		reasons = append(reasons, checkPath(name).Error())
+	}
+	unread := (&manifest{entries: unreadOf(seen.all)}).unreadable()
+	if unread != "" {
+		reasons = append(reasons, unread)
+	}
+	now := strings.Join(reasons[:min(len(reasons), mostUnread)], "; ")
+	if now != s.complaint && now != "" {
+		s.log.Warn("not all of a volume can be copied", "why", now)
+	}
+	s.complaint = now
+}
+
+func unreadOf(all []*found) (entries []entry) {
+	for _, f := range all {
+		if f.kind == kindUnread {
+			entries = append(entries, f.entry)
+		}
+	}
+	return entries
+}
+
+// errTooLarge says that a file is larger than any that is carried.
+var errTooLarge = fmt.Errorf("more than %d bytes", int64(maxFileSize))
+
+// veil returns what was found but for what m says is unreadable, with all that is
+// below, which stands there as that.
+func (m *manifest) veil(all []*found) []*found {
+	var veiled []*found
+	for _, e := range m.entries {
+		if e.kind == kindUnread {
+			veiled = append(veiled, unread(e.path))
+		}
+	}
+	if veiled == nil {
+		return all
+	}
+	hidden := make(map[string]bool, len(veiled))
+	for _, f := range veiled {
+		hidden[f.path] = true
+	}
+	for _, f := range all {
+		if !below(hidden, f.path) {
+			veiled = append(veiled, f)
+		}
+	}
+	slices.SortFunc(veiled, func(a, b *found) int { return cmp.Compare(a.path, b.path) })
+	return veiled
+}
+
+// below reports whether a path, or one above it, is in a set.
+func below(set map[string]bool, path string) bool {
+	for ; path != ""; path = parent(path) {
+		if set[path] {
+			return true
+		}
+	}
+	return false
+}
+
+// mostUnread is how many paths are named to people.
+const mostUnread = 5
+
+// unreadable says in words what of a volume its sender cannot read; "" where that is
+// nothing.
+func (m *manifest) unreadable() string {
+	if m == nil {
+		return ""
+	}
+	n, names := 0, ""
+	for _, e := range m.entries {
+		if e.kind == kindUnread {
+			if n++; n <= mostUnread {
+				names += fmt.Sprintf(" %q", e.path)
+			}
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	if n > mostUnread {
+		names += " …"
+	}
+	return fmt.Sprintf("its owner cannot read %d of its files or directories, and copies keep what they have of them:%s", n, names)
+}
