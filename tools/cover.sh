@@ -13,8 +13,10 @@ gates=(
 	"./trust"
 	# The codec of the TXT record. What browses is in the same package.
 	"./discovery txt.go validate.go discovery.go"
-	# The algorithms and what they choose from. The proxies have tests of their own.
-	"./balance algorithm.go roundrobin.go leastconn.go pool.go health.go"
+	"./balance"
+	"./balance/internal/http1"
+	# What is sent of a file.
+	"./replica/internal/delta"
 	# What is reported and when, and what is watched.
 	"./replica/watch coalesce.go loop.go inotify_linux.go tree_linux.go portable.go"
 )
