@@ -38,8 +38,6 @@ func allLoads() []load {
 	return all
 }
 
-func shortLoads() []load { return []load{loadOf(1<<10, false, 64), loadOf(1<<10, true, 64)} }
-
 func loadOf(size int, fresh bool, connections int) load {
 	return load{path: fmt.Sprintf("/%dk", size>>10), size: size, fresh: fresh, connections: connections}
 }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -32,18 +34,15 @@ func main() {
 	flag.DurationVar(&s.each, "each", 3*time.Second, "how long, in whole seconds, one measurement takes")
 	flag.DurationVar(&s.idle, "idle", 20*time.Second, "how long the idle proxy is looked at")
 	flag.StringVar(&s.only, "only", "", "measure only the proxies whose names are in this `list` (with commas)")
-	short := flag.Bool("short", false, "for development: 1 KiB over 64 connections kept alive, and new ones; one round unless -rounds says otherwise")
+	loads := flag.String("loads", "", "only the loads whose headings in the report match this `regexp`, as in '^1 KiB, 64 .*alive'")
 	out := flag.String("out", "docs/benchmarks.md", "`file` to write the result into, empty for none")
 	flag.Parse()
-	if *short {
-		s.loads = shortLoads()
-		if !given("rounds") {
-			s.rounds = 1
-		}
-	} else {
-		s.loads = allLoads()
+	which, err := regexp.Compile(*loads)
+	if err != nil {
+		fail(fmt.Errorf("-loads: %w", err))
 	}
-	if flag.NArg() > 0 || s.rounds < 1 || s.each < time.Second || s.idle <= 0 {
+	s.loads = slices.DeleteFunc(allLoads(), func(l load) bool { return !which.MatchString(l.String()) })
+	if flag.NArg() > 0 || len(s.loads) == 0 || s.rounds < 1 || s.each < time.Second || s.idle <= 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -56,11 +55,6 @@ func main() {
 	if err != nil {
 		fail(err)
 	}
-}
-
-func given(name string) (yes bool) {
-	flag.Visit(func(f *flag.Flag) { yes = yes || f.Name == name })
-	return yes
 }
 
 // wants reports whether a proxy is to be measured.
