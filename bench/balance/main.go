@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"regexp"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -33,13 +32,16 @@ func main() {
 	flag.IntVar(&s.rounds, "rounds", 5, "how often each proxy is measured in each way")
 	flag.DurationVar(&s.each, "each", 3*time.Second, "how long, in whole seconds, one measurement takes")
 	flag.DurationVar(&s.idle, "idle", 20*time.Second, "how long the idle proxy is looked at")
-	flag.StringVar(&s.only, "only", "", "measure only the proxies whose names are in this `list` (with commas)")
+	only := flag.String("only", "", "only the proxies whose names in the report match this `regexp`, as in '^Budgie|^HAProxy'")
 	loads := flag.String("loads", "", "only the loads whose headings in the report match this `regexp`, as in '^1 KiB, 64 .*alive'")
 	out := flag.String("out", "docs/benchmarks.md", "`file` to write the result into, empty for none")
 	flag.Parse()
 	which, err := regexp.Compile(*loads)
 	if err != nil {
 		fail(fmt.Errorf("-loads: %w", err))
+	}
+	if s.only, err = regexp.Compile(*only); err != nil {
+		fail(fmt.Errorf("-only: %w", err))
 	}
 	s.loads = slices.DeleteFunc(allLoads(), func(l load) bool { return !which.MatchString(l.String()) })
 	if flag.NArg() > 0 || len(s.loads) == 0 || s.rounds < 1 || s.each < time.Second || s.idle <= 0 {
@@ -55,19 +57,6 @@ func main() {
 	if err != nil {
 		fail(err)
 	}
-}
-
-// wants reports whether a proxy is to be measured.
-func (s settings) wants(name string) bool {
-	if s.only == "" {
-		return true
-	}
-	for one := range strings.SplitSeq(s.only, ",") {
-		if strings.EqualFold(strings.TrimSpace(one), name) {
-			return true
-		}
-	}
-	return false
 }
 
 func fail(err error) {

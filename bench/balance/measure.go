@@ -53,7 +53,7 @@ func measure(ctx context.Context, s settings) (text string, err error) {
 	for round := range s.rounds {
 		for _, l := range s.loads {
 			for _, sub := range turns(round, subjects) {
-				if !s.wants(sub.name) {
+				if !s.only.MatchString(sub.name) {
 					continue
 				}
 				got, err := once(ctx, dir, sub, l, s.each)
@@ -65,7 +65,7 @@ func measure(ctx context.Context, s settings) (text string, err error) {
 			}
 		}
 	}
-	if s.wants(nameBudgie) {
+	if s.only.MatchString(nameBudgie) {
 		if r.idleMemory, r.idleCPU, err = idle(ctx, dir, s.idle); err != nil {
 			return "", fmt.Errorf("idle: %w", err)
 		}

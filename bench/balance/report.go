@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ const (
 type settings struct {
 	rounds     int
 	each, idle time.Duration
-	only       string // names with commas, empty for all
+	only       *regexp.Regexp // names of proxies
 	loads      []load
 }
 
