@@ -82,6 +82,9 @@ type keeper struct {
 	current *watchedRun
 	// unfollow ends the following of the volumes' owner.
 	unfollow func()
+	// portTaken is when the ports of the running container could not be opened first,
+	// zero while they never were tried in vain.
+	portTaken time.Time
 	// pub holds the published ports, from the first start to the last end.
 	pub *publication
 	// announced is what the network knows of the container, and in which flock,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/budgiehq/budgie/bunfile"
@@ -158,6 +159,9 @@ func (k *keeper) resume(ctx context.Context) error {
 func (k *keeper) resumeRunning(ctx context.Context, rec lifecycle.Container, st runtime.Status) error {
 	if rec.Desired == lifecycle.WantRunning {
 		if err := k.publish(ctx, rec); err != nil {
+			if k.portMayBecomeFree(err) {
+				return err
+			}
 			// Somebody took the port meanwhile. The container is of no use
 			// without it: let the restart policy try again.
 			k.log.Error("cannot publish the ports of an adopted container", "error", err)
@@ -179,6 +183,18 @@ func (k *keeper) resumeRunning(ctx context.Context, rec lifecycle.Container, st 
 	}
 	k.watch(ctx, st)
 	return nil
+}
+
+// portPatience is how long a port of a running container may be taken before that is
+// stopped: what an earlier owner has under way there may take a moment to end.
+const portPatience = 3 * time.Second
+
+// portMayBecomeFree reports whether to wait for a port that cannot be opened.
+func (k *keeper) portMayBecomeFree(err error) bool {
+	if k.portTaken.IsZero() {
+		k.portTaken = time.Now()
+	}
+	return errors.Is(err, syscall.EADDRINUSE) && time.Since(k.portTaken) < portPatience
 }
 
 // stop ends a running container: the network hears of it first, then requests
