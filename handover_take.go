@@ -148,17 +148,28 @@ func (k *keeper) lastComplaint() string {
 }
 
 // takeSupervision begins to take over from the supervisor that there is, and returns nil
-// where there is none.
+// where there is none. One that does not hand over may be just beginning or dying.
 func (c *Client) takeSupervision(ctx context.Context) (*taking, error) {
-	t, err := c.take(ctx, wantSupervisor)
-	if !errors.Is(err, handover.ErrNone) {
-		return t, err
+	const (
+		look     = 20 * time.Millisecond
+		patience = time.Second
+	)
+	for began := time.Now(); ; {
+		t, err := c.take(ctx, wantSupervisor)
+		if !errors.Is(err, handover.ErrNone) {
+			return t, err
+		}
+		alive, err := c.store.Alive(ctx, supervisorOwner)
+		if err != nil || !alive {
+			return nil, err
+		}
+		if time.Since(began) > patience {
+			return nil, fmt.Errorf("%w, and does not hand over: it ends by a signal, then start this one", ErrSupervised)
+		}
+		if wait(ctx, look); ctx.Err() != nil {
+			return nil, c.endOf(ctx)
+		}
 	}
-	alive, aliveErr := c.store.Alive(ctx, supervisorOwner)
-	if aliveErr != nil || !alive {
-		return nil, aliveErr
-	}
-	return nil, fmt.Errorf("%w, and does not hand over: it ends by a signal, then start this one", ErrSupervised)
 }
 
 // takeOnDetached takes the detached containers on, and serves them in place of the other

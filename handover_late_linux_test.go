@@ -1,0 +1,111 @@
+package budgie_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/lifecycle"
+	"github.com/budgiehq/budgie/runtime/runtimetest"
+	"github.com/budgiehq/budgie/store/memory"
+)
+
+// dyingStore has a supervisor that dies when somebody looks whether it is alive.
+type dyingStore struct {
+	*memory.Store
+	die func() error
+}
+
+func (s *dyingStore) Alive(ctx context.Context, owner string) (bool, error) {
+	alive, err := s.Store.Alive(ctx, owner)
+	if owner == "supervisor" && alive {
+		err = errors.Join(err, s.die())
+	}
+	return alive, err
+}
+
+// A supervisor that dies while another one asks what it hands over is followed by that
+// one, as if it had been dead before.
+func TestTakeOverFromADyingSupervisor(t *testing.T) {
+	f := newFakes(t)
+	die, err := f.store.Acquire(t.Context(), "supervisor")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := f.client(t, budgie.WithStore(&dyingStore{f.store, sync.OnceValue(die)}))
+	if err := c.Supervise(t.Context(), budgie.TakingOver()); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+// A port that a supervisor cannot open at once, as what the one before has under way
+// there has not ended, is waited for: its container goes on.
+func TestAdoptionWaitsForPorts(t *testing.T) {
+	var taken net.Listener // while the second supervisor adopts for the first time
+	var adopted atomic.Int32
+	f := newFakes(t, runtimetest.WithFault(func(op, _ string) error {
+		if op == "adopt" {
+			if adopted.Add(1) == 2 {
+				return taken.Close()
+			}
+		}
+		return nil
+	}))
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := always(web("web"))
+	spec.Ports[0].HostPort = free.Addr().(*net.TCPAddr).Port
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	supervise := func() (end func()) {
+		c := f.client(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- c.Supervise(ctx, budgie.Resident()) }()
+		return func() {
+			t.Helper()
+			cancel()
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				t.Errorf("a supervisor ended with %v", err)
+			}
+		}
+	}
+	end := supervise()
+	rec, err := f.Run(t.Context(), spec, budgie.Detached())
+	if err != nil {
+		t.Fatal(err)
+	}
+	end()
+	addr := fmt.Sprintf("127.0.0.1:%d", spec.Ports[0].HostPort)
+	if taken, err = net.Listen("tcp", addr); err != nil {
+		t.Fatal(err)
+	}
+	adopted.Store(0)
+	end = supervise()
+	defer end()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.Now().Add(20 * time.Second); ; <-tick.C { // until it serves again
+		got, err := f.Get(t.Context(), rec.ID)
+		if err != nil || got.State != lifecycle.Running || got.Restarts > 0 || got.PID != rec.PID || time.Now().After(late) {
+			t.Fatalf("the container is %+v, %v", got, err)
+		}
+		if adopted.Load() < 2 {
+			continue
+		}
+		if resp, err := http.Get(rec.URL()); err == nil {
+			resp.Body.Close()
+			return
+		}
+	}
+}
