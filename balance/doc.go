@@ -80,7 +80,7 @@
 // answer is as plain and begins within a second. Everything else, and every attempt
 // that fails, goes on as described here, with the client's connection, which stays
 // there; the two ways differ in nothing but that names of fields keep their case on
-// the shorter one, and that no Content-Type is made up where a backend names none.
+// the shorter one.
 //
 // # gRPC
 //

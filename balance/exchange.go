@@ -174,6 +174,7 @@ func idempotent(method string) bool {
 // responseBody remembers how reading a backend's body failed.
 type responseBody struct {
 	io.ReadCloser
+	of     *http.Response
 	ended  bool // all of it was read
 	err    error
 	broken func(error) bool // says what that means; true if it is an end, too; may be nil
@@ -181,7 +182,10 @@ type responseBody struct {
 
 func (b *responseBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.ended = b.ended || err == io.EOF
+	if err == io.EOF {
+		b.ended = true
+		dropMisplaced(b.of.Trailer)
+	}
 	if err != nil && err != io.EOF {
 		b.err = err
 		if b.broken != nil && b.broken(err) {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/budgiehq/budgie/balance/internal/http1"
 	"golang.org/x/net/http/httpguts"
 )
 
@@ -76,6 +77,17 @@ func claimsOrigin(name string) bool {
 	}
 	name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
 	return name == "forwarded" || name == "x-real-ip" || strings.HasPrefix(name, "x-forwarded")
+}
+
+// dropMisplaced drops fields from trailers that have to stand in a head, and those of a
+// request that say where it comes from: who merges trailers into the header must not be
+// misled by them.
+func dropMisplaced(trailer http.Header) {
+	for name := range trailer {
+		if http1.OnlyInHead(name) || claimsOrigin(name) {
+			delete(trailer, name)
+		}
+	}
 }
 
 // setForwarded says who made the request, for what host and by which protocol,

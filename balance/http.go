@@ -238,6 +238,9 @@ func (w *responseWriter) WriteHeader(status int) {
 	if status >= 200 {
 		w.status = status
 		w.begin()
+		if _, ok := w.Header()["Content-Type"]; !ok {
+			w.Header()["Content-Type"] = nil // or http.Server would guess one
+		}
 		if w.ex.lastOnConn() {
 			w.Header().Set("Connection", "close")
 		}

@@ -21,7 +21,8 @@ type replayBody struct {
 	deadline func(time.Time) error // of reads from the client
 	stall    time.Duration         // of a read from the client, 0 is no bound
 	trailers bool
-	stream   *guard // behind deadline where the body is that of a stream
+	fields   http.Header // those trailers, once the body has ended
+	stream   *guard      // behind deadline where the body is that of a stream
 
 	reading sync.Mutex // held while src is read
 
@@ -39,7 +40,7 @@ type replayBody struct {
 var errBodyGone = errors.New("the request body cannot be read again")
 
 func newReplayBody(out *http.Request, rc *http.ResponseController, stall time.Duration) *replayBody {
-	b := &replayBody{src: out.Body, deadline: rc.SetReadDeadline, stall: stall, trailers: len(out.Trailer) > 0}
+	b := &replayBody{src: out.Body, deadline: rc.SetReadDeadline, stall: stall, trailers: len(out.Trailer) > 0, fields: out.Trailer}
 	if out.ProtoMajor == 2 {
 		b.stream = &guard{cut: func() { rc.SetReadDeadline(longAgo) }}
 		b.deadline = b.stream.deadline
@@ -164,6 +165,7 @@ func (a *attemptBody) Read(p []byte) (int, error) {
 	a.pos += n
 	if err != nil {
 		b.err, b.ended = err, time.Now()
+		dropMisplaced(b.fields)
 	}
 	return n, err
 }

@@ -114,7 +114,7 @@ func (h *httpTraffic) attempt(ex *exchange, m *member, req *http.Request) (*http
 		resp.Header.Del("Content-Length")
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		ex.body.ReadCloser = resp.Body
+		ex.body.ReadCloser, ex.body.of = resp.Body, resp
 		resp.Body = &ex.body
 	}
 	return resp, nil

@@ -135,6 +135,9 @@ var headFields = [...]string{
 	"proxy-authenticate", "proxy-authorization", "proxy-connection", "proxy-status", "set-cookie", "te", "trailer", "transfer-encoding", "upgrade",
 }
 
+// OnlyInHead reports whether a field may not be a trailer (RFC 9110 section 6.5.1).
+func OnlyInHead(name string) bool { return onlyInHead([]byte(name)) }
+
 func onlyInHead(name []byte) bool {
 	name = bytes.ReplaceAll(name, []byte("_"), []byte("-"))
 	for _, f := range headFields {

@@ -1,0 +1,90 @@
+package balance_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/budgiehq/budgie/balance"
+)
+
+// bothPaths runs a test with a frontend that has a fast path and with one that has none.
+func bothPaths(t *testing.T, test func(t *testing.T, f *front)) {
+	t.Run("fast", func(t *testing.T) { test(t, openHTTP(t)) })
+	t.Run("full", func(t *testing.T) { test(t, openHTTP(t, balance.WithoutFastPath())) })
+}
+
+// An answer that does not say what it is of stays that way, also where the fast path
+// hands it over.
+func TestNoContentTypeIsMadeUp(t *testing.T) {
+	bothPaths(t, func(t *testing.T, f *front) {
+		f.set(rawBackend(t, func(_ int, c *net.TCPConn) {
+			in := bufio.NewReader(c)
+			for {
+				r, err := http.ReadRequest(in)
+				if err != nil {
+					return
+				}
+				switch r.URL.Path {
+				case "/length":
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>")
+				case "/chunks":
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\n<html>\r\n0\r\n\r\n")
+				default: // not plain
+					io.WriteString(c, "HTTP/1.1 200\r\nContent-Length: 6\r\n\r\n<html>")
+				}
+			}
+		}))
+		for _, path := range []string{"/length", "/chunks", "/handed-over", "/length", "/chunks"} {
+			resp, err := http.Get("http://" + f.Addr().String() + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if got, ok := resp.Header["Content-Type"]; ok || string(body) != "<html>" {
+				t.Errorf("%s: content type %q, body %q, %v", path, got, body, err)
+			}
+		}
+		http.DefaultClient.CloseIdleConnections()
+	})
+}
+
+// Fields that have to stand in a head are no trailers, neither way, and no trailer says
+// where a request comes from.
+func TestMisplacedTrailersAreDropped(t *testing.T) {
+	const misplaced = "Content-Length: 4\r\nX-Forwarded-For: 192.0.2.1\r\nHost: evil\r\n"
+	bothPaths(t, func(t *testing.T, f *front) {
+		got := make(chan http.Header, 1)
+		f.set(rawBackend(t, func(_ int, c *net.TCPConn) {
+			r, err := http.ReadRequest(bufio.NewReader(c))
+			if err != nil {
+				return
+			}
+			io.Copy(io.Discard, r.Body)
+			got <- r.Trailer
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nX-Sum: 1\r\nContent-Length: 4\r\nSet-Cookie: a\r\n\r\n")
+			io.Copy(io.Discard, c)
+		}))
+		c, in := dialFront(t, f)
+		c.SetDeadline(time.Now().Add(patience))
+		io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum, X-Forwarded-For\r\n\r\n2\r\nab\r\n0\r\nX-Sum: 1\r\n"+misplaced+"\r\n")
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || string(body) != "ab" {
+			t.Errorf("got %q, %v", body, err)
+		}
+		for whose, trailer := range map[string]http.Header{"request": <-got, "response": resp.Trailer} {
+			if trailer.Get("X-Sum") != "1" || len(strings.Join(trailer["Content-Length"], "")+trailer.Get("Host")+trailer.Get("Set-Cookie")+trailer.Get("X-Forwarded-For")) > 0 {
+				t.Errorf("the trailers of the %s are %v", whose, trailer)
+			}
+		}
+	})
+}
