@@ -52,7 +52,7 @@ func (r *Runtime) adopt(ctx context.Context, id string) (runtime.Status, error) 
 		if h != nil {
 			defer h.close()
 		}
-		return r.bury(ctx, id, c)
+		return r.bury(ctx, id, c, h)
 	}
 	if err != nil {
 		return runtime.Status{}, err
@@ -112,8 +112,9 @@ func (n *run) takeOver() error {
 	return nil
 }
 
-// bury cleans up after a run whose end nobody saw.
-func (r *Runtime) bury(ctx context.Context, id string, c record) (runtime.Status, error) {
+// bury cleans up after a run whose end nobody saw. h is of its process, if that has not
+// been waited for; it may be nil.
+func (r *Runtime) bury(ctx context.Context, id string, c record, h *handle) (runtime.Status, error) {
 	// The pipes are opened before those who may still hold them are killed, or
 	// their content would be gone with the last of them.
 	n := &run{rt: r, id: id, record: c}
@@ -135,6 +136,10 @@ func (r *Runtime) bury(ctx context.Context, id string, c record) (runtime.Status
 	if err := n.log.Finish(time.Now()); err != nil {
 		r.log.Error("cannot finish a container's log", "id", id, "error", err)
 	}
-	c = c.ended(reapChild(*c.Process))
+	if h != nil {
+		c = c.ended(exitOf(h))
+	} else {
+		c = c.ended(reapChild(*c.Process))
+	}
 	return c.status(id), r.save(id, c)
 }

@@ -38,8 +38,9 @@
 //     session and wipes its environment escapes; on macOS, leaving the session
 //     is enough.
 //   - What containers use is told on Linux only.
-//   - Nobody sees the exit code of a process that ends after its supervisor
-//     died, or that was adopted: it is lifecycle.UnknownExitCode.
+//   - Nobody sees the exit code of a process that ends while it has no supervisor:
+//     it is lifecycle.UnknownExitCode. That of one that was adopted is seen on
+//     Linux from 6.15 on; before, only while the process that started it lives.
 //   - A command that turns out not to be executable only when it is run, such
 //     as a program for another machine, exits with 126 or 127 and says why in
 //     its log, as in a shell. A script without "#!" is run by /bin/sh.

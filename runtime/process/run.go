@@ -148,12 +148,23 @@ func (n *run) reap() lifecycle.Exit {
 	defer n.mu.Unlock()
 	exit := unknownExit()
 	if n.proc == nil {
-		exit = reapChild(n.handle.identity)
+		exit = exitOf(n.handle)
 	} else if state, err := n.proc.Wait(); err == nil {
 		exit.Code = exitCode(state.Sys().(syscall.WaitStatus))
 	}
 	n.reaped = true
 	n.handle.close()
+	return exit
+}
+
+// exitOf returns the end of a process that has ended, as far as the system tells.
+func exitOf(h *handle) lifecycle.Exit {
+	exit := reapChild(h.identity)
+	if exit.Code == lifecycle.UnknownExitCode {
+		if status, ok := h.exitStatus(); ok {
+			exit.Code = exitCode(status)
+		}
+	}
 	return exit
 }
 

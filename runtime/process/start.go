@@ -51,7 +51,7 @@ func (r *Runtime) start(ctx context.Context, id string) (runtime.Status, error) 
 	// What a run that nobody saw the end of left behind would hold its ports
 	// and write into its volumes.
 	if before.Process != nil {
-		if _, err := r.bury(ctx, id, before); err != nil {
+		if _, err := r.bury(ctx, id, before, nil); err != nil {
 			return runtime.Status{}, err
 		}
 		if before, err = r.load(id); err != nil {
