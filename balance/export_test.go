@@ -13,6 +13,9 @@ func WithStall(d time.Duration) Option { return func(p *Proxy) { p.limits.stall 
 // WithHeaderTimeout shortens the time that a request header may take.
 func WithHeaderTimeout(d time.Duration) Option { return func(p *Proxy) { p.limits.header = d } }
 
+// WithKeepAlive shortens the time that a client's connection may be idle.
+func WithKeepAlive(d time.Duration) Option { return func(p *Proxy) { p.limits.keepAlive = d } }
+
 // WithHalfOpen shortens the silence that a half-closed TCP connection may keep.
 func WithHalfOpen(d time.Duration) Option { return func(p *Proxy) { p.limits.halfOpen = d } }
 

@@ -180,6 +180,36 @@ func TestFastPathWaitsForBodies(t *testing.T) {
 	}
 }
 
+// A client that sends as much at once as a connection has room for, while an answer
+// stands still, may be idle no longer than others.
+func TestFastPathClosesIdleConnections(t *testing.T) {
+	f := openHTTP(t, balance.WithKeepAlive(time.Second), balance.WithResponseTimeout(40*time.Millisecond))
+	f.set(rawBackend(t, func(_ int, c *net.TCPConn) {
+		in := bufio.NewReader(c)
+		for {
+			r, err := http.ReadRequest(in)
+			if err != nil {
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na")
+			if r.URL.Path == "/slow" {
+				<-time.After(50 * time.Millisecond) // longer than the fast path waits
+			}
+			io.WriteString(c, "b")
+		}
+	}))
+	const room = 4096
+	c, in := dialFront(t, f)
+	converse(t, c, in, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	all := []string{"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nX-Fill: \r\n\r\n"}
+	all[1] = strings.Replace(all[1], "X-Fill: ", "X-Fill: "+strings.Repeat("x", room-len(all[0])-len(all[1])), 1)
+	converse(t, c, in, all...)
+	c.SetReadDeadline(time.Now().Add(patience))
+	if _, err := in.ReadByte(); err != io.EOF {
+		t.Errorf("the connection is open: %v", err)
+	}
+}
+
 // An answer that breaks off ends the client's connection, and is told as it was.
 func TestFastPathPassesOnThatAnAnswerBreaksOff(t *testing.T) {
 	for name, answer := range map[string]string{

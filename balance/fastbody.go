@@ -207,11 +207,11 @@ func (w *fastWatch) begin() {
 	w.u.Conn.SetReadDeadline(time.Time{})
 	w.done = make(chan struct{})
 	s := w.s
+	s.readBy = time.Time{} // end leaves no deadline
 	if s.have == len(s.in) {
 		close(w.done) // there is no room for what may come, and something came
 		return
 	}
-	s.readBy = time.Time{}
 	s.c.Conn.SetReadDeadline(time.Time{})
 	go func() {
 		defer close(w.done)
