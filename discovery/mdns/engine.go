@@ -118,6 +118,10 @@ type announcement struct {
 	txt      []string
 	// on is how far it has come on each link.
 	on map[int]*stage
+	// twinned is since when another process of this machine announces it, and heard
+	// when that was heard last; told says that it was reported.
+	twinned, heard time.Time
+	told           bool
 }
 
 func newEngine(cfg config) *engine {

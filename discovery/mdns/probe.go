@@ -273,7 +273,7 @@ func (e *engine) contested(now time.Time, link int, a *announcement, r record, s
 	}
 	e.stats.Conflicts++
 	if e.isLocal(now, source, link) {
-		e.log.Warn("another process of this machine announces the same replica", "instance", a.instance, "from", source)
+		e.twin(now, a, source)
 		return
 	}
 	e.conflicts = append(e.conflicts, now)
@@ -284,6 +284,22 @@ func (e *engine) contested(now time.Time, link int, a *announcement, r record, s
 		*s = stage{at: e.retryAt(now)}
 	default:
 		e.rename(now, link, a, source)
+	}
+}
+
+// twinPatience is how long two processes of a machine may announce the same replica
+// until that is reported: for a while they do when one takes over from another.
+const twinPatience = 30 * time.Second
+
+// twin notes that another process of this machine announces the same replica.
+func (e *engine) twin(now time.Time, a *announcement, source netip.Addr) {
+	if now.Sub(a.heard) > 2*e.ttl {
+		a.twinned, a.told = now, false
+	}
+	a.heard = now
+	if !a.told && now.Sub(a.twinned) > twinPatience {
+		a.told = true
+		e.log.Warn("another process of this machine announces the same replica", "instance", a.instance, "from", source)
 	}
 }
 

@@ -1,6 +1,8 @@
 package mdns
 
 import (
+	"bytes"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -148,7 +150,8 @@ func TestProcessesOfAMachineDoNotFight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bus{}
 		old, _ := b.node(t, "192.0.2.1")
-		heir, _ := b.node(t, "192.0.2.1")
+		var log bytes.Buffer
+		heir, _ := b.node(t, "192.0.2.1", WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		c, _ := b.node(t, "192.0.2.3")
 		var y diary
 		y.write(t, c)
@@ -156,6 +159,9 @@ func TestProcessesOfAMachineDoNotFight(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		announce(t, heir, replica(1, "web"))
 		time.Sleep(5 * time.Second)
+		if synctest.Wait(); log.Len() > 0 {
+			t.Errorf("a moment of two processes was reported: %s", &log)
+		}
 		if err := old.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -168,6 +174,26 @@ func TestProcessesOfAMachineDoNotFight(t *testing.T) {
 		}
 		if got := y.String(); strings.Contains(got, "removed") {
 			t.Errorf("events %q, want no end", got)
+		}
+	})
+}
+
+// Two processes of a machine that go on announcing the same replica are reported, once.
+func TestProcessesOfAMachineAreReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bus{}
+		var log bytes.Buffer
+		one, _ := b.node(t, "192.0.2.1", WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		two, _ := b.node(t, "192.0.2.1")
+		c, _ := b.node(t, "192.0.2.3")
+		var y diary
+		y.write(t, c)
+		announce(t, one, replica(1, "web"))
+		announce(t, two, replica(1, "web"))
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if n := strings.Count(log.String(), "announces the same replica"); n != 1 {
+			t.Errorf("reported %d times:\n%s", n, &log)
 		}
 	})
 }
