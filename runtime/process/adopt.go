@@ -80,14 +80,29 @@ func (r *Runtime) Release(ctx context.Context, id string) error {
 	defer unlock()
 	n := r.current(id)
 	if n == nil {
-		return nil
+		return opError("release", id, r.disown(id))
 	}
 	n.release()
 	select {
 	case <-n.left:
+		return opError("release", id, n.leftErr)
 	case <-n.done: // it ended meanwhile
+		return nil
 	}
-	return nil
+}
+
+// disown records that a container has no supervisor, where an earlier attempt could not
+// be recorded.
+func (r *Runtime) disown(id string) error {
+	c, err := r.load(id)
+	if errors.Is(err, runtime.ErrNotFound) || err == nil && (c.Owner == nil || *c.Owner != r.self) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.Owner = nil
+	return r.save(id, c)
 }
 
 // takeOver begins to supervise a run that another supervisor began.

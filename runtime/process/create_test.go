@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/budgiehq/budgie/bunfile"
+	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/budgiehq/budgie/runtime/runtimetest"
 )
@@ -285,6 +286,35 @@ func TestUnrecordedEnd(t *testing.T) {
 	}
 	if _, err := f.Start(t.Context(), id); err != nil {
 		t.Errorf("Start after that: %v", err)
+	}
+}
+
+// TestUnrecordedRelease: a container whose release cannot be recorded is not another's,
+// and the next attempt makes up for it.
+func TestUnrecordedRelease(t *testing.T) {
+	f := newFixture(t)
+	id := f.run(spec("sleep"))
+	status := f.path(id, "status.json")
+	kept, err := os.ReadFile(status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Remove(status), os.MkdirAll(filepath.Join(status, "x"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Release(t.Context(), id); err == nil {
+		t.Error("a release works that cannot be recorded")
+	}
+	if err := errors.Join(os.RemoveAll(status), os.WriteFile(status, kept, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Release(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	other := open(t, f.dir)
+	defer other.Close()
+	if st, err := other.Adopt(t.Context(), id); err != nil || st.State != lifecycle.Running {
+		t.Errorf("Adopt returned %+v, %v", st, err)
 	}
 }
 

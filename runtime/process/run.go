@@ -31,9 +31,10 @@ type run struct {
 	// done is closed when nothing of the run is left and its end is recorded.
 	done chan struct{}
 	// release ends the supervision, and left is closed when it has ended before the
-	// run did.
+	// run did; leftErr says then why that could not be recorded.
 	release context.CancelFunc
 	left    chan struct{}
+	leftErr error
 
 	mu     sync.Mutex
 	record record
@@ -102,6 +103,7 @@ func (n *run) leave() {
 	err := n.rt.save(n.id, n.record)
 	n.mu.Unlock()
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		n.leftErr = err
 		n.rt.log.Error("cannot record that a container has no supervisor", "id", n.id, "error", err)
 	}
 	n.log.Close()
