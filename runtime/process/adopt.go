@@ -116,11 +116,13 @@ func (n *run) takeOver() error {
 		s.Close()
 		return err
 	}
-	n.record.Owner = &r.self
-	if err := r.save(n.id, n.record); err != nil {
-		s.Close()
-		n.log.Close()
-		return err
+	if n.record.Owner == nil || *n.record.Owner != r.self { // or its release could not be recorded
+		n.record.Owner = &r.self
+		if err := r.save(n.id, n.record); err != nil {
+			s.Close()
+			n.log.Close()
+			return err
+		}
 	}
 	n.pumps = r.pipes.Pump(s, n.sink())
 	r.watch(n)
