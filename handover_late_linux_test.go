@@ -67,32 +67,20 @@ func TestAdoptionWaitsForPorts(t *testing.T) {
 	if err := free.Close(); err != nil {
 		t.Fatal(err)
 	}
-	supervise := func() (end func()) {
-		c := f.client(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- c.Supervise(ctx, budgie.Resident()) }()
-		return func() {
-			t.Helper()
-			cancel()
-			if err := <-ended; !errors.Is(err, context.Canceled) {
-				t.Errorf("a supervisor ended with %v", err)
-			}
-		}
-	}
-	end := supervise()
-	rec, err := f.Run(t.Context(), spec, budgie.Detached())
+	end := supervise(t, f.client(t))
+	rec, err := runDetached(t, f.Client, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	end()
+	if err := end(); !errors.Is(err, context.Canceled) {
+		t.Errorf("the supervisor ended with %v", err)
+	}
 	addr := fmt.Sprintf("127.0.0.1:%d", spec.Ports[0].HostPort)
 	if taken, err = net.Listen("tcp", addr); err != nil {
 		t.Fatal(err)
 	}
 	adopted.Store(0)
-	end = supervise()
-	defer end()
+	supervise(t, f.client(t))
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for late := time.Now().Add(20 * time.Second); ; <-tick.C { // until it serves again

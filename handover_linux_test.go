@@ -219,7 +219,7 @@ func (s *supervisors) supervise(t *testing.T, opts ...budgie.SuperviseOption) (c
 // runDetached runs a container under a supervisor that is there.
 func (s *supervisors) runDetached(t *testing.T, spec bunfile.Spec) lifecycle.Container {
 	t.Helper()
-	rec, err := s.Run(t.Context(), spec, budgie.Detached())
+	rec, err := runDetached(t, s.Client, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -415,7 +415,7 @@ func TestTakeOverOfNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- plain.Supervise(ctx, budgie.Resident()) }()
-	if _, err := s.Run(t.Context(), web("web"), budgie.Detached(), budgie.ReadyWithin(20*time.Second)); err != nil {
+	if _, err := runDetached(t, s.Client, web("web")); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Supervise(t.Context(), budgie.TakingOver()); !errors.Is(err, budgie.ErrSupervised) {
