@@ -179,7 +179,7 @@ func (c *Client) backend(r *roster, t *tunnels, id, name string) (balance.Backen
 		told, ok := t.follow(r, id, func(c peer.Container) bool {
 			return servedPort(c) != 0 && means(name, c.Name, c.ID, c.ServiceID)
 		})
-		return balance.Backend{ID: id, Addr: tunnelAddr(id, servedPort(told))}, ok
+		return balance.Backend{ID: id, Addr: tunnelAddr(id, servedPort(told)), Weight: told.Weight}, ok
 	}
 	if !means(name, s.Name, s.ID, s.ServiceID) {
 		return balance.Backend{}, false

@@ -104,7 +104,7 @@ func (n *node) container(rec lifecycle.Container) peer.Container {
 		ID: rec.ID, ServiceID: rec.ServiceID, Name: rec.Name, Node: n.flock.NodeID(),
 		// One that is ending already is not to step back any more.
 		Restored: rec.Restored && rec.Desired == lifecycle.WantRunning, Yields: rec.Yields() && rec.Desired == lifecycle.WantRunning,
-		MinReplicas: rec.Spec.Replicas.Min, MaxReplicas: rec.Spec.Replicas.Max,
+		Weight: rec.Share(), MinReplicas: rec.Spec.Replicas.Min, MaxReplicas: rec.Spec.Replicas.Max,
 		State: rec.State, Ready: rec.Ready && rec.Desired == lifecycle.WantRunning, Health: rec.Health, CreatedAt: rec.CreatedAt, Joining: rec.Joining != nil,
 		Image: rec.Spec.Image.DockerImage, ImageDigest: rec.ImageDigest, Runtime: rec.Runtime, Endpoints: rec.Endpoints,
 		VolumesTerm: term, Volumes: toldOf(rec.Volumes),

@@ -234,6 +234,7 @@ type runConfig struct {
 	onSeed       func(name string, p SeedProgress)
 	fullCheck    bool
 	onRestart    func(lifecycle.Container)
+	weight       *int // nil for the specification's
 	// restored marks a replica that a host joins since others are missing.
 	restored bool
 	// join is what the container is a replica of; nil for the first of a
@@ -247,6 +248,12 @@ func Detached() RunOption { return func(c *runConfig) { c.detached = true } }
 
 // AutoRemove removes the container, with its logs, when it is done.
 func AutoRemove() RunOption { return func(c *runConfig) { c.autoRemove = true } }
+
+// Weight is the share of the traffic of the container, in proportion to the weights of
+// the other replicas, for the algorithm [bunfile.Weighted]: 1 to [bunfile.MaxWeight]. It
+// takes the place of the specification's balance.weight here; replicas that others join
+// have theirs from the specification. Run and Join refuse other numbers.
+func Weight(n int) RunOption { return func(c *runConfig) { c.weight = &n } }
 
 // Named names the container, instead of its specification.
 func Named(name string) RunOption { return func(c *runConfig) { c.name = name } }
@@ -313,4 +320,11 @@ func newRunConfig(spec bunfile.Spec, opts []RunOption) runConfig {
 		o(&rc)
 	}
 	return rc
+}
+
+func (rc runConfig) checkWeight() error {
+	if rc.weight == nil || *rc.weight >= 1 && *rc.weight <= bunfile.MaxWeight {
+		return nil
+	}
+	return fmt.Errorf("weight %d: want 1 to %d", *rc.weight, bunfile.MaxWeight)
 }

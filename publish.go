@@ -39,6 +39,8 @@ type publication struct {
 	// preferLocal directs traffic elsewhere only while the container itself is not
 	// healthy or does not accept it.
 	preferLocal bool
+	// weight is the container's own.
+	weight int
 	// sick is true while the container's health check fails.
 	sick     bool
 	replicas map[string]peer.Container // on other nodes, those that serve
@@ -56,7 +58,7 @@ func (k *keeper) publish(ctx context.Context, rec lifecycle.Container) error {
 		return nil
 	}
 	pub := &publication{
-		id: rec.ID, service: rec.ServiceID, preferLocal: rec.Spec.Balance.Prefer == bunfile.PreferLocal, tunnels: newTunnels(k.c.openFlock),
+		id: rec.ID, service: rec.ServiceID, preferLocal: rec.Spec.Balance.Prefer == bunfile.PreferLocal, weight: rec.Share(), tunnels: newTunnels(k.c.openFlock),
 		unfollow: func() {}, forget: func() {}, replicas: make(map[string]peer.Container),
 	}
 	if len(rec.Spec.Ports) > 0 {

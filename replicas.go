@@ -56,7 +56,7 @@ func (p *publication) direct() {
 		var backends []balance.Backend
 		for _, a := range p.local {
 			if a.ContainerPort == e.ContainerPort && (a.Protocol == bunfile.UDP) == (e.Protocol == bunfile.UDP) {
-				backends = append(backends, balance.Backend{ID: p.id, Addr: a.HostPort, Backup: p.preferLocal && p.sick})
+				backends = append(backends, balance.Backend{ID: p.id, Addr: a.HostPort, Weight: p.weight, Backup: p.preferLocal && p.sick})
 			}
 		}
 		if e.Protocol != bunfile.UDP {
@@ -72,7 +72,7 @@ func (p *publication) elsewhere(port int) []balance.Backend {
 	var backends []balance.Backend
 	for id, told := range p.replicas {
 		if publishes(told, port) {
-			backends = append(backends, balance.Backend{ID: id, Addr: tunnelAddr(id, port), Backup: p.preferLocal && !p.sick})
+			backends = append(backends, balance.Backend{ID: id, Addr: tunnelAddr(id, port), Weight: told.Weight, Backup: p.preferLocal && !p.sick})
 		}
 	}
 	slices.SortFunc(backends, func(a, b balance.Backend) int { return strings.Compare(a.ID, b.ID) })

@@ -271,3 +271,46 @@ func TestBalanceWithLimits(t *testing.T) {
 }
 
 func (f *fakes) listed(t *testing.T) []lifecycle.Container { return records(t, f) }
+
+// Replicas get their shares by the weights that nodes tell each other, at the published
+// ports as at a balancer.
+func TestWeights(t *testing.T) {
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a, b, c := newNamedNode(t, "a", network, token), newNamedNode(t, "b", network, token), newNode(t, network, token)
+	spec := web("web")
+	spec.Balance.Algorithm, spec.Balance.Weight = bunfile.Weighted, 4
+	first, err := a.Run(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{0, -1, bunfile.MaxWeight + 1} {
+		if _, err := b.Join(t.Context(), "web", budgie.Weight(n)); err == nil || !strings.Contains(err.Error(), "want 1 to 256") {
+			t.Fatalf("weight %d: %v", n, err)
+		}
+	}
+	second, err := b.Join(t.Context(), "web", budgie.Weight(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	front, err := c.Balance(t.Context(), "web", "127.0.0.1:0", budgie.WithAlgorithm(bunfile.Weighted))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, url := range []string{first.URL(), second.URL(), "http://" + front.Addr().String()} {
+		answers(t, url, fromA, fromB)
+		count := map[string]int{}
+		for range 30 {
+			body, err := answerOf(url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			count[body]++
+		}
+		if n := count[fromA]; n < 19 || n > 21 {
+			t.Errorf("%s answers %v, want two thirds from a", url, count)
+		}
+	}
+	if third, err := c.Join(t.Context(), second.ID); err != nil || third.Share() != 4 {
+		t.Errorf("what joins has the weight %d, %v, not that of the file", third.Share(), err)
+	}
+}

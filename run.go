@@ -127,7 +127,7 @@ func (c *Client) prepare(ctx context.Context, spec bunfile.Spec, rc runConfig) (
 	if spec = spec.WithDefaults(); rc.name != "" {
 		spec.Name = rc.name
 	}
-	if err := spec.Validate(); err != nil {
+	if err := errors.Join(spec.Validate(), rc.checkWeight()); err != nil {
 		return lifecycle.Container{}, err
 	}
 	rt, err := c.chooseRuntime(ctx, spec, rc.runtime)
@@ -156,6 +156,9 @@ func (c *Client) prepare(ctx context.Context, spec bunfile.Spec, rc runConfig) (
 	rec := lifecycle.Container{
 		ID: id, Name: spec.Name, ServiceID: service, Spec: spec, ImageDigest: digest, Runtime: rt.Name(), Owner: c.owner,
 		Detached: rc.detached, Restored: rc.restored, AutoRemove: rc.autoRemove, Bind: c.cfg.bind, Desired: lifecycle.WantRunning,
+	}
+	if rc.weight != nil {
+		rec.Weight = *rc.weight
 	}
 	if rc.join != nil {
 		rec.Joining = rc.join.open()

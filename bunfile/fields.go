@@ -53,6 +53,7 @@ func balanceFields(b *Balance) []field {
 		{"prefer", text(&b.Prefer)},
 		{"hash", mapping(hashFields(&b.Hash))},
 		{"slow_start", duration(&b.SlowStart, 0)},
+		{"weight", number(&b.Weight, weights)},
 	}
 }
 

@@ -163,6 +163,7 @@ func specs() *rapid.Generator[bunfile.Spec] {
 			Resources:   resources().Draw(t, "resources"),
 		}
 		s.Balance.SlowStart = maybe(t, "slow start", rapid.SampledFrom([]bunfile.Duration{1e6, 10e9, 3600e9}))
+		s.Balance.Weight = maybe(t, "weight", rapid.IntRange(1, bunfile.MaxWeight))
 		s.Balance.Algorithm = maybe(t, "algorithm", rapid.SampledFrom(bunfile.Algorithms()))
 		s.Balance.Mode = maybe(t, "balance mode", rapid.SampledFrom([]bunfile.BalanceMode{bunfile.ModeAuto, bunfile.ModeHTTP, bunfile.ModeTCP}))
 		s.Balance.Prefer = maybe(t, "prefer", rapid.SampledFrom([]bunfile.Preference{bunfile.PreferAny, bunfile.PreferLocal}))

@@ -72,6 +72,7 @@ func (w *writer) spec(s *Spec) {
 			w.string("cookie", s.Balance.Hash.Cookie)
 		})
 		w.duration("slow_start", s.Balance.SlowStart)
+		w.number("weight", int64(s.Balance.Weight))
 	})
 	items(w, "ports", s.Ports, func(p Port) {
 		w.number("container_port", int64(p.ContainerPort))

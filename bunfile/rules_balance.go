@@ -20,6 +20,9 @@ func (f *findings) checkBalance(s *Spec) {
 	if b.SlowStart < 0 {
 		f.add("balance.slow_start", fmt.Sprintf("%s is less than nothing: want 0 or more", b.SlowStart), "")
 	}
+	if b.Weight != 0 {
+		f.number("balance.weight", int64(b.Weight), weights)
+	}
 	h := b.Hash
 	if h == (Hash{}) {
 		return

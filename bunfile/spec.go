@@ -180,7 +180,14 @@ type Balance struct {
 	// SlowStart is the time over which a replica that is new, or came back, gets to
 	// its full share; zero means at once.
 	SlowStart Duration `json:"slow_start,omitempty"`
+	// Weight is the share of the traffic of what runs from the specification, in
+	// proportion to the weights of the other replicas, for Weighted: 1 to MaxWeight;
+	// zero means 1.
+	Weight int `json:"weight,omitempty"`
 }
+
+// MaxWeight is the largest Balance.Weight.
+const MaxWeight = 256
 
 // Hash says which requests belong together: those with the same value of a
 // header or a cookie, at most one of which is set, and those that lack it, or

@@ -133,6 +133,7 @@ const noLimit = math.MaxInt32
 var (
 	containerPorts = numberRange{1, 65535}
 	hostPorts      = numberRange{0, 65535}
+	weights        = numberRange{1, MaxWeight}
 	retryCounts    = numberRange{1, noLimit}
 	restartCounts  = numberRange{0, noLimit}
 	minReplicas    = numberRange{1, noLimit}

@@ -7,6 +7,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"slices"
@@ -120,6 +121,9 @@ type Container struct {
 	// Restored is true for a replica that its machine created by itself, because its
 	// service had too few: it ends again when there are enough.
 	Restored bool `json:"restored,omitempty"`
+	// Weight overrides the weight of the specification; zero where it does not. See
+	// Share.
+	Weight int `json:"weight,omitempty"`
 	// AutoRemove is true where the container is removed when it is done.
 	AutoRemove bool `json:"auto_remove,omitempty"`
 	// Bind is the host address that its published ports are bound to; empty
@@ -240,6 +244,9 @@ func (c Container) VolumesTerm() uint64 {
 // its specification allows: one that joined does, and the one that began the service,
 // or that was made the owner of its volumes, does not.
 func (c Container) Yields() bool { return c.ID != c.ServiceID && c.Term == 0 }
+
+// Share is its weight as it counts: its own, the specification's, or 1.
+func (c Container) Share() int { return cmp.Or(c.Weight, c.Spec.Balance.Weight, 1) }
 
 // ShortID returns the first 12 characters of the ID, enough to tell containers
 // apart for a person.

@@ -51,6 +51,10 @@ type Container struct {
 	// does not.
 	MinReplicas int `json:"min_replicas,omitempty"`
 	MaxReplicas int `json:"max_replicas,omitempty"`
+	// Weight is its share of the traffic in proportion to those of the others, for
+	// balancers that go by it; 0 where an older version does not say, which counts
+	// as 1.
+	Weight int `json:"weight,omitempty"`
 	// Image is the image reference; empty for a custom command.
 	Image string `json:"image,omitempty"`
 	// ImageDigest is the digest of the image; empty where its runtime has no
@@ -183,6 +187,8 @@ func (c Container) check() error {
 		return errors.New("image_digest: want sha256: and 64 hexadecimal characters")
 	case c.MinReplicas < 0 || c.MaxReplicas < 0:
 		return errors.New("min_replicas, max_replicas: a number is negative")
+	case c.Weight < 0 || c.Weight > bunfile.MaxWeight:
+		return fmt.Errorf("weight: want 0 to %d", bunfile.MaxWeight)
 	case len(c.Endpoints) > mostEndpoints:
 		return fmt.Errorf("endpoints: %d, and no more than %d are taken", len(c.Endpoints), mostEndpoints)
 	}

@@ -160,14 +160,24 @@ func TestHostingIsChecked(t *testing.T) {
 			t.Errorf("%s: took %+v, %v", name, told.Hosting, err)
 		}
 	}
-	c := someContainer()
-	c.MaxReplicas = -1
-	data, err := encodeList(Told{Containers: []Container{c}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := decodeList(data, someNode); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "max_replicas") {
-		t.Errorf("a negative number: %v", err)
+}
+
+// Numbers that no container has.
+func TestNumbersAreChecked(t *testing.T) {
+	for want, change := range map[string]func(*Container){
+		"max_replicas":          func(c *Container) { c.MaxReplicas = -1 },
+		"weight: want 0 to 256": func(c *Container) { c.Weight = 257 },
+		"weight":                func(c *Container) { c.Weight = -1 },
+	} {
+		c := someContainer()
+		change(&c)
+		data, err := encodeList(Told{Containers: []Container{c}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := decodeList(data, someNode); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/lifecycle"
 )
 
@@ -18,12 +19,13 @@ import (
 type joinFlags struct {
 	detach, rm, allowProcess, dryRun, verify *bool
 	name, runtime                            *string
+	weight                                   *int
 	ready                                    *seconds
 	rate                                     *bytesPerSecond
 }
 
 // joinFlagNames are their names.
-var joinFlagNames = []string{"d", "name", "runtime", "rm", "allow-process", "dry-run", "ready-timeout", "sync-rate", "verify"}
+var joinFlagNames = []string{"d", "name", "runtime", "rm", "allow-process", "dry-run", "ready-timeout", "weight", "sync-rate", "verify"}
 
 func newJoinFlags(fs *flag.FlagSet) *joinFlags {
 	return &joinFlags{
@@ -34,6 +36,7 @@ func newJoinFlags(fs *flag.FlagSet) *joinFlags {
 		rm:           fs.Bool("rm", false, "join: remove the replica, with its log, when it is done"),
 		allowProcess: fs.Bool("allow-process", false, "join: run also what is not an image but a command of this machine"),
 		dryRun:       fs.Bool("dry-run", false, "join: say what would run, and change nothing"),
+		weight:       fs.Int("weight", 0, fmt.Sprintf("join: the share of the traffic of the replica here where balancers go by weights, `1 to %d` (default: as the service's file says, else 1)", bunfile.MaxWeight)),
 		ready:        secondsFlag(fs, "ready-timeout", "join: how long the replica may take to become ready (a `time`; default 1m plus its start_period)"),
 		rate:         rateFlag(fs, "sync-rate", "join: how many bytes of volumes may come per second (a `size` such as 10MiB), until a supervisor keeps them"),
 	}
@@ -63,7 +66,13 @@ func (c *command) join(ctx context.Context, a *app, fs *flag.FlagSet, f *joinFla
 	if name := firstSet(fs, "timeout", "format"); name != "" {
 		return c.usagef("-%s is for listing, not for joining", name)
 	}
+	if weighed := firstSet(fs, "weight") != ""; weighed && (*f.weight < 1 || *f.weight > bunfile.MaxWeight) {
+		return c.usagef("-weight is a number from 1 to %d, not %d", bunfile.MaxWeight, *f.weight)
+	}
 	opts := []budgie.RunOption{budgie.OnRuntime(*f.runtime), budgie.Named(*f.name)}
+	if *f.weight > 0 {
+		opts = append(opts, budgie.Weight(*f.weight))
+	}
 	if *f.rm {
 		opts = append(opts, budgie.AutoRemove())
 	}
