@@ -78,3 +78,23 @@ func TestConflictsHaveABound(t *testing.T) {
 	l.start(t)
 	l.equal(t)
 }
+
+// What is put into a directory while the follower removes it, as it is not of the source,
+// is kept as what was there before is, and does not end the following.
+func TestConflictInADirectoryThatGoes(t *testing.T) {
+	l := newLink(t, replicatest.Tree{"a": replicatest.F("a")})
+	l.start(t)
+	l.equal(t)
+	for i := range 150 {
+		dir := filepath.Join(l.dst, "dir", fmt.Sprint(i))
+		for j := range 20 {
+			if os.MkdirAll(dir, 0o755) == nil {
+				_ = os.WriteFile(filepath.Join(dir, fmt.Sprint(j)), nil, 0o644) // the directory may have gone
+			}
+		}
+	}
+	l.until(t, "the end of the conflicts", func(s replica.FollowState) bool {
+		left, err := filepath.Glob(filepath.Join(l.dst, "dir"))
+		return err == nil && left == nil && s.Phase == replica.Synced && s.ConflictCount > 0
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"syscall"
 )
 
 // finish makes the tree equal to m, all of whose files are in place or staged:
@@ -28,8 +29,7 @@ func (t *target) finish(ctx context.Context, m *manifest) (removed int, err erro
 	if err != nil {
 		return 0, err
 	}
-	t.countNames(all)
-	if removed, err = t.removeExtra(all, m); err != nil {
+	if removed, err = t.removeAllExtra(ctx, all, m); err != nil {
 		return 0, err
 	}
 	for _, e := range m.entries {
@@ -84,6 +84,23 @@ func (t *target) look(ctx context.Context) ([]*found, error) {
 	return all, nil
 }
 
+// removeAllExtra removes what is extra of all that was found, and what came into a
+// directory that was about to go.
+func (t *target) removeAllExtra(ctx context.Context, all []*found, m *manifest) (removed int, err error) {
+	for range 100 {
+		t.countNames(all)
+		n, err := t.removeExtra(all, m)
+		removed += n
+		if !errors.Is(err, syscall.ENOTEMPTY) {
+			return removed, err
+		}
+		if all, err = t.look(ctx); err != nil {
+			return removed, err
+		}
+	}
+	return removed, fmt.Errorf("%w: in a directory of the copy that the source does not have something makes files again and again", ErrConflicts)
+}
+
 // removeExtra removes what is not in m, or is a directory on one side and
 // something else on the other.
 func (t *target) removeExtra(all []*found, m *manifest) (removed int, err error) {
@@ -100,7 +117,7 @@ func (t *target) removeExtra(all []*found, m *manifest) (removed int, err error)
 			continue
 		}
 		if err := t.remove(f.path); err != nil {
-			return 0, err
+			return removed, err
 		}
 	}
 	// Backwards, so that directories are empty when their turn comes.
@@ -113,10 +130,10 @@ func (t *target) removeExtra(all []*found, m *manifest) (removed int, err error)
 			continue // a socket of the copy's own user
 		}
 		if err := t.keepRemoved(*f); err != nil {
-			return 0, err
+			return removed, err
 		}
 		if err := t.remove(f.path); err != nil {
-			return 0, err
+			return removed, err
 		}
 		t.local.drop(f.path)
 		delete(t.dirty, f.path)
