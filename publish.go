@@ -75,7 +75,7 @@ func (k *keeper) publish(ctx context.Context, rec lifecycle.Container) error {
 		pub.ports = append(pub.ports, p)
 	}
 	k.pub = pub
-	if slices.ContainsFunc(pub.ports, func(p publishedPort) bool { return p.endpoint.Protocol != bunfile.UDP }) {
+	if len(pub.ports) > 0 {
 		k.followReplicas(pub)
 	}
 	return nil
@@ -95,7 +95,7 @@ func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile
 	}
 	if cfg.Mode == balance.ModeUDP {
 		cfg.PacketConn, err = bind(ctx, rec, port, inherited(k.c, "udp", &cfg.Hold, listenUDP))
-		socket = cfg.PacketConn
+		cfg.Dial, socket = pub.tunnels.dialDatagrams, cfg.PacketConn
 	} else {
 		cfg.Listener, err = bind(ctx, rec, port, inherited(k.c, "tcp", &cfg.Hold, listenTCP))
 		cfg.Dial, socket = pub.tunnels.dial, cfg.Listener

@@ -7,10 +7,11 @@ import (
 	"github.com/budgiehq/budgie/balance"
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/discovery"
+	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/peer"
 )
 
-// followReplicas directs the published TCP ports of a container to the replicas of
+// followReplicas directs the published ports of a container to the replicas of
 // its service on other nodes, too, as they come and go, until the publication
 // ends. It needs a discoverer, and does nothing without.
 func (k *keeper) followReplicas(pub *publication) {
@@ -59,30 +60,28 @@ func (p *publication) direct() {
 				backends = append(backends, balance.Backend{ID: p.id, Addr: a.HostPort, Weight: p.weight, Backup: p.preferLocal && p.sick})
 			}
 		}
-		if e.Protocol != bunfile.UDP {
-			backends = append(backends, p.elsewhere(e.ContainerPort)...)
-		}
+		backends = append(backends, p.elsewhere(e)...)
 		port.frontend.Update(backends)
 	}
 }
 
-// elsewhere returns the replicas on other nodes that publish a TCP port of the
-// container, in the order of their ids.
-func (p *publication) elsewhere(port int) []balance.Backend {
+// elsewhere returns the replicas on other nodes that publish a port of the container,
+// in the order of their ids.
+func (p *publication) elsewhere(port lifecycle.Endpoint) []balance.Backend {
 	var backends []balance.Backend
 	for id, told := range p.replicas {
 		if publishes(told, port) {
-			backends = append(backends, balance.Backend{ID: id, Addr: tunnelAddr(id, port), Weight: told.Weight, Backup: p.preferLocal && !p.sick})
+			backends = append(backends, balance.Backend{ID: id, Addr: tunnelAddr(id, port.ContainerPort), Weight: told.Weight, Backup: p.preferLocal && !p.sick})
 		}
 	}
 	slices.SortFunc(backends, func(a, b balance.Backend) int { return strings.Compare(a.ID, b.ID) })
 	return backends
 }
 
-// publishes reports whether a replica publishes a TCP port.
-func publishes(c peer.Container, port int) bool {
+// publishes reports whether a replica publishes a port.
+func publishes(c peer.Container, port lifecycle.Endpoint) bool {
 	for _, e := range c.Endpoints {
-		if e.ContainerPort == port && e.Protocol != bunfile.UDP {
+		if e.ContainerPort == port.ContainerPort && (e.Protocol == bunfile.UDP) == (port.Protocol == bunfile.UDP) {
 			return true
 		}
 	}

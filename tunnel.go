@@ -2,7 +2,6 @@ package budgie
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -96,30 +95,49 @@ func (t *tunnels) close() {
 }
 
 // dial connects to a backend: to a container of another node, or by TCP. It is
-// the Dial of frontends.
+// the Dial of frontends of TCP ports.
 func (t *tunnels) dial(ctx context.Context, addr string) (net.Conn, error) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, err
-	}
-	id, remote := strings.CutSuffix(host, tunnelHost)
+	conn, remote, err := t.reach(ctx, addr, (*peer.Client).DialPort)
 	if !remote {
 		var d net.Dialer
 		return d.DialContext(ctx, "tcp", addr)
 	}
+	return conn, err
+}
+
+// dialDatagrams connects to a backend in a container of another node. It is the Dial of
+// frontends of UDP ports.
+func (t *tunnels) dialDatagrams(ctx context.Context, addr string) (net.Conn, error) {
+	conn, remote, err := t.reach(ctx, addr, (*peer.Client).DialDatagrams)
+	if !remote {
+		return nil, fmt.Errorf("%s is neither an address nor a container of another node", addr)
+	}
+	return conn, err
+}
+
+// reach connects to a container of another node. remote is false where addr is none.
+func (t *tunnels) reach(ctx context.Context, addr string, dial func(c *peer.Client, ctx context.Context, id string, port int) (net.Conn, error)) (_ net.Conn, remote bool, _ error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, true, err
+	}
+	id, remote := strings.CutSuffix(host, tunnelHost)
+	if !remote {
+		return nil, false, nil
+	}
 	n, err := strconv.Atoi(port)
 	if err != nil {
-		return nil, err
+		return nil, true, err
 	}
 	client, err := t.client(id)
 	if err != nil {
-		return nil, err
+		return nil, true, err
 	}
-	conn, err := client.DialPort(ctx, id, n)
+	conn, err := dial(client, ctx, id, n)
 	if err != nil {
-		return nil, err
+		return nil, true, err
 	}
-	return t.watch(id, conn), nil
+	return t.watch(id, conn), true, nil
 }
 
 // watch remembers a connection to a container until it is closed.
@@ -176,7 +194,7 @@ func (c *watchedConn) CloseWrite() error {
 
 // abort ends the connection without a farewell, which could wait.
 func (c *watchedConn) abort() {
-	if secure, ok := c.Conn.(*tls.Conn); ok {
+	if secure, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {
 		_ = secure.NetConn().Close()
 		return
 	}
@@ -221,16 +239,25 @@ func (t *tunnels) follow(r *roster, id string, wanted func(peer.Container) bool)
 // DialPort connects another node to a container of this one: to where the
 // container itself serves. It implements [peer.PortDialer].
 func (n *node) DialPort(ctx context.Context, id string, port int) (net.Conn, error) {
+	return n.dial(ctx, "tcp", id, bunfile.TCP, port)
+}
+
+// DialDatagrams implements [peer.DatagramDialer].
+func (n *node) DialDatagrams(ctx context.Context, id string, port int) (net.Conn, error) {
+	return n.dial(ctx, "udp", id, bunfile.UDP, port)
+}
+
+func (n *node) dial(ctx context.Context, network, id string, protocol bunfile.Protocol, port int) (net.Conn, error) {
 	k := n.c.keeperOf(id)
 	if k == nil {
 		return nil, fmt.Errorf("%w: container %.12s", peer.ErrNotFound, id)
 	}
-	addr, ok := k.servingAt(port)
+	addr, ok := k.servingAt(protocol, port)
 	if !ok {
 		return nil, fmt.Errorf("%w: port %d of container %.12s, or it does not serve now", peer.ErrNotFound, port, id)
 	}
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", addr)
+	conn, err := d.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the container does not accept the connection", peer.ErrRefused)
 	}
@@ -245,12 +272,12 @@ func (k *keeper) setServing(addrs []runtime.Address) {
 	k.serving = addrs
 }
 
-// servingAt returns where the container serves a published TCP port.
-func (k *keeper) servingAt(port int) (addr string, ok bool) {
+// servingAt returns where the container serves a published port.
+func (k *keeper) servingAt(protocol bunfile.Protocol, port int) (addr string, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, a := range k.serving {
-		if a.ContainerPort == port && a.Protocol != bunfile.UDP {
+		if a.ContainerPort == port && (a.Protocol == bunfile.UDP) == (protocol == bunfile.UDP) {
 			return a.HostPort, true
 		}
 	}

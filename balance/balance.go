@@ -22,7 +22,8 @@ var (
 type Backend struct {
 	// ID identifies the backend across updates: the replica's id.
 	ID string
-	// Addr is a host:port to dial. In ModeUDP the host has to be an IP address.
+	// Addr is a host:port to dial. In ModeUDP the host has to be an IP address, or the
+	// Config's Dial something that takes it.
 	Addr string
 	// Weight is its share of the traffic in proportion to those of the others,
 	// for the algorithm Weighted. 0 and below count as 1, and no more than
@@ -68,9 +69,10 @@ type Config struct {
 	// other algorithms it has to be zero.
 	Hash bunfile.Hash
 	// Dial connects to the Addr of a backend, for traffic and for probes; nil means
-	// by TCP. It may be called concurrently, has to heed ctx, and is not called in
-	// ModeUDP. Its connections should have a CloseWrite, as a *net.TCPConn does,
-	// for protocols in which one side ends before the other.
+	// by TCP. It may be called concurrently, and has to heed ctx. Its connections
+	// should have a CloseWrite, as a *net.TCPConn does, for protocols in which one side
+	// ends before the other. In ModeUDP it is called for what is no IP address with a
+	// port, and each Read and each Write of its connections is one datagram.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// SlowStart is the time over which a backend that joins, or comes back into
 	// rotation, gets to its full share, beginning with a tenth of it. Zero means that

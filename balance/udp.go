@@ -25,9 +25,10 @@ type udpFrontend struct {
 	keys    keySource
 	socket  datagrams
 	dial    func(netip.AddrPort) (net.Conn, error)
-	buffers *sync.Pool // of *[maxDatagram]byte
-	witness *witness   // nil if nobody observes
-	epoch   time.Time  // sessions count from it, in steps that no clock change disturbs
+	tunnel  func(context.Context, string) (net.Conn, error) // nil for none
+	buffers *sync.Pool                                      // of *[maxDatagram]byte
+	witness *witness                                        // nil if nobody observes
+	epoch   time.Time                                       // sessions count from it, in steps that no clock change disturbs
 
 	wg       sync.WaitGroup  // sessions; also moves of one while the frontend drains
 	hold     <-chan struct{} // closed when it may receive, nil for at once
@@ -69,6 +70,7 @@ func (p *Proxy) listenUDP(cfg Config, alg algorithm) Frontend {
 		keys:     newKeySource(cfg),
 		socket:   newDatagrams(cfg.PacketConn, log),
 		dial:     p.dialUDP,
+		tunnel:   cfg.Dial,
 		buffers:  &sync.Pool{New: func() any { return new([maxDatagram]byte) }},
 		epoch:    time.Now(),
 		hold:     cfg.Hold,
@@ -287,10 +289,13 @@ func (f *udpFrontend) forward(from flow, b []byte, tried []*member) {
 	}
 }
 
-// connect opens a socket to a backend. Only addresses are dialled: to look a
-// name up would hold up all clients.
+// connect opens a socket, or a tunnel, to a backend. It does not wait: to look a name
+// up, say, would hold up all clients.
 func (f *udpFrontend) connect(m *member) (udpConn, error) {
 	to, err := netip.ParseAddrPort(m.backend.Addr)
+	if err != nil && f.tunnel != nil {
+		return f.newTunnelConn(m.backend.Addr), nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("backend %s: in UDP mode its address has to be an IP address with a port: %w", m.backend.ID, err)
 	}

@@ -1,6 +1,9 @@
 package peer
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // What the tests of the package from outside need of its inside.
 type Limits = limits
@@ -30,6 +33,7 @@ func (l *limits) SetConns(all, each int)    { l.conns, l.connsPerAddr = all, eac
 func (l *limits) SetRequests(all, each int) { l.requests, l.requestsPerNode = all, each }
 func (l *limits) SetVolumes(all, each int)  { l.volumes, l.volumesPerNode = all, each }
 func (l *limits) SetPorts(all, each int)    { l.ports, l.portsPerNode = all, each }
+func (l *limits) SetMute(d time.Duration)   { l.mute = d }
 func (l limits) Pending() (int, int)        { return l.pending, l.pendingPerAddr }
 
 // Counts returns what a Server has under way.
@@ -53,6 +57,9 @@ func (s *Server) Volumes() int { return s.streams[ALPNVolume].slots.count() }
 
 // Ports returns how many connections to ports a Server passes on.
 func (s *Server) Ports() int { return s.streams[ALPNPort].slots.count() }
+
+// Datagrams returns how many streams of datagrams a Server has.
+func (s *Server) Datagrams() int { return s.streams[datagramStream.alpn].slots.count() }
 
 // AddrsOf returns what a Client would try.
 func AddrsOf(c *Client) []netip.AddrPort { return c.addrs }

@@ -67,6 +67,11 @@ type limits struct {
 	// ports is how many connections to ports are passed on at a time, in all and
 	// per node; more are refused.
 	ports, portsPerNode int
+	// datagrams is how many streams of datagrams there are at a time, in all and per
+	// node, more are refused; and mute how long nothing may come on one from either
+	// side.
+	datagrams, datagramsPerNode int
+	mute                        time.Duration
 	// quiet is how long nothing of a volume may come, or be taken. The other
 	// side may have a whole volume to read meanwhile.
 	quiet time.Duration
@@ -104,6 +109,7 @@ func defaultLimits() limits {
 		requests: 1024, requestsPerNode: 128,
 		volumes: 256, volumesPerNode: 32, quiet: quiet,
 		ports: 8192, portsPerNode: 2048,
+		datagrams: 8192, datagramsPerNode: 2048, mute: 5 * time.Minute,
 		streams: 64,
 		write:   10 * time.Second, answer: 5 * time.Second,
 		idle: 2 * time.Minute, ping: 15 * time.Second,

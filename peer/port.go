@@ -100,6 +100,15 @@ func (w wholeCloser) CloseWrite() error { return w.Close() }
 // The errors are ErrNotFound for a container or port that is not there or does not
 // serve, ErrBusy, ErrRefused with the node's reason, and those of connections.
 func (c *Client) DialPort(ctx context.Context, id string, port int) (net.Conn, error) {
+	conn, err := c.dialStream(ctx, portStream, id, port)
+	if err != nil {
+		return nil, err // not a nil *tls.Conn
+	}
+	return conn, nil
+}
+
+// dialStream opens a stream to a port.
+func (c *Client) dialStream(ctx context.Context, kind *streamKind, id string, port int) (*tls.Conn, error) {
 	ctx, stop := c.within(ctx)
 	defer stop()
 	select {
@@ -108,7 +117,7 @@ func (c *Client) DialPort(ctx context.Context, id string, port int) (net.Conn, e
 	case <-ctx.Done():
 		return nil, c.explain(ctx, ctx.Err())
 	}
-	conn, err := c.openStream(ctx, portStream, id, strconv.Itoa(port))
+	conn, err := c.openStream(ctx, kind, id, strconv.Itoa(port))
 	if err == nil {
 		err = conn.SetDeadline(time.Time{})
 	}

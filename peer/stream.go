@@ -27,8 +27,9 @@ type streamService struct {
 func (s *Server) newStreams() map[string]*streamService {
 	l := s.limits
 	return map[string]*streamService{
-		volumeStream.alpn: {volumeStream, newQuota[string](l.volumes, l.volumesPerNode), slog.LevelInfo, s.openVolume},
-		portStream.alpn:   {portStream, newQuota[string](l.ports, l.portsPerNode), slog.LevelDebug, s.openPort},
+		volumeStream.alpn:   {volumeStream, newQuota[string](l.volumes, l.volumesPerNode), slog.LevelInfo, s.openVolume},
+		portStream.alpn:     {portStream, newQuota[string](l.ports, l.portsPerNode), slog.LevelDebug, s.openPort},
+		datagramStream.alpn: {datagramStream, newQuota[string](l.datagrams, l.datagramsPerNode), slog.LevelDebug, s.openDatagrams},
 	}
 }
 

@@ -40,6 +40,9 @@ var (
 	// decimal, and the answers. Each side can end its direction by the
 	// close_notify of TLS.
 	portStream = &streamKind{"budgie-port/1", "port", "pass on connections", checkPort}
+	// datagramStream carries the datagrams between a client and a UDP port of a
+	// container, in decimal: each with its length (2 bytes, big-endian) before it.
+	datagramStream = &streamKind{"budgie-datagram/1", "UDP port", "pass on datagrams", checkPort}
 )
 
 // streamVersion is the version of what is said before.
