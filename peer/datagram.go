@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strconv"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -40,18 +40,9 @@ func (s *Server) openDatagrams(ctx context.Context, id, subject string) (func(co
 	if !ok {
 		return nil, errNoDatagrams
 	}
-	port, err := strconv.Atoi(subject)
-	if err != nil {
-		return nil, err
-	}
-	to, err := dialer.DialDatagrams(ctx, id, port)
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context, c *tls.Conn) error {
-		defer context.AfterFunc(ctx, func() { _ = to.Close() })()
-		return s.passDatagrams(newDatagramConn(c), to)
-	}, nil
+	return openTo(ctx, id, subject, dialer.DialDatagrams, func(from *tls.Conn, to net.Conn) error {
+		return s.passDatagrams(newDatagramConn(from), to)
+	})
 }
 
 // passDatagrams passes datagrams on in both directions until one of the two fails, or
@@ -71,7 +62,7 @@ func (s *Server) passDatagrams(from *datagramConn, to net.Conn) error {
 			if errors.Is(err, syscall.EMSGSIZE) {
 				continue
 			}
-			if isTimeout(err) && time.Since(begun.Add(time.Duration(last.Load()))) < s.limits.mute {
+			if errors.Is(err, os.ErrDeadlineExceeded) && time.Since(begun.Add(time.Duration(last.Load()))) < s.limits.mute {
 				continue // the other direction is in use
 			}
 			if err != nil {
@@ -103,11 +94,6 @@ func (s *Server) passDatagrams(from *datagramConn, to net.Conn) error {
 		return nil // the other node has no more use for it
 	}
 	return errors.Join(err, answers)
-}
-
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
 }
 
 // isLost reports whether err says that a datagram did not go out because of its size or

@@ -35,17 +35,23 @@ func (s *Server) openPort(ctx context.Context, id, subject string) (func(context
 	if !ok {
 		return nil, errNoPorts
 	}
+	return openTo(ctx, id, subject, dialer.DialPort, splice)
+}
+
+// openTo dials the port that a subject names, and returns what passes on what is said,
+// which pass does. When the context of that ends, so does the connection to the port.
+func openTo(ctx context.Context, id, subject string, dial func(context.Context, string, int) (net.Conn, error), pass func(from *tls.Conn, to net.Conn) error) (func(context.Context, *tls.Conn) error, error) {
 	port, err := strconv.Atoi(subject)
 	if err != nil {
 		return nil, err
 	}
-	to, err := dialer.DialPort(ctx, id, port)
+	to, err := dial(ctx, id, port)
 	if err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context, c *tls.Conn) error {
 		defer context.AfterFunc(ctx, func() { _ = to.Close() })()
-		return splice(c, to)
+		return pass(c, to)
 	}, nil
 }
 
