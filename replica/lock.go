@@ -7,46 +7,29 @@ import (
 	"os"
 	"strconv"
 
-	"github.com/gofrs/flock"
+	"github.com/budgiehq/budgie/internal/lockfile"
 )
 
 // lock keeps others, of other processes too, from receiving into the same copy. Its
 // file says who has it, and goes with the lock.
 func (b *beside) lock() (unlock func(), err error) {
 	name := b.dir + ".lock"
-	for {
-		l := flock.New(name, flock.SetPermissions(0o600))
-		locked, err := l.TryLock()
-		switch {
-		case noRoom(err):
-			return func() {}, nil // not even for that file: making room comes first
-		case err != nil:
-			return nil, fmt.Errorf("locking the copy: %w", err)
-		case !locked:
-			return nil, fmt.Errorf("%w: %s, by the lock %s: wait until that is done, or end it", ErrBusy, holder(name), name)
-		}
-		if !isAt(l, name) {
-			_ = l.Close() // it went between opening and locking it, and excludes nobody
-			continue
-		}
-		if err := os.WriteFile(name, strconv.AppendInt(nil, int64(os.Getpid()), 10), 0o600); err != nil && !noRoom(err) {
-			return nil, errors.Join(fmt.Errorf("locking the copy: %w", err), l.Close())
-		}
-		return func() {
-			_ = os.Remove(name) // one that stays does no harm
-			_ = l.Close()
-		}, nil
+	l, locked, err := lockfile.Try(name)
+	switch {
+	case noRoom(err):
+		return func() {}, nil // not even for that file: making room comes first
+	case err != nil:
+		return nil, fmt.Errorf("locking the copy: %w", err)
+	case !locked:
+		return nil, fmt.Errorf("%w: %s, by the lock %s: wait until that is done, or end it", ErrBusy, holder(name), name)
 	}
-}
-
-// isAt reports whether a name still is that of the file that is locked.
-func isAt(l *flock.Flock, name string) bool {
-	locked, err := l.Stat()
-	if err != nil {
-		return false
+	if err := os.WriteFile(name, strconv.AppendInt(nil, int64(os.Getpid()), 10), 0o600); err != nil && !noRoom(err) {
+		return nil, errors.Join(fmt.Errorf("locking the copy: %w", err), l.Close())
 	}
-	now, err := os.Lstat(name)
-	return err == nil && os.SameFile(locked, now)
+	return func() {
+		_ = os.Remove(name) // one that stays does no harm
+		_ = l.Close()
+	}, nil
 }
 
 // holder says who has a lock.

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 
+	"github.com/budgiehq/budgie/internal/lockfile"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/store"
 )
@@ -147,7 +144,7 @@ func TestCommittedIsReported(t *testing.T) {
 // lockElsewhere takes the lock of the state as another process would.
 func lockElsewhere(t *testing.T, s *Store) (unlock func()) {
 	t.Helper()
-	l, ok, err := tryLock(s.lockPath)
+	l, ok, err := lockfile.Try(s.lockPath)
 	if err != nil || !ok {
 		t.Fatalf("lock: %v, %v", ok, err)
 	}
@@ -217,59 +214,6 @@ func TestCloseEndsTheWaitForTheLock(t *testing.T) {
 	unlock()
 }
 
-// A lock file that was removed and made anew is another lock: whoever still
-// holds the old one must not be joined by those who lock the new one unnoticed.
-func TestTryLockWantsTheFileThatIsThere(t *testing.T) {
-	s, _, _ := openFaulty(t)
-	l, ok, err := tryLock(s.lockPath)
-	if err != nil || !ok {
-		t.Fatalf("lock: %v, %v", ok, err)
-	}
-	defer l.Unlock()
-	if same, err := isAt(l, s.lockPath); err != nil || !same {
-		t.Errorf("the file locked is the one at its path: %v, %v", same, err)
-	}
-	if err := (osDisk{}).Remove(s.lockPath); err != nil {
-		t.Fatal(err)
-	}
-	if same, err := isAt(l, s.lockPath); err != nil || same {
-		t.Errorf("the file locked was removed, but counts as the one at its path: %v, %v", same, err)
-	}
-}
-
-// Holders that remove the file they have locked still exclude each other.
-func TestTryLockExcludesWhileFilesGo(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "lock")
-	var holders atomic.Int32
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for range 500 {
-				l, ok, err := tryLock(path)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if !ok {
-					continue
-				}
-				if n := holders.Add(1); n != 1 {
-					t.Errorf("%d hold the lock", n)
-				}
-				runtime.Gosched()
-				holders.Add(-1) // with the file goes the lock
-				if err := os.Remove(path); err != nil {
-					t.Error(err)
-				}
-				if err := l.Unlock(); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-}
-
 // Writers of two values in one process exclude each other, as those of two
 // processes do.
 func TestLockExcludesWithinAProcess(t *testing.T) {
@@ -277,7 +221,7 @@ func TestLockExcludesWithinAProcess(t *testing.T) {
 	reached, release := hold(d)
 	first := putLater(t.Context(), s, c)
 	<-reached
-	if _, ok, err := tryLock(s.lockPath); ok || err != nil {
+	if _, ok, err := lockfile.Try(s.lockPath); ok || err != nil {
 		t.Errorf("the lock can be taken during a write: %v, %v", ok, err)
 	}
 	release <- struct{}{}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/budgiehq/budgie/internal/lockfile"
 	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/store"
 )
@@ -108,7 +109,7 @@ func (o *owners) inGate(ctx context.Context, f func() error) error {
 func (o *owners) acquire(ctx context.Context, owner string) (lock *flock.Flock, err error) {
 	path := o.path(owner)
 	err = o.inGate(ctx, func() error {
-		l, ok, err := tryLock(path)
+		l, ok, err := lockfile.Try(path)
 		if err != nil {
 			return err
 		}
@@ -209,7 +210,7 @@ func (o *owners) alive(ctx context.Context, owner string) (alive bool, err error
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		l, ok, err := tryLock(path)
+		l, ok, err := lockfile.Try(path)
 		if err != nil {
 			return err
 		}
@@ -224,7 +225,7 @@ func (o *owners) alive(ctx context.Context, owner string) (alive bool, err error
 // sweep removes the files of owners that died. It leaves them if somebody else
 // is in the gate.
 func (o *owners) sweep() error {
-	gate, ok, err := tryLock(o.gate)
+	gate, ok, err := lockfile.Try(o.gate)
 	if err != nil || !ok {
 		return err
 	}
@@ -234,7 +235,7 @@ func (o *owners) sweep() error {
 			continue
 		}
 		path := filepath.Join(o.dir, e.Name())
-		l, ok, lerr := tryLock(path)
+		l, ok, lerr := lockfile.Try(path)
 		if lerr == nil && ok {
 			lerr = discard(path, l)
 		}

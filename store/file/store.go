@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/budgiehq/budgie/internal/filewatch"
+	"github.com/budgiehq/budgie/internal/lockfile"
 	"github.com/budgiehq/budgie/internal/ownership"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/store"
@@ -106,7 +107,7 @@ func (s *Store) prepare() error {
 	if err := checkPrivate(s.dir); err != nil {
 		return err
 	}
-	lock, ok, err := tryLock(s.lockPath)
+	lock, ok, err := lockfile.Try(s.lockPath)
 	if err != nil {
 		return err
 	}

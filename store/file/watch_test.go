@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/budgiehq/budgie/internal/lockfile"
 	"github.com/budgiehq/budgie/store"
 )
 
@@ -119,7 +120,7 @@ func TestReleaseWithoutTheGate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gate, ok, err := tryLock(s.owners.gate)
+	gate, ok, err := lockfile.Try(s.owners.gate)
 	if err != nil || !ok {
 		t.Fatalf("lock the gate: %v, %v", ok, err)
 	}
