@@ -14,8 +14,9 @@ import (
 
 // sessions counts who answered in UDP sessions, by the replica.
 type sessions struct {
-	mu sync.Mutex
-	by map[string]int
+	mu     sync.Mutex
+	by     map[string]int
+	joined map[string]bool // who became a backend of a UDP port
 }
 
 func (s *sessions) Ended(_ *balance.Source, e balance.Exchange) {
@@ -26,9 +27,22 @@ func (s *sessions) Ended(_ *balance.Source, e balance.Exchange) {
 	}
 }
 
-func (*sessions) Opened(*balance.Source)                         {}
-func (*sessions) Changed(*balance.Source, balance.BackendChange) {}
-func (*sessions) Closed(*balance.Source)                         {}
+func (s *sessions) Changed(source *balance.Source, c balance.BackendChange) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if source.Mode == balance.ModeUDP && c.Kind == balance.Joined {
+		s.joined[c.Backend.ID] = true
+	}
+}
+
+func (*sessions) Opened(*balance.Source) {}
+func (*sessions) Closed(*balance.Source) {}
+
+func (s *sessions) has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.joined[id]
+}
 
 func (s *sessions) of(id string) int {
 	s.mu.Lock()
@@ -40,7 +54,7 @@ func (s *sessions) of(id string) int {
 // replica, and gets another one when that has gone.
 func TestPublishedUDPPortReachesOtherNodes(t *testing.T) {
 	network, token := discoverytest.NewNetwork(), trust.NewToken()
-	seen := &sessions{by: make(map[string]int)}
+	seen := &sessions{by: make(map[string]int), joined: make(map[string]bool)}
 	a, b := newNode(t, network, token, budgie.WithObserver(seen)), newNode(t, network, token)
 	first, err := a.Run(t.Context(), dns("dns"))
 	if err != nil {
@@ -50,7 +64,7 @@ func TestPublishedUDPPortReachesOtherNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answers(t, first.URL(), "dns") // by TCP
+	happens(t, "the replica on the other node serves the UDP port, too", func() bool { return seen.has(second.ID) })
 	var clients []net.Conn
 	for i := range 12 {
 		c := dialUDP(t, udpEndpoint(t, first).String())
