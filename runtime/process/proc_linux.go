@@ -189,7 +189,9 @@ func openHandle(i identity) (*handle, error) {
 		return nil, errGone
 	}
 	fd, err := unix.PidfdOpen(i.PID, 0)
-	if errors.Is(err, unix.ESRCH) {
+	// A number that now is a thread's is no process's: ENOENT, on older kernels
+	// EINVAL (pidfd_open(2); the flags, its other reason, are none).
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
 		return nil, errGone
 	}
 	if err != nil {
