@@ -197,7 +197,7 @@ func (k *keeper) run(ctx context.Context, resume bool) {
 		case errors.Is(err, errDone):
 			k.finish(ctx)
 			return
-		case errors.Is(err, store.ErrNotFound), gone(err):
+		case k.recordGone(ctx, err):
 			k.log.Warn("the container's record was removed; ending it")
 			k.abandon(ctx)
 			return
@@ -212,6 +212,16 @@ func (k *keeper) run(ctx context.Context, resume bool) {
 	if err := k.releaseInRuntime(); err != nil {
 		k.log.Debug("the runtime goes on looking after the container", "error", err)
 	}
+}
+
+// recordGone reports whether an error comes from the container's record being gone.
+// That a file is missing can come from the runtime as well, and then the store has
+// the record still.
+func (k *keeper) recordGone(ctx context.Context, err error) bool {
+	if gone(err) {
+		_, err = k.c.store.Get(ctx, k.id)
+	}
+	return errors.Is(err, store.ErrNotFound) || gone(err)
 }
 
 // look compares what is wanted with what is seen, and does the next thing.

@@ -3,8 +3,11 @@ package budgie_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/budgiehq/budgie"
 	"github.com/budgiehq/budgie/lifecycle"
@@ -128,4 +131,45 @@ func TestNothingSeenIsLost(t *testing.T) {
 			t.Fatalf("%+v, %v", got, err)
 		}
 	})
+}
+
+// filesMissing is a runtime that for some calls misses a file when it is to stop.
+type filesMissing struct {
+	*runtimetest.Fake
+	calls atomic.Int32
+}
+
+// Stop implements budgie.Runtime.
+func (r *filesMissing) Stop(ctx context.Context, id string, grace time.Duration) error {
+	if r.calls.Add(-1) >= 0 {
+		return fmt.Errorf("a file of the runtime's: %w", fs.ErrNotExist)
+	}
+	return r.Fake.Stop(ctx, id, grace)
+}
+
+// A file that the runtime misses is not the container's record: what is to be done is
+// tried again, and stored.
+func TestMissingFileOfARuntime(t *testing.T) {
+	r := &filesMissing{Fake: runtimetest.NewFake()}
+	c, err := budgie.New(budgie.WithStore(memory.New()), budgie.WithRuntime(r), budgie.WithoutDiscovery(), budgie.WithLoopback(), budgie.WithDataDir(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.Close()
+		r.Shutdown()
+	})
+	rec, err := c.Run(t.Context(), web("web"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.calls.Store(4) // each stop is tried twice at once
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := c.Stop(ctx, rec.ID); err != nil {
+		t.Fatal(err)
+	}
+	if rec, err = c.Wait(ctx, rec.ID); err != nil || rec.State != lifecycle.Stopped {
+		t.Errorf("it is %s, %v", rec.State, err)
+	}
 }
