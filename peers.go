@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/budgiehq/budgie/discovery"
 	"github.com/budgiehq/budgie/discovery/static"
@@ -148,10 +149,14 @@ func (c *Client) followPeer(addr string, told *toldByPeers) {
 	retry := rosterRetry
 	complaint := ""
 	for c.life.Err() == nil {
+		began := time.Now()
 		err := c.watchPeer(addr, func(services []discovery.Service) {
 			retry, complaint = rosterRetry, ""
 			told.set(addr, services)
 		})
+		if sentAway(err, began) {
+			continue
+		}
 		told.fail(addr, err)
 		if text := err.Error(); text != complaint && c.life.Err() == nil {
 			c.log.Warn("a peer does not answer; trying again", "peer", addr, "error", err)

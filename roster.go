@@ -194,11 +194,11 @@ func (r *roster) follow(ctx context.Context, entry *rosterEntry, s discovery.Ser
 	}
 	retry := rosterRetry
 	for ctx.Err() == nil {
-		answered, left := r.watchOnce(ctx, entry, r.dial(f, s), &s)
+		answered, gone := r.watchOnce(ctx, entry, r.dial(f, s), &s)
 		if answered {
 			retry = rosterRetry
 		}
-		if left {
+		if gone {
 			continue
 		}
 		timer := time.NewTimer(retry)
@@ -214,10 +214,12 @@ func (r *roster) follow(ctx context.Context, entry *rosterEntry, s discovery.Ser
 }
 
 // watchOnce watches an endpoint over one connection and reports what it says,
-// until that ends, which it reports, or until the endpoint has left the address
-// of the connection: then there is nothing to wait for. s follows the
-// announcement meanwhile.
-func (r *roster) watchOnce(ctx context.Context, entry *rosterEntry, client rosterClient, s *discovery.Service) (answered, left bool) {
+// until that ends, which it reports, or until gone: the endpoint has left the
+// address of the connection, or it sends away who watches, as one does that
+// another process takes over from. Then there is nothing to wait for, and nothing
+// to report before it was asked again. s follows the announcement meanwhile.
+func (r *roster) watchOnce(ctx context.Context, entry *rosterEntry, client rosterClient, s *discovery.Service) (answered, gone bool) {
+	began, left, away := time.Now(), false, false
 	watching, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -238,6 +240,9 @@ func (r *roster) watchOnce(ctx context.Context, entry *rosterEntry, client roste
 			break
 		}
 		answered = answered || err == nil
+		if away = sentAway(err, began); away {
+			break
+		}
 		select {
 		case r.reports <- report{entry, told, client.Addr(), err}:
 		case <-ctx.Done():
@@ -246,7 +251,14 @@ func (r *roster) watchOnce(ctx context.Context, entry *rosterEntry, client roste
 	stop()
 	wg.Wait()
 	_ = client.Close() // the reason was reported
-	return answered, left
+	return answered, left || away
+}
+
+// sentAway reports whether a watch that began then ended with an error after which the
+// endpoint is to be asked at once, as that of the process that took its place; not
+// again and again, whatever is wrong with it.
+func sentAway(err error, began time.Time) bool {
+	return errors.Is(err, peer.ErrSentAway) && time.Since(began) >= rosterRetry
 }
 
 // learn takes what a watching goroutine found out.

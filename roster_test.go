@@ -3,6 +3,7 @@ package budgie
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"log/slog"
@@ -173,6 +174,37 @@ func TestRosterSilence(t *testing.T) {
 		// What the node does not run it does not prove, whatever is announced.
 		b.last(3).say(nil)
 		b.want(s.ID, true, false)
+	})
+}
+
+// An endpoint that sends away who watches it, as when another process takes over from
+// it, is asked again at once, and is not silent, unless nobody answers then; not so one
+// that does it again and again.
+func TestRosterSentAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRosterBench(t)
+		defer b.end()
+		s := b.service("1", "10.0.0.1")
+		b.announce(s)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		b.last(1).say(nil, peer.Container{ID: s.ID})
+		time.Sleep(rosterRetry)
+		b.last(1).say(fmt.Errorf("peer: %w", peer.ErrSentAway))
+		b.want(s.ID, true, true)
+		b.last(2).say(nil, peer.Container{ID: s.ID})
+		b.want(s.ID, true, true)
+		b.last(2).say(peer.ErrSentAway)
+		b.last(2)
+		b.want(s.ID, false, false)
+		time.Sleep(rosterRetry)
+		synctest.Wait()
+		b.last(3).say(nil, peer.Container{ID: s.ID})
+		time.Sleep(rosterRetry)
+		b.last(3).say(peer.ErrSentAway)
+		b.want(s.ID, true, true)
+		b.last(4).say(peer.ErrUnreachable)
+		b.want(s.ID, false, false)
 	})
 }
 

@@ -21,6 +21,9 @@ var (
 	// ErrSilent: nothing was heard of the node for so long that it counts as
 	// gone.
 	ErrSilent = errors.New("peer is silent")
+	// ErrSentAway: the node ended in order what it told of itself. It closes, or
+	// another process takes its place at the same address, which tells when asked.
+	ErrSentAway = errors.New("peer sends away who watches it")
 	// ErrClosed: the Client or the Server is closed.
 	ErrClosed = errors.New("closed")
 )

@@ -104,6 +104,23 @@ func TestCancelledContext(t *testing.T) {
 	}
 }
 
+// A server that leaves its socket to another process says so to who watches it.
+func TestLeavingServerSendsAway(t *testing.T) {
+	r := newRig(t)
+	lists := 0
+	for _, err := range r.client(t).Watch(soon(t)) {
+		if err == nil {
+			lists++
+			r.server.Leave()
+		} else if !errors.Is(err, peer.ErrSentAway) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if lists != 1 {
+		t.Errorf("%d lists", lists)
+	}
+}
+
 // A server that is closed ends what watches it; one that comes back at the same
 // address is connected to anew.
 func TestServerComesBack(t *testing.T) {

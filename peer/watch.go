@@ -48,8 +48,8 @@ func path(p string) func(host string) *url.URL {
 
 // Watch yields the node's containers at once and after every change. It ends
 // with an error: ErrSilent after 6 s without a sign of life, which the node gives
-// every 2 s, that of a connection that was cut or could not be made, or that of
-// ctx. To go on, call it again. The loop's body must not take longer than a few
+// every 2 s, ErrSentAway, that of a connection that was cut or could not be made,
+// or that of ctx. To go on, call it again. The loop's body must not take longer than a few
 // seconds, or the node cuts it off.
 func (c *Client) Watch(ctx context.Context) iter.Seq2[[]Container, error] {
 	return func(yield func([]Container, error) bool) {
@@ -132,7 +132,7 @@ func readLine(r *bufio.Reader, most int) ([]byte, error) {
 		case err == nil:
 			return bytes.TrimSuffix(line, []byte("\n")), nil
 		case errors.Is(err, io.EOF):
-			return nil, io.ErrUnexpectedEOF // a node that lives does not end it
+			return nil, ErrSentAway
 		case !errors.Is(err, bufio.ErrBufferFull):
 			return nil, err
 		}
