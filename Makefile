@@ -8,7 +8,7 @@ TESTFLAGS ?= -timeout=20m
 
 TOOLS := bin/tools
 
-.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart torture failover bench-start bench-discovery bench-join bench-sync bench-behaviour bench-balance cgroup2 ci setup clean
+.PHONY: all build examples test lint fmt-check vet staticcheck fuzz cover cross quickstart torture failover soak bench-start bench-discovery bench-join bench-sync bench-behaviour bench-balance cgroup2 ci setup clean
 
 all: build examples lint test
 
@@ -64,6 +64,11 @@ torture: setup
 ## failover: five machines, each fails in every way under a constant load; needs root
 failover: setup
 	CGO_ENABLED=1 BUDGIE_REQUIRE_ALL=1 BUDGIE_FAILOVER=all $(GO) test -race -count=1 -timeout=20m -v -run='TestFailover$$' ./cmd/budgie
+
+## soak: the same in any order, with upgrades in place, for SOAK, by the choices of SEED
+SOAK ?= 1h
+soak: setup
+	CGO_ENABLED=1 BUDGIE_REQUIRE_ALL=1 BUDGIE_SOAK=$(SOAK) BUDGIE_SOAK_SEED=$(SEED) $(GO) test -race -count=1 -timeout=0 -v -run='TestSoak$$' ./cmd/budgie
 
 ## cross: everything builds and vets for the other systems
 cross:

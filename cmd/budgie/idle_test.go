@@ -81,12 +81,18 @@ func check(t *testing.T, pid int, what string, mostKiB int) {
 // residentKiB returns VmRSS of /proc/PID/status.
 func residentKiB(t *testing.T, pid int) int {
 	t.Helper()
+	return statusKiB(t, pid, "VmRSS:")
+}
+
+// statusKiB returns a figure of /proc/PID/status that is in KiB.
+func statusKiB(t *testing.T, pid int, name string) int {
+	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(line, name); ok {
 			kib, err := strconv.Atoi(strings.Fields(rest)[0])
 			if err != nil {
 				t.Fatal(err)
@@ -94,7 +100,7 @@ func residentKiB(t *testing.T, pid int) int {
 			return kib
 		}
 	}
-	t.Fatal("no VmRSS")
+	t.Fatal("no " + name)
 	return 0
 }
 

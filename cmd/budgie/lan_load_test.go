@@ -77,6 +77,8 @@ func loadRole(ctx context.Context, args []string) error {
 			if end := ways[word[1]]; end != nil {
 				end()
 			}
+			// Those to a machine that lost its power would fail now, at the client alone.
+			l.client.CloseIdleConnections()
 			way, stop := context.WithCancel(ctx)
 			done := make(chan struct{})
 			sending.Go(func() { defer close(done); l.send(way, word[1], word[2]) })
