@@ -3,11 +3,12 @@ package replica
 import (
 	"cmp"
 	"context"
-	"github.com/budgiehq/budgie/replica/watch"
 	"maps"
 	"os"
 	"path"
 	"slices"
+
+	"github.com/budgiehq/budgie/replica/watch"
 )
 
 // index is an image of a tree that is kept up to date by looking again at what
@@ -62,7 +63,7 @@ func (x *index) refresh(ctx context.Context) ([]*found, error) {
 		x.stale = false
 		return all, nil
 	}
-	x.scanner.temporary, x.scanner.skipped = nil, nil
+	x.scanner.temporary = nil
 	x.scanner.linked = make(map[fileID]hashed)
 	dirty := x.dirty
 	x.dirty = make(map[string]bool)
@@ -75,10 +76,14 @@ func (x *index) refresh(ctx context.Context) ([]*found, error) {
 			return nil, err
 		}
 	}
-	if err := x.otherNames(ctx, dirty); err != nil {
+	if err := x.otherNames(ctx, dirty); x.scanner.passes(err) {
+		x.markAll()
+		return x.refresh(ctx)
+	} else if err != nil {
 		maps.Copy(x.dirty, dirty)
 		return nil, err
 	}
+	slices.Sort(x.scanner.skipped)
 	return x.flat(), nil
 }
 
@@ -157,6 +162,7 @@ func (x *index) list(ctx context.Context, dir string) error {
 	if f.xattrs, err = x.scanner.xattrsOf(f.entry, open, ""); err != nil {
 		return err
 	}
+	x.unskip(dir)
 	entries := make([]*found, 0, len(names))
 	for _, name := range names {
 		if entries, err = x.entry(ctx, entries, old, open, path.Join(dir, name)); err != nil {
@@ -187,12 +193,12 @@ func (x *index) entry(ctx context.Context, entries, old []*found, open *os.File,
 			return append(entries, &f), nil
 		}
 	}
+	x.forget(name)
 	all, err := x.scanner.visit(ctx, nil, open, name)
 	if err != nil || len(all) == 0 {
 		return entries, err
 	}
 	if all[0].kind == kindDir {
-		x.forget(name)
 		x.adopt(all)
 	}
 	return append(entries, all[0]), nil
@@ -218,6 +224,12 @@ func (x *index) forget(dir string) {
 		}
 	}
 	delete(x.dirs, dir)
+	x.unskip(dir)
+}
+
+// unskip drops what was passed by in a directory, which is looked at again, or gone.
+func (x *index) unskip(dir string) {
+	x.scanner.skipped = slices.DeleteFunc(x.scanner.skipped, func(name string) bool { return parent(name) == dir })
 }
 
 // flat returns the tree, sorted by path.

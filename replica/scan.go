@@ -134,6 +134,7 @@ func (s *scanner) scan(ctx context.Context) ([]*found, error) {
 		return nil, err
 	}
 	slices.SortFunc(all, func(a, b *found) int { return cmp.Compare(a.path, b.path) })
+	slices.Sort(s.skipped)
 	return all, nil
 }
 

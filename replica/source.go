@@ -183,7 +183,7 @@ func (s *source) look(ctx context.Context, mark func(*index)) (*sight, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &sight{all: all, skipped: s.index.scanner.skipped}
+	next := &sight{all: all, skipped: slices.Clone(s.index.scanner.skipped)}
 	s.complain(next)
 	for _, f := range s.index.scanner.temporary {
 		next.temporary = append(next.temporary, f.path)
