@@ -18,17 +18,18 @@ import (
 // that wrote to it lately. Its goroutines are one that receives, one per session
 // and one that drains, and all have ended when done is closed.
 type udpFrontend struct {
-	name    string
-	log     *slog.Logger
-	limits  limits
-	pool    *pool
-	keys    keySource
-	socket  datagrams
-	dial    func(netip.AddrPort) (net.Conn, error)
-	tunnel  func(context.Context, string) (net.Conn, error) // nil for none
-	buffers *sync.Pool                                      // of *[maxDatagram]byte
-	witness *witness                                        // nil if nobody observes
-	epoch   time.Time                                       // sessions count from it, in steps that no clock change disturbs
+	name   string
+	log    *slog.Logger
+	limits limits
+	pool   *pool
+	keys   keySource
+	socket datagrams
+	dial   func(netip.AddrPort) (net.Conn, error)
+	// tunnel connects to backends that are no addresses; nil where there are none.
+	tunnel  func(context.Context, string) (net.Conn, error)
+	buffers *sync.Pool // of *[maxDatagram]byte
+	witness *witness   // nil if nobody observes
+	epoch   time.Time  // sessions count from it, in steps that no clock change disturbs
 
 	wg       sync.WaitGroup  // sessions; also moves of one while the frontend drains
 	hold     <-chan struct{} // closed when it may receive, nil for at once

@@ -139,9 +139,7 @@ func copyAside(copied tree, name string, info fs.FileInfo, where string) error {
 // attic, so that there is no moment without one or the other.
 func (t *target) keepReplaced(e entry) error {
 	f, there := t.local.get(e.path)
-	if e.kind == kindHardLink {
-		e, _ = t.m.find(e.target)
-	}
+	e = t.m.resolve(e)
 	if t.attic == nil || !there || f.kind != kindFile && f.kind != kindSymlink || sameContent(f.entry, e) && f.hashed {
 		return nil
 	}

@@ -84,10 +84,14 @@ func (t *target) look(ctx context.Context) ([]*found, error) {
 	return all, nil
 }
 
+// mostRemovals is how often a copy is cleared, where its own user, or container, makes
+// files in directories that are about to go.
+const mostRemovals = 100
+
 // removeAllExtra removes what is extra of all that was found, and what came into a
 // directory that was about to go.
 func (t *target) removeAllExtra(ctx context.Context, all []*found, m *manifest) (removed int, err error) {
-	for range 100 {
+	for range mostRemovals {
 		t.countNames(all)
 		n, err := t.removeExtra(all, m)
 		removed += n

@@ -95,14 +95,7 @@ func TestFullCheckOfTheSource(t *testing.T) {
 	content := bytes.Repeat([]byte("content "), 1000)
 	write(t, filepath.Join(src, "f"), string(content))
 	c := New()
-	s, release, err := c.acquire(src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer release()
-	if _, err := s.list(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s, _ := lookAt(t, c, src)
 	content[0] = 'C'
 	spoil(t, src, string(content), s.index.scanner.known, s.index.scanner.known["f"].digest)
 	receiveWith(t, c, src, filepath.Join(base, "dst"), true)

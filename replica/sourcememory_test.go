@@ -49,15 +49,7 @@ func TestSourceIsRemembered(t *testing.T) {
 	}
 	write(t, filepath.Join(src, "g"), "changed")
 	c, _ = remembering(t, dir, src)
-	s, release, err := c.acquire(src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer release()
-	seen, err := s.list(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, seen := lookAt(t, c, src)
 	for _, f := range seen.all {
 		want := map[string]digest{"f": never, "h": never, "g": sha256.Sum256([]byte("changed"))}[f.path]
 		if f.kind == kindFile && f.digest != want {
@@ -123,14 +115,7 @@ func TestChangesAfterARestart(t *testing.T) {
 	content[1<<20]++
 	write(t, filepath.Join(src, "f"), string(content))
 	c := New()
-	s, release, err := c.acquire(src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer release()
-	if _, err := s.list(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s, _ := lookAt(t, c, src)
 	k := s.index.scanner.known["f"]
 	k.at = time.Now().Add(time.Hour) // so that it is not read again
 	s.index.scanner.known["f"] = k
@@ -138,4 +123,19 @@ func TestChangesAfterARestart(t *testing.T) {
 	if r := receiveWith(t, c, src, dst, false); r.Transferred > 100<<10 {
 		t.Errorf("%d bytes were sent for one that changed", r.Transferred)
 	}
+}
+
+// lookAt returns the source of a volume after a look at it, until the test ends.
+func lookAt(t *testing.T, c *Copier, dir string) (*source, *sight) {
+	t.Helper()
+	s, release, err := c.acquire(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	seen, err := s.list(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, seen
 }

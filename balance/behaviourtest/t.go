@@ -138,14 +138,13 @@ func (t *T) tlsConfig(protocols ...string) *tls.Config {
 }
 
 // wait returns what comes, within bounds.
-func wait[V any](t *T, what string, ch <-chan V) V {
+func wait[V any](t *T, what string, ch <-chan V) (v V) {
 	select {
-	case v := <-ch:
-		return v
+	case v = <-ch:
 	case <-time.After(patience):
 		t.fatalf("%s: that did not happen", what)
-		panic("unreachable")
 	}
+	return v
 }
 
 // until asks, every few milliseconds, until something is so, at most for as long
