@@ -82,7 +82,7 @@ func (a *attic) keep(copied tree, part, name string, link bool) (where string, e
 	} else {
 		err = renameBetween(from, base, to)
 	}
-	if errors.Is(err, syscall.EXDEV) {
+	if errors.Is(err, syscall.EXDEV) || link && refusesLink(err) {
 		err = a.keepCopy(copied, name, where, link)
 	}
 	if err != nil {
@@ -91,8 +91,15 @@ func (a *attic) keep(copied tree, part, name string, link bool) (where string, e
 	return where, nil
 }
 
-// keepCopy does the same for what is on another file system than the attic, by
-// copying it.
+// refusesLink is true for errors of a file that gets no other name: the file system has
+// none, or not one more of this file, or the kernel allows none of somebody else's
+// (fs.protected_hardlinks of proc_sys_fs(5)).
+func refusesLink(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EMLINK)
+}
+
+// keepCopy does the same for what is on another file system than the attic, or gets no
+// other name, by copying it.
 func (a *attic) keepCopy(copied tree, name, where string, stays bool) error {
 	info, err := copied.Lstat(name)
 	if err != nil {
