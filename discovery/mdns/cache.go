@@ -34,6 +34,8 @@ type cache struct {
 	serial uint64
 	// changed are the short ids about which something may have changed.
 	changed map[string]struct{}
+	// vanished is set when something expires without a goodbye, for the browsers to see.
+	vanished bool
 	// next is no later than the first time at which sweep has something to do;
 	// zero while there is nothing.
 	next time.Time

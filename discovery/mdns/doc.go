@@ -33,7 +33,9 @@
 // without end, and then has instances renamed, every five seconds at most: as
 // with all of multicast DNS, who they are is not a matter of their names.
 //
-// Browsers ask after at most 120 ms, then after 1, 2, 4 … seconds up to an hour,
+// Browsers ask after at most 120 ms, then after 1, 2, 4 … seconds up to an hour, and
+// so again where something that was there expires without a goodbye: after a network
+// was cut, its two sides find each other in about as much time as went by since. They
 // list what they know, do not ask what another has just asked, and ask again for
 // what they have not heard of for 80 % of its TTL. No record is sent more than
 // once a second. Who asks for a unicast answer gets one, unless a quarter of the

@@ -270,6 +270,17 @@ func (e *engine) askSoon(now time.Time) {
 	clear(e.heard)
 }
 
+// missed begins the queries anew when something that was here has expired without a
+// goodbye: the network may be cut, and who is on the other side of it neither announces
+// anything when it is whole again, nor hears more of this machine. Not before a minute
+// of queries is over: anybody can make something expire.
+func (e *engine) missed(now time.Time) {
+	if e.cache.vanished && !e.askAt.IsZero() && e.interval >= time.Minute {
+		e.askSoon(now)
+	}
+	e.cache.vanished = false
+}
+
 // overhear notes that somebody else asks what a browser here is about to ask, if
 // it does not know more than is known here: RFC 6762 section 7.3.
 func (e *engine) overhear(now time.Time, link int, from netip.AddrPort, query packet) {
@@ -281,6 +292,9 @@ func (e *engine) overhear(now time.Time, link int, from netip.AddrPort, query pa
 		return a.WithZone("") == from.Addr().WithZone("")
 	}) {
 		return // perhaps our own, from another interface on the same network
+	}
+	if e.cache.sources[from.Addr().WithZone("")] == 0 {
+		return // who asks does not answer, and may have what is not known here
 	}
 	for _, k := range query.answers {
 		if k.typ == typePTR && k.name == serviceName && e.named[k.target] == nil && !e.cache.tells(k.target, link, now) {
@@ -388,6 +402,7 @@ func (e *engine) due(now time.Time) {
 	var ask asks
 	if !e.cache.next.IsZero() && !now.Before(e.cache.next) {
 		ask = e.cache.sweep(now, browsing)
+		e.missed(now)
 	}
 	if now.Sub(e.forgotAt) > time.Minute {
 		e.forgotAt = now

@@ -71,6 +71,7 @@ func (c *cache) sweepView(i *instance, link int, v *view, now time.Time, refresh
 			}
 			c.next = earliest(c.next, part.life.next(refresh))
 		case part.life.ttl > 0:
+			c.vanished = c.vanished || !part.life.leaving()
 			*part.life = life{}
 			c.changed[i.short] = struct{}{}
 		}

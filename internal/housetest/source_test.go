@@ -17,6 +17,7 @@ const (
 // bubble, where its clock is not the real one, each with the reason.
 var sleepers = map[string]string{
 	"internal/stall/stall_test.go":   "its servers are slow on purpose, and all of them run in synctest bubbles",
+	"discovery/mdns/cut_test.go":     "all of it runs in synctest bubbles",
 	"replica/watch/coalesce_test.go": "all of it runs in synctest bubbles",
 	"replica/watch/loop_test.go":     "all of it runs in synctest bubbles",
 	"balance/balancetest/traffic.go": "a frontend's status has no event to wait for; it is asked every millisecond, within a bound",
