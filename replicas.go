@@ -56,7 +56,7 @@ func (p *publication) direct() {
 		e := port.endpoint
 		var backends []balance.Backend
 		for _, a := range p.local {
-			if a.ContainerPort == e.ContainerPort && (a.Protocol == bunfile.UDP) == (e.Protocol == bunfile.UDP) {
+			if a.ContainerPort == e.ContainerPort && sameTransport(a.Protocol, e.Protocol) {
 				backends = append(backends, balance.Backend{ID: p.id, Addr: a.HostPort, Weight: p.weight, Backup: p.preferLocal && p.sick})
 			}
 		}
@@ -78,10 +78,14 @@ func (p *publication) elsewhere(port lifecycle.Endpoint) []balance.Backend {
 	return backends
 }
 
+// sameTransport reports whether two ports are of the same protocol, which is TCP where it
+// says nothing.
+func sameTransport(a, b bunfile.Protocol) bool { return (a == bunfile.UDP) == (b == bunfile.UDP) }
+
 // publishes reports whether a replica publishes a port.
 func publishes(c peer.Container, port lifecycle.Endpoint) bool {
 	for _, e := range c.Endpoints {
-		if e.ContainerPort == port.ContainerPort && (e.Protocol == bunfile.UDP) == (port.Protocol == bunfile.UDP) {
+		if e.ContainerPort == port.ContainerPort && sameTransport(e.Protocol, port.Protocol) {
 			return true
 		}
 	}

@@ -277,7 +277,7 @@ func (k *keeper) servingAt(protocol bunfile.Protocol, port int) (addr string, ok
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, a := range k.serving {
-		if a.ContainerPort == port && (a.Protocol == bunfile.UDP) == (protocol == bunfile.UDP) {
+		if a.ContainerPort == port && sameTransport(a.Protocol, protocol) {
 			return a.HostPort, true
 		}
 	}
