@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/netip"
@@ -33,7 +34,8 @@ func WithAlgorithm(a bunfile.Algorithm) BalanceOption {
 // algorithm [Client.Balance] fails with [balance.ErrInvalid].
 func WithHash(h bunfile.Hash) BalanceOption { return func(c *balance.Config) { c.Hash = h } }
 
-// WithMode sets which protocol the proxy speaks, HTTP or TCP; the default is
+// WithMode sets which protocol the proxy speaks: HTTP, TCP, or with [balance.ModeUDP]
+// UDP, of which the address that [Client.Balance] serves is one then; the default is
 // HTTP.
 func WithMode(m bunfile.BalanceMode) BalanceOption { return func(c *balance.Config) { c.Mode = m } }
 
@@ -69,7 +71,12 @@ const (
 // whose id or service id begins with it. Replicas join and leave the pool as
 // they come and go on the network. The frontend lives until ctx ends, which
 // lets requests under way end for 10 s, or until its Shutdown. Balance does not
-// wait for replicas: until the first is found, requests get status 503.
+// wait for replicas: until the first is found, requests get status 503, and
+// datagrams are dropped.
+//
+// It uses the first TCP port of each replica, in [balance.ModeUDP] (see [WithMode]) the
+// first UDP port, and leaves those without one aside. Options that mean nothing in the
+// mode, such as [WithTLS] and [WithLimits] for UDP, give [balance.ErrInvalid].
 //
 // Announcements are unproved. Balance uses replicas of nodes that proved over
 // mutual TLS to be in this machine's flock, by what such a node itself says of
@@ -84,32 +91,23 @@ func (c *Client) Balance(ctx context.Context, name, addr string, opts ...Balance
 	if err := c.open(); err != nil {
 		return nil, err
 	}
-	ln, taking, err := c.openBalance(ctx, addr)
+	cfg := c.balanceConfig(name, opts)
+	t := newTunnels(c.openFlock)
+	socket, taking, err := c.openBalance(ctx, &cfg, addr, t)
 	if err != nil {
 		return nil, fmt.Errorf("balance %s: address %s %w", name, addr, explainListen(err, "address"))
 	}
-	cfg := balance.Config{
-		Name: name, Listener: ln, Mode: bunfile.ModeHTTP, Algorithm: bunfile.RoundRobin,
-		Check: &balance.Check{Interval: replicaCheckInterval, Timeout: replicaCheckTimeout}, Observer: balance.Observers(c.cfg.observers...),
-	}
-	for _, o := range opts {
-		o(&cfg)
-	}
-	found := make(chan struct{})
 	if taking != nil {
 		defer taking.end()
-		cfg.Hold = taking.accept
 	}
-	t := newTunnels(c.openFlock)
-	cfg.Dial = t.dial
 	f, err := c.balancer.Listen(ctx, cfg)
 	if err != nil {
-		return nil, errors.Join(err, ln.Close())
+		return nil, errors.Join(err, socket.Close())
 	}
-	call := ctx
+	call, found, of := ctx, make(chan struct{}), balanced{name, transportOf(cfg.Mode)}
 	ctx, end := c.whileOpen(ctx)
 	events, err := c.browse(ctx)
-	if err == nil && !c.spawn(func() { c.feed(ctx, f, name, events, t, sync.OnceFunc(func() { close(found) })) }) {
+	if err == nil && !c.spawn(func() { c.feed(ctx, f, of, events, t, sync.OnceFunc(func() { close(found) })) }) {
 		err = ErrClosed
 	}
 	if err == nil && taking != nil {
@@ -119,9 +117,54 @@ func (c *Client) Balance(ctx context.Context, name, addr string, opts ...Balance
 		end()
 		return nil, errors.Join(err, f.Shutdown(ctx))
 	}
-	held := c.hold(heldSocket{scope: wantBalance + canonical(f.Addr().String()), name: socketName("", f.Addr()), leave: leaverOf(f), busy: func() bool { return serves(f) }}, ln)
+	held := c.holdFrontend(balanceScope(f.Addr().Network(), f.Addr().String()), "", socket, f)
 	context.AfterFunc(ctx, held.forget)
 	return &fedFrontend{Frontend: f, end: end, held: held}, nil
+}
+
+// balanceConfig returns what the options make of the defaults, without what depends on
+// the socket. The check is a default of those modes alone that have one.
+func (c *Client) balanceConfig(name string, opts []BalanceOption) balance.Config {
+	check := &balance.Check{Interval: replicaCheckInterval, Timeout: replicaCheckTimeout}
+	cfg := balance.Config{
+		Name: name, Mode: bunfile.ModeHTTP, Algorithm: bunfile.RoundRobin,
+		Check: check, Observer: balance.Observers(c.cfg.observers...),
+	}
+	for _, o := range opts {
+		o(&cfg)
+	}
+	if cfg.Mode == balance.ModeUDP && cfg.Check == check {
+		cfg.Check = nil
+	}
+	return cfg
+}
+
+// openBalance opens the socket that the mode of a Balance needs, or takes it over; then
+// taking is not nil, and the frontend is held.
+func (c *Client) openBalance(ctx context.Context, cfg *balance.Config, addr string, t *tunnels) (socket io.Closer, taking *taking, err error) {
+	if cfg.Mode == balance.ModeUDP {
+		cfg.Dial = t.dialDatagrams
+		cfg.PacketConn, taking, err = listenOrTake(ctx, c, "udp", addr, &cfg.Hold, listenUDP)
+		return cfg.PacketConn, taking, err
+	}
+	cfg.Dial = t.dial
+	cfg.Listener, taking, err = listenOrTake(ctx, c, "tcp", addr, &cfg.Hold, listenTCP)
+	return cfg.Listener, taking, err
+}
+
+// balanced is what a Balance serves: the replicas of the service that a name means, at
+// their first port of a transport.
+type balanced struct {
+	name     string
+	protocol bunfile.Protocol
+}
+
+// transportOf returns what a frontend of a mode uses of the replicas' ports.
+func transportOf(m bunfile.BalanceMode) bunfile.Protocol {
+	if m == balance.ModeUDP {
+		return bunfile.UDP
+	}
+	return bunfile.TCP
 }
 
 // fedFrontend is a frontend that gets its backends from discovery, until it is
@@ -141,12 +184,12 @@ func (f *fedFrontend) Shutdown(ctx context.Context) error {
 
 // feed keeps a frontend's backends equal to the service's replicas until ctx
 // ends. It calls found when there are some.
-func (c *Client) feed(ctx context.Context, f balance.Frontend, name string, events <-chan discovery.Event, t *tunnels, found func()) {
+func (c *Client) feed(ctx context.Context, f balance.Frontend, of balanced, events <-chan discovery.Event, t *tunnels, found func()) {
 	defer t.close()
 	backends := make(map[string]balance.Backend)
 	var r *roster
 	r = c.newRoster(0, func(id string) {
-		if b, ok := c.backend(r, t, id, name); ok {
+		if b, ok := c.backend(r, t, id, of); ok {
 			backends[id] = b
 		} else {
 			delete(backends, id)
@@ -171,22 +214,22 @@ func means(ref, name, id, service string) bool {
 // minIDPrefix is how many characters of an id say which service is meant.
 const minIDPrefix = 12
 
-// backend returns where a replica serves, if it is one of the service that name
-// means, and may be used.
-func (c *Client) backend(r *roster, t *tunnels, id, name string) (balance.Backend, bool) {
+// backend returns where a replica serves, if it is one of those that are balanced, and
+// may be used.
+func (c *Client) backend(r *roster, t *tunnels, id string, of balanced) (balance.Backend, bool) {
 	s, present := r.hints[id]
 	if _, _, ours, _ := r.proved(id); ours || !present {
 		told, ok := t.follow(r, id, func(c peer.Container) bool {
-			return servedPort(c) != 0 && means(name, c.Name, c.ID, c.ServiceID)
+			return servedPort(c, of.protocol) != 0 && means(of.name, c.Name, c.ID, c.ServiceID)
 		})
-		return balance.Backend{ID: id, Addr: tunnelAddr(id, servedPort(told)), Weight: told.Weight}, ok
+		return balance.Backend{ID: id, Addr: tunnelAddr(id, servedPort(told, of.protocol)), Weight: told.Weight}, ok
 	}
-	if !means(name, s.Name, s.ID, s.ServiceID) {
+	if !means(of.name, s.Name, s.ID, s.ServiceID) {
 		return balance.Backend{}, false
 	}
 	port := 0
 	for _, p := range s.Ports {
-		if p.Protocol != bunfile.UDP {
+		if sameTransport(p.Protocol, of.protocol) {
 			port = p.HostPort
 			break
 		}
@@ -199,11 +242,11 @@ func (c *Client) backend(r *roster, t *tunnels, id, name string) (balance.Backen
 	return balance.Backend{ID: id, Addr: net.JoinHostPort(addr.String(), strconv.Itoa(port))}, true
 }
 
-// servedPort returns the first TCP port that a replica publishes, by its number in
-// the container, 0 without one.
-func servedPort(c peer.Container) int {
+// servedPort returns the first port of a protocol that a replica publishes, by its number
+// in the container, 0 without one.
+func servedPort(c peer.Container, protocol bunfile.Protocol) int {
 	for _, e := range c.Endpoints {
-		if e.Protocol != bunfile.UDP {
+		if sameTransport(e.Protocol, protocol) {
 			return e.ContainerPort
 		}
 	}

@@ -2,6 +2,7 @@ package budgie_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -183,8 +184,14 @@ func TestBalanceRefuses(t *testing.T) {
 	if _, err := f.Balance(t.Context(), "web", "127.0.0.1:0", budgie.WithAlgorithm("nosuch")); !errors.Is(err, balance.ErrInvalid) {
 		t.Errorf("an unknown algorithm: %v", err)
 	}
-	if _, err := f.Balance(t.Context(), "web", "127.0.0.1:0", budgie.WithMode(balance.ModeUDP)); !errors.Is(err, balance.ErrInvalid) {
-		t.Errorf("the mode of UDP ports: %v", err)
+	for what, option := range map[string]budgie.BalanceOption{
+		"an unknown mode": budgie.WithMode("sctp"), "TLS": budgie.WithTLS(new(tls.Config)), "HTTP/2": budgie.WithProtocol(bunfile.ProtocolH2C),
+		"limits": budgie.WithLimits(balance.Limits{Connections: 1}), "a hash": budgie.WithHash(bunfile.Hash{Header: "User"}),
+		"a check": func(c *balance.Config) { c.Check = new(balance.Check) },
+	} {
+		if _, err := f.Balance(t.Context(), "web", "127.0.0.1:0", budgie.WithMode(balance.ModeUDP), option); !errors.Is(err, balance.ErrInvalid) {
+			t.Errorf("UDP with %s: %v", what, err)
+		}
 	}
 	if _, err := f.Balance(t.Context(), "web", "nowhere"); err == nil {
 		t.Error("an address without a port")

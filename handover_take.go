@@ -244,30 +244,27 @@ func (c *Client) keepOwn(ctx context.Context, rc runConfig) (keepers []*keeper, 
 	return keepers, nil
 }
 
-// openBalance opens the socket of a Balance, or takes it over; then t is not nil, and
-// the frontend is held.
-func (c *Client) openBalance(ctx context.Context, addr string) (ln net.Listener, t *taking, err error) {
-	ln, err = listenTCP(ctx, addr)
+// listenOrTake opens the socket of a Balance, or takes it over from the process that has
+// it; then t is not nil, and what holds the frontend is set.
+func listenOrTake[S any](ctx context.Context, c *Client, network, addr string, hold *<-chan struct{}, listen func(context.Context, string) (S, error)) (socket S, t *taking, err error) {
+	socket, err = listen(ctx, addr)
 	if err == nil || !c.cfg.takeOver {
-		return ln, nil, err
+		return socket, nil, err
 	}
-	t, takeErr := c.take(ctx, wantBalance+canonical(addr))
+	t, takeErr := c.take(ctx, balanceScope(network, addr))
 	if errors.Is(takeErr, handover.ErrNone) {
-		return nil, nil, err // it is somebody else's
+		return socket, nil, err // it is somebody else's
 	}
 	if takeErr != nil {
-		return nil, nil, takeErr
+		return socket, nil, takeErr
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for name, s := range t.sockets {
-		if s.Listener != nil {
-			delete(t.sockets, name)
-			return s.Listener, t, nil
-		}
+	taken := func(context.Context, string) (S, error) { return socket, err }
+	_, port, _ := net.SplitHostPort(canonical(network, addr)) // what is in use is an address
+	if socket, err := inherited(c, network, hold, taken)(ctx, net.JoinHostPort("", port)); err == nil {
+		return socket, t, nil
 	}
 	t.end()
-	return nil, nil, err
+	return socket, nil, err
 }
 
 // awaitReplicas serves when found is closed, or at once where the other process has
@@ -288,15 +285,29 @@ func (t *taking) awaitReplicas(ctx context.Context, found <-chan struct{}) error
 	return nil
 }
 
-// canonical returns the form in which listeners have an address, or the address itself
-// where it is none.
-func canonical(addr string) string {
+// balanceScope is what the socket of a Balance at an address is for. That of TCP says
+// nothing of its network: versions before there was UDP do not either.
+func balanceScope(network, addr string) string {
+	if network == "udp" {
+		return wantBalance + "udp " + canonical(network, addr)
+	}
+	return wantBalance + canonical(network, addr)
+}
+
+// canonical returns the form in which sockets of a network, tcp or udp, have an address,
+// or the address itself where it is none.
+func canonical(network, addr string) string {
 	a, err := net.ResolveTCPAddr("tcp", addr)
+	if network == "udp" {
+		var u *net.UDPAddr
+		u, err = net.ResolveUDPAddr("udp", addr)
+		a = (*net.TCPAddr)(u)
+	}
 	if err != nil {
 		return addr
 	}
 	if a.IP == nil || a.IP.IsUnspecified() {
-		a.IP = net.IPv6unspecified // listeners on all addresses have this one
+		a.IP = net.IPv6unspecified // those on all addresses have this one
 	}
 	return a.String()
 }

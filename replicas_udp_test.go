@@ -19,6 +19,10 @@ type sessions struct {
 	joined map[string]bool // who became a backend of a UDP port
 }
 
+func newSessions() *sessions {
+	return &sessions{by: make(map[string]int), joined: make(map[string]bool)}
+}
+
 func (s *sessions) Ended(_ *balance.Source, e balance.Exchange) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,7 +58,7 @@ func (s *sessions) of(id string) int {
 // replica, and gets another one when that has gone.
 func TestPublishedUDPPortReachesOtherNodes(t *testing.T) {
 	network, token := discoverytest.NewNetwork(), trust.NewToken()
-	seen := &sessions{by: make(map[string]int), joined: make(map[string]bool)}
+	seen := newSessions()
 	a, b := newNode(t, network, token, budgie.WithObserver(seen)), newNode(t, network, token)
 	first, err := a.Run(t.Context(), dns("dns"))
 	if err != nil {

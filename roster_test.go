@@ -340,7 +340,7 @@ func TestTunnelsToTheSilentAreCut(t *testing.T) {
 				backends := make(map[string]bool)
 				tunnels := newTunnels(func() (*trust.Flock, error) { return b.flock, nil })
 				b = newUnstartedBench(t, 0, func(id string) {
-					_, ok := c.backend(b.roster, tunnels, id, "web")
+					_, ok := c.backend(b.roster, tunnels, id, balanced{"web", bunfile.TCP})
 					backends[id] = ok
 				})
 				ctx, cancel := context.WithCancel(t.Context())

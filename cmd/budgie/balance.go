@@ -30,8 +30,8 @@ func newBalanceFlags(fs *flag.FlagSet) *balanceFlags {
 	f := new(balanceFlags)
 	fs.StringVar(&f.addr, "balance", "", "balance: serve this `address`, such as :8080, with the replicas of ID or NAME, and run none here")
 	fs.StringVar(&f.algorithm, "algorithm", string(bunfile.RoundRobin), "balance: `algorithm`: "+algorithmNames())
-	fs.StringVar(&f.mode, "mode", string(bunfile.ModeHTTP), "balance: `mode`, http or tcp")
-	fs.StringVar(&f.accessLog, "access-log", "", "balance: print a line for each request, in the `format` text or json")
+	fs.StringVar(&f.mode, "mode", string(bunfile.ModeHTTP), "balance: `mode`, http, tcp or udp, which is an address of UDP and the UDP ports of the replicas")
+	fs.StringVar(&f.accessLog, "access-log", "", "balance: print a line for each request, connection or UDP session, in the `format` text or json")
 	f.slowStart = secondsFlag(fs, "slow-start", "balance: how long it takes until a new replica gets its full share (a `time`; default 0s)")
 	fs.BoolVar(&f.takeOver, "take-over", false, "balance: take the address over from a command like this that serves it, if one does, without a connection refused (Linux)")
 	return f
@@ -76,8 +76,8 @@ func (c *command) balance(ctx context.Context, a *app, fs *flag.FlagSet, f *bala
 		return c.usagef("-balance needs one ID or NAME")
 	case !slices.Contains(bunfile.Algorithms(), bunfile.Algorithm(f.algorithm)):
 		return c.usagef("-algorithm is %s, not %q", algorithmNames(), f.algorithm)
-	case mode != bunfile.ModeHTTP && mode != bunfile.ModeTCP:
-		return c.usagef("-mode is http or tcp, not %q", f.mode)
+	case mode != bunfile.ModeHTTP && mode != bunfile.ModeTCP && mode != balance.ModeUDP:
+		return c.usagef("-mode is http, tcp or udp, not %q", f.mode)
 	}
 	if f.slowStart.value < 0 {
 		return c.usagef("-slow-start is a time from 0s on, not %s", f.slowStart)
@@ -104,18 +104,39 @@ func (c *command) balance(ctx context.Context, a *app, fs *flag.FlagSet, f *bala
 		if err != nil {
 			return err
 		}
-		fmt.Fprintln(a.stderr, printable(fmt.Sprintf("serving %s at %s, until interrupted", args[0], front.Addr())))
+		fmt.Fprintln(a.stderr, printable(fmt.Sprintf("serving %s at %s, until interrupted", args[0], addrWord(front, mode))))
 		defer upgrader.serve(ctx, client)()
-		a.serveUntilEnd(ctx, client, front, args[0])
+		a.serveUntilEnd(ctx, client, front, missing(args[0], mode))
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), bunfile.DefaultStopTimeout)
 		defer cancel()
 		return front.Shutdown(drain)
 	}, opts...))
 }
 
+// addrWord is where a frontend serves, as "budgie ps" writes it.
+func addrWord(front balance.Frontend, mode bunfile.BalanceMode) string {
+	word := front.Addr().String()
+	if mode == balance.ModeUDP {
+		word += "/udp"
+	}
+	return word
+}
+
+// missing says that no replica of a service is found, and what clients see of that.
+func missing(service string, mode bunfile.BalanceMode) string {
+	port, meanwhile := "", "requests get status 503"
+	switch mode {
+	case bunfile.ModeTCP:
+		meanwhile = "connections are closed"
+	case balance.ModeUDP:
+		port, meanwhile = " with a UDP port", "datagrams are dropped"
+	}
+	return fmt.Sprintf("no replica of %s%s is found so far: %s until one is; \"budgie chirp\" lists what is announced", service, port, meanwhile)
+}
+
 // serveUntilEnd returns when ctx ends or another process has taken client's place. It
-// says when no replica of the service is found.
-func (a *app) serveUntilEnd(ctx context.Context, client *budgie.Client, front balance.Frontend, service string) {
+// gives the notice when no replica of the service is found.
+func (a *app) serveUntilEnd(ctx context.Context, client *budgie.Client, front balance.Frontend, none string) {
 	notice := time.NewTimer(noReplicaNotice)
 	defer notice.Stop()
 	for {
@@ -127,7 +148,7 @@ func (a *app) serveUntilEnd(ctx context.Context, client *budgie.Client, front ba
 			return
 		case <-notice.C:
 			if len(front.Status()) == 0 {
-				a.note("no replica of %s is found so far: requests get status 503 until one is; \"budgie chirp\" lists what is announced", service)
+				a.note("%s", none)
 			}
 		}
 	}

@@ -175,20 +175,16 @@ func cmdGet(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// ask NAME QUESTION ANSWER: the container's UDP port answers so within 15 s, to a
-// client that asks again where nothing comes, as clients of UDP do.
+// ask NAME|udp://ADDR QUESTION ANSWER: the container's UDP port, or an address that
+// somebody is about to serve, answers so within 15 s, to a client that asks again where
+// nothing comes, as clients of UDP do.
 func cmdAsk(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 3 || neg {
-		ts.Fatalf("usage: ask NAME QUESTION ANSWER")
+		ts.Fatalf("usage: ask NAME|udp://ADDR QUESTION ANSWER")
 	}
-	var addr string
-	for _, e := range container(ts, args[0]).Endpoints {
-		if at, ok := strings.CutSuffix(e, "/udp"); ok {
-			addr = at
-		}
-	}
-	if addr == "" {
-		ts.Fatalf("%s has no UDP endpoint", args[0])
+	addr, soon := strings.CutPrefix(args[0], "udp://")
+	if !soon {
+		addr = udpEndpoint(ts, args[0])
 	}
 	conn, err := net.Dial("udp", addr)
 	ts.Check(err)
@@ -196,10 +192,26 @@ func cmdAsk(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
 	answer, err := askUDP(ctx, conn, args[1])
+	for tick := time.NewTicker(50 * time.Millisecond); soon && errors.Is(err, syscall.ECONNREFUSED); <-tick.C {
+		answer, err = askUDP(ctx, conn, args[1])
+	}
 	ts.Check(err)
 	if answer != args[2] {
 		ts.Fatalf("ask %s: the answer is %q", args[0], answer)
 	}
+}
+
+// udpEndpoint returns where a container's UDP port is published.
+func udpEndpoint(ts *testscript.TestScript, name string) (addr string) {
+	for _, e := range container(ts, name).Endpoints {
+		if at, ok := strings.CutSuffix(e, "/udp"); ok {
+			addr = at
+		}
+	}
+	if addr == "" {
+		ts.Fatalf("%s has no UDP endpoint", name)
+	}
+	return addr
 }
 
 // askUDP sends a question until an answer comes, or the word that nobody is
