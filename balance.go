@@ -81,8 +81,8 @@ const (
 // Announcements are unproved. Balance uses replicas of nodes that proved over
 // mutual TLS to be in this machine's flock, by what such a node itself says of
 // them, and leaves them within seconds when the node falls silent. Their traffic
-// goes by connections of the same kind, through the node, to the container itself.
-// Of others, it uses those on addresses of this machine, at their published ports,
+// goes by connections of the same kind, through the node, to the container itself; so
+// does that of this machine's own replicas. Of others, it uses those on addresses of this machine, at their published ports,
 // and leaves the rest aside.
 func (c *Client) Balance(ctx context.Context, name, addr string, opts ...BalanceOption) (balance.Frontend, error) {
 	if name == "" {
@@ -199,6 +199,7 @@ func (c *Client) feed(ctx context.Context, f balance.Frontend, of balanced, even
 			found()
 		}
 	})
+	r.own = true // its published ports would balance once more
 	r.run(ctx, only(ctx, events, isReplica))
 	drain, cancel := context.WithTimeout(context.Background(), bunfile.DefaultStopTimeout)
 	defer cancel()

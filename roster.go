@@ -26,6 +26,8 @@ type roster struct {
 	// delay is how long an endpoint is known before it is connected to, so that
 	// who only lists what is announced makes no connections.
 	delay time.Duration
+	// own says that endpoints of this machine are followed too.
+	own bool
 	// changed is called with the id of a replica of which something is new.
 	changed func(id string)
 	// heard is called when nodes came, went or said something; nil for nobody.
@@ -151,14 +153,14 @@ func (r *roster) watch(ctx context.Context, s discovery.Service) {
 	r.wg.Go(func() { r.follow(ctx, entry, s) })
 }
 
-// isOurs reports whether an announcement says that it is of another node of the
-// flock, and where to ask whether that is so.
+// isOurs reports whether an announcement says that it is of a node of the flock,
+// another one unless own is set, and where to ask whether that is so.
 func (r *roster) isOurs(s discovery.Service) bool {
 	if s.PeerPort == 0 || len(s.Addrs) == 0 || s.Flock == "" {
 		return false
 	}
 	f, err := r.open()
-	if err != nil || s.Node == f.NodeID() {
+	if err != nil || s.Node == f.NodeID() && !r.own {
 		return false
 	}
 	g, err := f.Current()

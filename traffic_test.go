@@ -50,7 +50,8 @@ func TestWithObserver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fetch(t, "http://"+front.Addr().String()) // 503 until the replica is found
+	awaitBackends(t, front, 1)
+	fetch(t, "http://"+front.Addr().String())
 	happens(t, "both are told of", func() bool { return w.count("web") > 0 && w.count(rec.ServiceID[:12]) > 0 })
 }
 
