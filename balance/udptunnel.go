@@ -58,7 +58,7 @@ func (c *tunnelConn) send(b []byte) error {
 func (c *tunnelConn) receive(deliver func([]byte)) error {
 	conn, err := c.connected()
 	if err != nil {
-		return c.explain(err)
+		return c.explain(final(err)) // no time is over but that of the dial
 	}
 	buf := c.f.buffers.Get().(*[maxDatagram]byte)
 	defer c.f.buffers.Put(buf)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	goruntime "runtime"
 	"sync/atomic"
 	"testing"
@@ -57,11 +58,20 @@ func TestUDPTunnelTakesItsTime(t *testing.T) {
 // What a tunnel that does not come about, or breaks, was given goes elsewhere, as to the
 // next backend does what a dead one refused.
 func TestUDPTunnelFails(t *testing.T) {
+	for name, why := range map[string]error{
+		"Context": context.DeadlineExceeded, // is a timeout, as many reasons are
+		"Socket":  &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) { testUDPTunnelFails(t, why) })
+	}
+}
+
+func testUDPTunnelFails(t *testing.T, why error) {
 	var broken atomic.Pointer[net.UDPConn]
 	far := newUDPBackend(t, "127.0.0.1:0", named("far"))
 	f := tunnelling(t, func(ctx context.Context, addr string) (net.Conn, error) {
 		if addr == "dead.test:53" {
-			return nil, context.DeadlineExceeded // is a timeout, as many reasons are
+			return nil, why
 		}
 		c, err := new(net.Dialer).DialContext(ctx, "udp", far.addr())
 		if err == nil {
