@@ -29,7 +29,7 @@ import (
 var binDir string
 
 func TestMain(m *testing.M) {
-	lan.Isolate(lan.Roles{"load": loadRole})
+	lan.Isolate(lan.Roles{"load": loadRole, "ask": askRole})
 	os.Exit(testMain(m))
 }
 

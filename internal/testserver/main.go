@@ -26,6 +26,7 @@ func main() {
 	show := flag.String("print", "", "print this file instead of serving")
 	ledger := flag.String("ledger", "", "write into this file who was asked to do what at /work, before that is answered")
 	udp := flag.String("udp", "", "also answer datagrams, at the port that BUDGIE_PORT_N_UDP says for this N")
+	where := flag.Bool("where", false, "answer datagrams with the machine's name in front, not the container's")
 	flag.Parse()
 
 	for n := range *lines {
@@ -60,20 +61,27 @@ func main() {
 	}
 	<-time.After(*delay)
 	if *udp != "" {
-		go answer(net.JoinHostPort(*host, os.Getenv("BUDGIE_PORT_"+*udp+"_UDP")))
+		go answer(net.JoinHostPort(*host, os.Getenv("BUDGIE_PORT_"+*udp+"_UDP")), *where)
 	}
 	serve(ctx, *host, *page, *ledger)
 }
 
-// answer sends datagrams back, with the container's name in front, as long as
-// the program runs.
-func answer(addr string) {
-	conn, err := net.ListenPacket("udp", addr)
+// answer sends datagrams back, with the container's name in front, or where it is, as
+// long as the program runs.
+func answer(addr string, where bool) {
+	name, err := os.Getenv("BUDGIE_NAME"), error(nil)
+	if where {
+		name, err = os.Hostname()
+	}
+	var conn net.PacketConn
+	if err == nil {
+		conn, err = net.ListenPacket("udp", addr)
+	}
 	for buf := make([]byte, 1<<16); err == nil; {
 		var n int
 		var from net.Addr
 		if n, from, err = conn.ReadFrom(buf); err == nil {
-			_, err = conn.WriteTo(fmt.Appendf(nil, "%s %s", os.Getenv("BUDGIE_NAME"), buf[:n]), from)
+			_, err = conn.WriteTo(fmt.Appendf(nil, "%s %s", name, buf[:n]), from)
 		}
 	}
 	fmt.Fprintln(os.Stderr, err)
