@@ -336,11 +336,23 @@ func (k *keeper) storeVerdict(ctx context.Context) error {
 	if next := k.record(); change(&next) == nil {
 		k.reflect(ctx, next)
 	}
+	was := k.record().Health
 	err := k.update(ctx, change)
 	if err == nil {
 		k.probed = nil
+		k.logHealth(was, v)
 	}
 	return err
+}
+
+// logHealth says that a container became unhealthy, or is well again.
+func (k *keeper) logHealth(was lifecycle.Health, v verdict) {
+	switch {
+	case v.health == lifecycle.Unhealthy && was != v.health:
+		k.log.Warn("the container is unhealthy", "probe", v.problem)
+	case v.health == lifecycle.Healthy && was == lifecycle.Unhealthy:
+		k.log.Info("the container is healthy again")
+	}
 }
 
 // finish tidies up after a container that is done.

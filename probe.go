@@ -143,7 +143,7 @@ func (p *prober) probeTCP(ctx context.Context, port int) error {
 }
 
 // probeHTTP counts 200 to 399 as healthy, and does not follow a redirect: it
-// shows that the server answers, and may lead elsewhere.
+// shows that the server answers, and may lead elsewhere. It speaks as the proxy does.
 func (p *prober) probeHTTP(ctx context.Context) error {
 	addr, err := p.addr(0)
 	if err != nil {
@@ -155,8 +155,13 @@ func (p *prober) probeHTTP(ctx context.Context) error {
 	}
 	req.Close = true
 	req.Header.Set("User-Agent", "budgie-health-check")
+	transport := &http.Transport{DisableKeepAlives: true}
+	if p.rec.Spec.Balance.Protocol == bunfile.ProtocolH2C {
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetUnencryptedHTTP2(true)
+	}
 	client := http.Client{
-		Transport:     &http.Transport{DisableKeepAlives: true},
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	res, err := client.Do(req)

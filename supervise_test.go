@@ -110,6 +110,8 @@ func TestUnhealthyWithoutPolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	said := make(saying, 16)
+	f.Client = f.client(t, budgie.WithLogger(slog.New(slog.NewTextHandler(said, nil))))
 	if _, err := f.Run(t.Context(), web("web")); err != nil {
 		t.Fatal(err)
 	}
@@ -126,6 +128,11 @@ func TestUnhealthyWithoutPolicy(t *testing.T) {
 	}
 	if ev := <-events; ev.Type.String() != "added" {
 		t.Errorf("event %+v", ev)
+	}
+	for i, want := range []string{"the container is unhealthy", "healthy again"} {
+		if line := <-said; !strings.Contains(line, want) || i == 0 && !strings.Contains(line, "500") {
+			t.Errorf("it says %s", line)
+		}
 	}
 }
 

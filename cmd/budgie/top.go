@@ -143,7 +143,7 @@ func hasPrefixFold(id, ref string) bool {
 
 // add counts a replica in.
 func (s *serviceTraffic) add(one budgie.ContainerTraffic) {
-	n := nodeTraffic{ID: one.ID, Node: one.Node, Local: one.Local, State: string(one.State), Ready: one.Ready}
+	n := nodeTraffic{ID: one.ID, Node: one.Node, Local: one.Local, State: string(one.State), Ready: one.Ready && one.Health != lifecycle.Unhealthy}
 	if len(one.Volumes) > 0 {
 		n.Sync = syncWord(lifecycle.Container{Volumes: one.Volumes})
 	}

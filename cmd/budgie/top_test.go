@@ -23,6 +23,7 @@ func TestTopByService(t *testing.T) {
 			Traffic: &peer.Traffic{Requests: 7, Rate: 100, P50: 700 * time.Microsecond, P99: 20 * time.Millisecond, Active: 2},
 		},
 		{ID: "bb33", Name: "db", ServiceID: "db", Ready: true},
+		{ID: "bb44", Name: "db", ServiceID: "db", Ready: true, Health: lifecycle.Unhealthy},
 	}
 	rows, err := byService(all, nil)
 	if err != nil || len(rows) != 2 || len(rows[0].Nodes) != 2 || *rows[0].Requests != 12 || rows[1].Requests != nil {
@@ -33,7 +34,7 @@ func TestTopByService(t *testing.T) {
 	want := `
 NAME  READY  REQ/S  ERR/S  P50    P99   ACTIVE  SYNC
 web   1/2    101.5  0.5    2.0ms  1.5s  3       syncing
-db    1/1    -      -      -      -     -       -
+db    1/2    -      -      -      -     -       -
 `
 	if got := "\n" + b.String(); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
