@@ -12,6 +12,7 @@ import (
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
+	"github.com/budgiehq/budgie/runtime/process"
 	"github.com/budgiehq/budgie/store"
 )
 
@@ -312,6 +313,8 @@ func notReadyWithin(d time.Duration, rec lifecycle.Container) string {
 		return fmt.Sprintf("within %s it was restarted %d times, and did not stay: %s", d, rec.Restarts, rec.EndReason())
 	case rec.Restarts > 0:
 		return fmt.Sprintf("within %s it was restarted %d times, and never served: see its log", d, rec.Restarts)
+	case rec.ProbeError != "" && rec.Runtime == process.Name:
+		return fmt.Sprintf("it ran, but did not serve within %s (last probe: %s): a process has to listen at the port in its environment variable PORT; see its log and its health check, or allow it more time", d, rec.ProbeError)
 	case rec.ProbeError != "":
 		return fmt.Sprintf("it ran, but did not serve within %s (last probe: %s): see its log and its health check, or allow it more time", d, rec.ProbeError)
 	}

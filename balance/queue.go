@@ -3,6 +3,7 @@ package balance
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -11,8 +12,12 @@ import (
 // [Limits] does not say.
 const DefaultQueueWait = time.Second
 
-// errShed: the backends are at their limits.
-var errShed = errors.New("the backends have as many requests as they may have, and so has the queue")
+// errShed: the backends are at their limits. The others say since when.
+var (
+	errShed   = errors.New("the backends have as many requests as they may have")
+	errFull   = fmt.Errorf("%w, and so has the queue", errShed)
+	errWaited = fmt.Errorf("%w, and none had room while this one waited", errShed)
+)
 
 // acquire is pick for a pool whose members take a limited number of requests: it
 // waits, first come first served but for newcomers that find room at once, until
@@ -36,9 +41,9 @@ func (p *pool) acquire(ctx context.Context, tried []*member, key uint64) (*membe
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-timeout:
-			err = errShed
+			err = errWaited
 		}
-		p.leaveQueue(room, tried, err == errShed)
+		p.leaveQueue(room, tried, err == errWaited)
 		return nil, err
 	}
 }
@@ -61,7 +66,7 @@ func (p *pool) pickOrQueue(tried []*member, key uint64, again bool) (*member, ch
 		return nil, room, nil
 	case len(p.queue) >= p.limits.Queue:
 		p.countShed(tried)
-		return nil, nil, errShed
+		return nil, nil, errFull
 	}
 	room := make(chan struct{})
 	p.queue = append(p.queue, room)

@@ -41,8 +41,8 @@ func TestQueue(t *testing.T) {
 			return ch
 		}
 		first, second := wait(t.Context()), wait(t.Context())
-		if o := <-wait(t.Context()); !errors.Is(o.err, errShed) || o.after != 0 {
-			t.Errorf("with a full queue: %+v, want errShed at once", o)
+		if o := <-wait(t.Context()); !errors.Is(o.err, errFull) || o.after != 0 {
+			t.Errorf("with a full queue: %+v, want errFull at once", o)
 		}
 		p.release(m, result{answered: true})
 		if o := <-first; o.m != m || o.err != nil || o.after != 0 {
@@ -54,8 +54,8 @@ func TestQueue(t *testing.T) {
 		if o := <-left; !errors.Is(o.err, context.Canceled) {
 			t.Errorf("who left: %+v", o)
 		}
-		if o := <-second; !errors.Is(o.err, errShed) || o.after != time.Second {
-			t.Errorf("second in the queue: %+v, want errShed after a second", o)
+		if o := <-second; !errors.Is(o.err, errWaited) || o.after != time.Second {
+			t.Errorf("second in the queue: %+v, want errWaited after a second", o)
 		}
 		if m.active != 1 || len(p.queue) != 0 || m.shed != 2 {
 			t.Errorf("%d under way, %d waiting, %d shed; want 1, 0, 2", m.active, len(p.queue), m.shed)

@@ -18,23 +18,39 @@ import (
 
 // balanceFlags are the flags of chirp that are for balancing.
 type balanceFlags struct {
-	addr, algorithm, mode, accessLog string
-	slowStart                        *seconds
-	takeOver                         bool
+	addr, algorithm, hash, mode, protocol, accessLog string
+	slowStart                                        *seconds
+	takeOver                                         bool
 }
 
 // balanceFlagNames are those that go with -balance.
-var balanceFlagNames = []string{"algorithm", "mode", "access-log", "slow-start", "take-over"}
+var balanceFlagNames = []string{"algorithm", "hash", "mode", "protocol", "access-log", "slow-start", "take-over"}
 
 func newBalanceFlags(fs *flag.FlagSet) *balanceFlags {
 	f := new(balanceFlags)
 	fs.StringVar(&f.addr, "balance", "", "balance: serve this `address`, such as :8080, with the replicas of ID or NAME, and run none here")
 	fs.StringVar(&f.algorithm, "algorithm", string(bunfile.RoundRobin), "balance: `algorithm`: "+algorithmNames())
+	fs.StringVar(&f.hash, "hash", "", "balance: what requests have in common that go to one replica by consistent-hash: header=`NAME` or cookie=NAME (default the client's address)")
 	fs.StringVar(&f.mode, "mode", string(bunfile.ModeHTTP), "balance: `mode`, http, tcp or udp, which is an address of UDP and the UDP ports of the replicas")
+	fs.StringVar(&f.protocol, "protocol", string(bunfile.ProtocolAuto), "balance: what replicas are spoken to by in mode http: the `protocol` auto, which is HTTP/1.1 and for gRPC h2c, or h2c")
 	fs.StringVar(&f.accessLog, "access-log", "", "balance: print a line for each request, connection or UDP session, in the `format` text or json")
 	f.slowStart = secondsFlag(fs, "slow-start", "balance: how long it takes until a new replica gets its full share (a `time`; default 0s)")
 	fs.BoolVar(&f.takeOver, "take-over", false, "balance: take the address over from a command like this that serves it, if one does, without a connection refused (Linux)")
 	return f
+}
+
+// hashOf returns what -hash means.
+func hashOf(word string) (bunfile.Hash, error) {
+	if word == "" {
+		return bunfile.Hash{}, nil
+	}
+	switch kind, name, _ := strings.Cut(word, "="); {
+	case kind == "header" && name != "":
+		return bunfile.Hash{Header: name}, nil
+	case kind == "cookie" && name != "":
+		return bunfile.Hash{Cookie: name}, nil
+	}
+	return bunfile.Hash{}, fmt.Errorf("-hash is header=NAME or cookie=NAME, not %q", word)
 }
 
 // algorithmNames lists what -algorithm takes.
@@ -85,6 +101,10 @@ func (c *command) balance(ctx context.Context, a *app, fs *flag.FlagSet, f *bala
 	if _, _, err := net.SplitHostPort(f.addr); err != nil {
 		return c.usagef("-balance is an address to serve, such as :8080 or 127.0.0.1:8080, not %q", f.addr)
 	}
+	hash, err := hashOf(f.hash)
+	if err != nil {
+		return c.usagef("%v", err)
+	}
 	access, err := a.newAccessLog(f.accessLog)
 	if err != nil {
 		return c.usagef("%v", err)
@@ -100,7 +120,8 @@ func (c *command) balance(ctx context.Context, a *app, fs *flag.FlagSet, f *bala
 	}
 	return upgrader.await(ctx, a.withClient(slog.LevelInfo, func(client *budgie.Client) error {
 		// Its Shutdown is the end of ctx.
-		front, err := client.Balance(context.WithoutCancel(ctx), args[0], f.addr, budgie.WithAlgorithm(bunfile.Algorithm(f.algorithm)), budgie.WithMode(mode), budgie.WithSlowStart(f.slowStart.value))
+		front, err := client.Balance(context.WithoutCancel(ctx), args[0], f.addr, budgie.WithAlgorithm(bunfile.Algorithm(f.algorithm)), budgie.WithHash(hash),
+			budgie.WithMode(mode), budgie.WithProtocol(bunfile.BackendProtocol(f.protocol)), budgie.WithSlowStart(f.slowStart.value))
 		if err != nil {
 			return err
 		}

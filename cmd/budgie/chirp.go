@@ -18,7 +18,7 @@ func chirpCommand() *command {
 		name: "chirp",
 		args: "[-peer host:port]… [-timeout 2s] [-format table|json]\n" +
 			"[-peer host:port]… [-d] [-name N] [-runtime auto|process|containerd] [-rm] [-allow-process] [-dry-run] [-ready-timeout 1m] [-weight 1] [-sync-rate 10MiB] [-verify] ID|NAME\n" +
-			"[-peer host:port]… -balance ADDR [-algorithm round-robin] [-mode http|tcp|udp] [-access-log text|json] [-slow-start 0s] [-take-over] ID|NAME\n" +
+			"[-peer host:port]… -balance ADDR [-algorithm round-robin] [-hash header|cookie=NAME] [-mode http|tcp|udp] [-protocol auto|h2c] [-access-log text|json] [-slow-start 0s] [-take-over] ID|NAME\n" +
 			"-promote [-force] ID|NAME",
 		summary: "List what is announced on the network, join it, or serve a port with its replicas.\nJoining runs another replica here: its specification and image come from the\nnodes that run it, if they prove to be in this machine's flock (budgie token -h).\nIts volumes are copied before it starts, and then follow what their owner writes:\nthe node that the service began on, or one whose replica was promoted since.",
 		example: "budgie chirp -timeout 5s   # who is there?\nbudgie chirp -d web        # run a replica of web, and print its id\nbudgie chirp -balance :80 web\nbudgie chirp -promote web  # the owner is gone for good: own its volumes here",

@@ -204,7 +204,7 @@ func (a *app) usage(w io.Writer) {
   BUDGIE_LOG         least level that is reported on the standard error, and in
                      the supervisor's log: debug (with every step of the
                      containerd runtime), info, warn or error; unset means warn,
-                     and info for supervisors
+                     and info for supervisors and "chirp -balance"
   CONTAINERD_ADDRESS, CONTAINERD_NAMESPACE
                      where containers of images run; unset means
                      %s and %s

@@ -27,6 +27,7 @@ func main() {
 	ledger := flag.String("ledger", "", "write into this file who was asked to do what at /work, before that is answered")
 	udp := flag.String("udp", "", "also answer datagrams, at the port that BUDGIE_PORT_N_UDP says for this N")
 	where := flag.Bool("where", false, "answer datagrams with the machine's name in front, not the container's")
+	h2c := flag.Bool("h2c", false, "speak HTTP/2 without TLS alone")
 	flag.Parse()
 
 	for n := range *lines {
@@ -63,7 +64,10 @@ func main() {
 	if *udp != "" {
 		go answer(net.JoinHostPort(*host, os.Getenv("BUDGIE_PORT_"+*udp+"_UDP")), *where)
 	}
-	serve(ctx, *host, *page, *ledger)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(!*h2c)
+	protocols.SetUnencryptedHTTP2(*h2c)
+	serve(ctx, protocols, *host, *page, *ledger)
 }
 
 // answer sends datagrams back, with the container's name in front, or where it is, as
@@ -89,7 +93,7 @@ func answer(addr string, where bool) {
 }
 
 // serve answers until ctx ends.
-func serve(ctx context.Context, host, page, ledger string) {
+func serve(ctx context.Context, protocols *http.Protocols, host, page, ledger string) {
 	ln, err := net.Listen("tcp", net.JoinHostPort(host, os.Getenv("PORT")))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -107,7 +111,7 @@ func serve(ctx context.Context, host, page, ledger string) {
 	mux.HandleFunc("/header", func(w http.ResponseWriter, r *http.Request) { _ = r.Header.Write(w) })
 	mux.HandleFunc("/work", func(w http.ResponseWriter, r *http.Request) { work(w, r, ledger) })
 	fmt.Println("listening")
-	server := &http.Server{Handler: mux}
+	server := &http.Server{Handler: mux, Protocols: protocols}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	_ = server.Serve(ln)
 	fmt.Println("goodbye")
