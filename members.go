@@ -282,7 +282,7 @@ func chooseHints(all []discovery.Service, ref, flock, self string) ([]discovery.
 		return nil, fmt.Errorf("%w: it is announced by another flock (%s), and this machine is in flock %.12s: give both the same token (budgie token set)",
 			ErrNotTrusted, someOf(elsewhere), flock)
 	default:
-		return nil, fmt.Errorf("%w: nothing that is announced on the network has this name or id; \"budgie chirp\" lists what is", ErrNotFound)
+		return nil, fmt.Errorf("%w: nothing that is announced on the network has this name or id: \"budgie chirp\" lists what is, which is not what is starting still, or unhealthy", ErrNotFound)
 	}
 	for _, s := range all {
 		related := func(h discovery.Service) bool {
