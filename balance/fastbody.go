@@ -77,20 +77,21 @@ func (s *fastConn) copyBody(u *upstreamConn, w *fastWatch) (clean bool) {
 	return clean
 }
 
-// copyChunks is copyBody for a body of chunks, which stay as they are.
+// copyChunks is copyBody for a body of chunks, which stay as they are, see http1.Chunks.
 func (s *fastConn) copyChunks(u *upstreamConn, w *fastWatch) (clean bool) {
 	s.chunks = http1.Chunks{}
 	p := s.got
 	for {
-		n, err := s.chunks.Scan(p)
+		n, kept, err := s.chunks.Scan(p)
 		if err != nil {
 			s.report.err = err
 			s.pass(s.out, 0)
 			return false
 		}
 		if s.chunks.InTrailer() {
-			return s.endChunks(u, w, p, n)
+			return s.endChunks(u, w, p[:kept], p[n:])
 		}
+		p = p[:kept]
 		if len(s.out) > 0 { // the head
 			n = copy(s.out[len(s.out):cap(s.out)], p)
 			if !s.pass(s.out[:len(s.out)+n], n) {
@@ -110,10 +111,10 @@ func (s *fastConn) copyChunks(u *upstreamConn, w *fastWatch) (clean bool) {
 	}
 }
 
-// endChunks passes the last chunks on, which are the first n bytes of p, and the
-// trailers that follow. p is part of buf.in.
-func (s *fastConn) endChunks(u *upstreamConn, w *fastWatch, p []byte, n int) (clean bool) {
-	if len(s.out)+n > cap(s.out) {
+// endChunks passes the last chunks on, and the trailers that follow, of which rest has
+// the beginning. Both are part of buf.in.
+func (s *fastConn) endChunks(u *upstreamConn, w *fastWatch, last, rest []byte) (clean bool) {
+	if len(s.out)+len(last) > cap(s.out) {
 		if !s.pass(s.out, 0) {
 			return false
 		}
@@ -121,13 +122,13 @@ func (s *fastConn) endChunks(u *upstreamConn, w *fastWatch, p []byte, n int) (cl
 	} else if s.out == nil {
 		s.out = s.buf.out[:0]
 	}
-	s.out = append(s.out, p[:n]...)
-	have := copy(s.buf.in[:], p[n:])
+	s.out = append(s.out, last...)
+	have := copy(s.buf.in[:], rest)
 	for {
 		used, out, v := http1.Trailer(s.buf.in[:have], s.out)
 		switch {
 		case v == http1.Plain:
-			return s.pass(out, n) && used == have
+			return s.pass(out, len(last)) && used == have
 		case v == http1.Other || have == len(s.buf.in):
 			s.report.err = http1.ErrChunks
 			return false

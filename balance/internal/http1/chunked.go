@@ -8,10 +8,13 @@ import (
 // ErrChunks is that of a chunked body that is none.
 var ErrChunks = errors.New("the chunks of the body are not valid")
 
-// maxChunkLine is how long a line with the size of a chunk may be.
-const maxChunkLine = 512
+// maxChunkLine is how long a line with the size of a chunk may be, about as in
+// net/http.
+const maxChunkLine = 4000
 
-// Chunks follows a chunked body (RFC 9112 section 7.1) that is passed on as it is.
+// Chunks follows a chunked body (RFC 9112 section 7.1) that is passed on as it is, but
+// for what servers write behind the sizes: blanks, which some fill up the room for
+// digits with, and extensions, which nobody needs.
 // The zero value stands at its beginning.
 type Chunks struct {
 	state int
@@ -23,7 +26,8 @@ type Chunks struct {
 
 // The states.
 const (
-	inSize = iota
+	inSize   = iota
+	inBlanks // behind the digits
 	inExtension
 	inSizeEnd // CR was there
 	inData
@@ -32,25 +36,33 @@ const (
 	inTrailer
 )
 
-// Scan follows the bytes p, which come next, and returns how many of them belong to
-// the body up to the end of its last chunk. InTrailer then says whether that was
-// reached.
-func (c *Chunks) Scan(p []byte) (n int, err error) {
+// Scan follows the bytes p, which come next. The first n of them belong to the body up
+// to the end of its last chunk; InTrailer then says whether that was reached. What of
+// these is to be passed on is moved to the beginning of p, where it has kept bytes.
+func (c *Chunks) Scan(p []byte) (n, kept int, err error) {
 	for n < len(p) && c.state != inTrailer {
 		if c.state == inData {
 			data := int(min(c.left, int64(len(p)-n)))
-			n, c.left, c.data = n+data, c.left-int64(data), c.data+int64(data)
+			if kept < n {
+				copy(p[kept:], p[n:n+data])
+			}
+			n, kept, c.left, c.data = n+data, kept+data, c.left-int64(data), c.data+int64(data)
 			if c.left == 0 {
 				c.state = inDataEnd
 			}
 			continue
 		}
-		if !c.step(p[n]) {
-			return n, ErrChunks
+		b := p[n]
+		if !c.step(b) {
+			return n, kept, ErrChunks
 		}
 		n++
+		if c.state != inBlanks && c.state != inExtension {
+			p[kept] = b
+			kept++
+		}
 	}
-	return n, nil
+	return n, kept, nil
 }
 
 // step follows one byte that is no data.
@@ -60,7 +72,7 @@ func (c *Chunks) step(b byte) bool {
 	case inSize:
 		digit := hex(b)
 		switch {
-		case digit >= 0 && c.digit < 15:
+		case digit >= 0 && c.digit < 16 && c.left < 1<<59: // more is no int64
 			c.left, c.digit = c.left<<4|int64(digit), c.digit+1
 		case c.digit == 0:
 			return false
@@ -68,7 +80,15 @@ func (c *Chunks) step(b byte) bool {
 			c.state = inSizeEnd
 		case b == ';':
 			c.state = inExtension
+		case b == ' ' || b == '\t':
+			c.state = inBlanks
 		default:
+			return false
+		}
+	case inBlanks:
+		if b == '\r' {
+			c.state = inSizeEnd
+		} else if b != ' ' && b != '\t' || c.line > maxChunkLine {
 			return false
 		}
 	case inExtension:

@@ -107,23 +107,26 @@ func FuzzResponse(f *testing.F) {
 func FuzzChunks(f *testing.F) {
 	f.Add([]byte("3\r\nabc\r\n0\r\n\r\nrest"), uint8(2))
 	f.Add([]byte("3;a=\"b\"\r\nabc\r\n000\r\nA: b\r\nContent-Length: 4\r\n\r\n"), uint8(7))
-	for _, s := range []string{"", "x", "3\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n", "fffffffffffffffff\r\n", "3 \r\nabc\r\n", "3\r\nabc\n0\r\n\r\n", "-1\r\n", "0\r\n folded\r\n\r\n"} {
+	for _, s := range []string{"", "x", "3\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n", "fffffffffffffffff\r\n", "3 \r\nabc\r\n", "3 \t\r\nabc\r\n0000000000000000 \r\n\r\n", "0000000000000001;a b\r\na\r\n0\r\n\r\n", "3\r\nabc\n0\r\n\r\n", "-1\r\n", "0\r\n folded\r\n\r\n"} {
 		f.Add([]byte(s), uint8(1))
 	}
 	f.Fuzz(func(t *testing.T, in []byte, part uint8) {
 		var c Chunks
+		var kept []byte
 		n := 0
 		for rest := in; len(rest) > 0 && !c.InTrailer(); {
-			p := rest[:min(len(rest), int(part)+1)]
-			k, err := c.Scan(p)
+			p := bytes.Clone(rest[:min(len(rest), int(part)+1)])
+			k, stay, err := c.Scan(p)
 			n += k
 			if err != nil {
 				return
 			}
+			kept = append(kept, p[:stay]...)
 			rest = rest[k:]
 		}
 		var whole Chunks
-		if m, err := whole.Scan(in); err != nil || m != n || whole.InTrailer() != c.InTrailer() || whole.Data() != c.Data() {
+		out := bytes.Clone(in)
+		if m, stay, err := whole.Scan(out); err != nil || m != n || whole.InTrailer() != c.InTrailer() || whole.Data() != c.Data() || !bytes.Equal(out[:stay], kept) {
 			t.Fatalf("in parts %d bytes of which %d are data, as a whole %d, %d, %v", n, c.Data(), m, whole.Data(), err)
 		}
 		if !c.InTrailer() {
@@ -132,6 +135,9 @@ func FuzzChunks(f *testing.F) {
 		data, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(in[:n])))
 		if err != nil && !strings.Contains(err.Error(), "too much overhead") || err == nil && int64(len(data)) != c.Data() {
 			t.Fatalf("net/http reads %d bytes, %v; want %d", len(data), err, c.Data())
+		}
+		if passed, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(kept))); err == nil && !bytes.Equal(passed, data) || bytes.ContainsAny(kept[:bytes.IndexByte(kept, '\n')], "; \t") {
+			t.Fatalf("%q became %q, of which net/http reads %q, %v", in[:n], kept, passed, err)
 		}
 		used, out, v := Trailer(in[n:], nil)
 		if v != Plain {

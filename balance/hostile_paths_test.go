@@ -1,0 +1,46 @@
+package balance_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// answering is a backend that answers every request with the same bytes.
+func answering(t *testing.T, answer string) string {
+	return rawBackend(t, func(_ int, c *net.TCPConn) {
+		for in := bufio.NewReader(c); ; {
+			if _, err := http.ReadRequest(in); err != nil {
+				return
+			}
+			io.WriteString(c, answer)
+		}
+	})
+}
+
+// Who fills up the room for a chunk's size with blanks, or with zeros, or writes long
+// extensions, is understood.
+func TestSizesOfChunksInOddSpelling(t *testing.T) {
+	for _, size := range []string{"2  ", "2\t", "0000000000000002", "2;" + strings.Repeat("x", 3000), "2;a=\"b c\" "} {
+		bothPaths(t, func(t *testing.T, f *front) {
+			f.set(answering(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"+size+"\r\nok\r\n3\r\nay!\r\n0 \r\nX-Sum: 1\r\n\r\n"))
+			c, in := dialFront(t, f)
+			c.SetDeadline(time.Now().Add(patience))
+			for range 2 {
+				io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+				resp, err := http.ReadResponse(in, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, err := io.ReadAll(resp.Body)
+				if err != nil || string(body) != "okay!" || resp.Trailer.Get("X-Sum") != "1" {
+					t.Fatalf("with the size %.20q got %q, %v, %v", size, body, resp.Trailer, err)
+				}
+			}
+		})
+	}
+}
