@@ -44,3 +44,21 @@ func TestSizesOfChunksInOddSpelling(t *testing.T) {
 		})
 	}
 }
+
+// A status below 100 is none, which net/http reads all the same and does not write: the
+// client hears of it, and the request does not stay under way for ever.
+func TestStatusThatDoesNotExist(t *testing.T) {
+	for _, status := range []string{"000", "099"} {
+		bothPaths(t, func(t *testing.T, f *front) {
+			f.set(answering(t, "HTTP/1.1 "+status+" No\r\nContent-Length: 2\r\n\r\nok"))
+			resp := get(t, f.url("/"))
+			if want := "budgie; error=http_protocol_error"; resp.StatusCode != http.StatusBadGateway || resp.Header.Get("Proxy-Status") != want {
+				t.Errorf("%s became %d, %q; want 502, %q", status, resp.StatusCode, resp.Header.Get("Proxy-Status"), want)
+			}
+			eventually(t, "the request ends", func() bool { return f.Status()[0].Active == 0 })
+			if n := f.Status()[0].Failures; n != 1 {
+				t.Errorf("%d failures, want 1", n)
+			}
+		})
+	}
+}

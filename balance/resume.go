@@ -100,7 +100,7 @@ func (r *resumption) read(ex *exchange, req *http.Request) (*http.Response, erro
 		if err != nil {
 			return nil, err
 		}
-		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
+		if resp.StatusCode/100 != 1 || resp.StatusCode == http.StatusSwitchingProtocols {
 			bounded.left = -1
 			r.conn.Conn.SetReadDeadline(time.Time{})
 			return resp, nil

@@ -206,9 +206,17 @@ func (e *failure) byClient(err error) *failure {
 }
 
 // refusedByResponse finds the responses that are none: failures that another
-// Budgie proxy reports, and a switch to a protocol that nobody asked for.
+// Budgie proxy reports, a switch to a protocol that nobody asked for, and a status that
+// does not exist.
 func refusedByResponse(req *http.Request, resp *http.Response) *failure {
 	f := &failure{status: resp.StatusCode, delivered: true}
+	if resp.StatusCode < 100 {
+		// net/http reads such a status, and panics where it is to write one.
+		f.status, f.reason, f.final = http.StatusBadGateway, httpProtocolError, true
+		f.err = fmt.Errorf("%s answered with the status %03d, which is none", req.URL.Host, resp.StatusCode)
+		f.atMember.err = f.err
+		return f
+	}
 	switch resp.StatusCode {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		reason, ok := budgieStatus(resp.Header)
