@@ -78,7 +78,8 @@ func (s *fastConn) ask(m *member) (*upstreamConn, outcome) {
 				s.headed(m, out, have, now)
 				return u, goOn
 			}
-			if v == http1.Incomplete && have < len(s.buf.in) && err == nil {
+			// A head that goes on and on is for those who know when that is over.
+			if v == http1.Incomplete && have < len(s.buf.in) && err == nil && now.Sub(s.report.asked) < s.p.patience {
 				continue
 			}
 		}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/budgiehq/budgie/balance"
 )
 
 // answering is a backend that answers every request with the same bytes.
@@ -60,5 +62,33 @@ func TestStatusThatDoesNotExist(t *testing.T) {
 				t.Errorf("%d failures, want 1", n)
 			}
 		})
+	}
+}
+
+// A backend that goes on and on with its header gets no longer than one that is silent.
+func TestHeaderInDripsIsBounded(t *testing.T) {
+	const response = 200 * time.Millisecond
+	for _, opts := range [][]balance.Option{{}, {balance.WithoutFastPath()}} {
+		f := openHTTP(t, append(opts, balance.WithResponseTimeout(response))...)
+		ended := make(chan time.Duration, 1)
+		f.set(rawBackend(t, func(_ int, c *net.TCPConn) {
+			if _, err := readRequest(c); err != nil {
+				return
+			}
+			began := time.Now()
+			drip := time.NewTicker(response / 8)
+			defer drip.Stop()
+			_, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nX: ")
+			for ; err == nil && time.Since(began) < patience; <-drip.C {
+				_, err = io.WriteString(c, "x")
+			}
+			ended <- time.Since(began)
+		}))
+		if resp := get(t, f.url("/")); resp.StatusCode != http.StatusGatewayTimeout {
+			t.Errorf("got %d, want 504", resp.StatusCode)
+		}
+		if took := receive(t, ended); took > patience/2 {
+			t.Errorf("the backend was listened to for %v", took)
+		}
 	}
 }
