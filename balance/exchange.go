@@ -60,7 +60,7 @@ func newExchange(f *frontend, w http.ResponseWriter, r *http.Request) *exchange 
 		idempotent: idempotent(r.Method),
 	}
 	ex.client = clientConnOf(r)
-	ex.writer = responseWriter{ResponseWriter: w, ex: ex}
+	ex.writer = responseWriter{ResponseWriter: w, ex: ex, old: !r.ProtoAtLeast(1, 1)}
 	if ex.streams = r.ProtoMajor == 2; ex.streams {
 		ex.grpc = isGRPC(r.Header)
 		ex.idempotent = ex.idempotent && !ex.grpc

@@ -92,3 +92,17 @@ func TestHeaderInDripsIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// A client of HTTP/1.0 would take an informational answer for the answer: RFC 9110
+// section 15.2.
+func TestNothingInformationalForHTTP10(t *testing.T) {
+	bothPaths(t, func(t *testing.T, f *front) {
+		f.set(answering(t, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+		c, _ := dialFront(t, f)
+		c.SetDeadline(time.Now().Add(patience))
+		io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
+		if got, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(got), "HTTP/1.0 200 ") || strings.Contains(string(got), "Link") {
+			t.Errorf("got %q, %v", got, err)
+		}
+	})
+}

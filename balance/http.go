@@ -220,6 +220,7 @@ type responseWriter struct {
 	broken   error        // of the first write that failed
 	switched *countedConn // nil but after a switch of protocols that somebody observes
 	hijacked bool
+	old      bool // the client speaks HTTP/1.0
 	// headerOnly: all there will be is a header.
 	headerOnly bool
 	slow       *guard // of writes to a stream, nil over HTTP/1.1, where clientConn has it
@@ -234,6 +235,9 @@ func (w *responseWriter) WriteHeader(status int) {
 		// asked for it. It cannot tell that apart from this one, and would at
 		// times send both.
 		return
+	}
+	if status < 200 && w.old {
+		return // RFC 9110 section 15.2: it would be taken for the response
 	}
 	if status >= 200 {
 		w.status = status
