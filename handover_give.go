@@ -257,12 +257,14 @@ func (k *keeper) stand(ctx context.Context, h *halt) error {
 		close(h.still)
 		return errHalted
 	}
+	k.linger()
 	close(h.still)
 	select {
 	case <-h.resume:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	k.leaveLingering()
 	k.unfollow = k.followVolumes()
 	return errHalted
 }

@@ -426,3 +426,34 @@ func TestTakeOverOfNothing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What a supervisor that was replaced has under way delays the stop by its successor, not
+// its grace.
+func TestStopWaitsForWhatTheFormerSupervisorHas(t *testing.T) {
+	h := newSlowHandler()
+	release := sync.OnceFunc(func() { close(h.release) })
+	defer release()
+	s := newSupervisors(t, h)
+	former, _ := s.supervise(t, budgie.Resident())
+	rec := s.runDetached(t, always(web("web")))
+	slow := askOnce(rec.URL() + "/slow")
+	<-h.inside
+	s.supervise(t, budgie.Resident(), budgie.TakingOver())
+	awaitReplaced(t, former)
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Stop(t.Context(), rec.ID) }()
+	eventually(t, s.Client, rec.ID, "the wish to stop", func(r lifecycle.Container) bool { return r.Desired == lifecycle.WantStopped })
+	select {
+	case err := <-stopped:
+		t.Fatalf("it is stopped under a request, %v", err)
+	case <-time.After(500 * time.Millisecond):
+	}
+	release()
+	if err := <-slow; err != nil {
+		t.Errorf("the request that was under way: %v", err)
+	}
+	begin := time.Now()
+	if err := <-stopped; err != nil || time.Since(begin) > 5*time.Second {
+		t.Errorf("it is stopped after %v, %v", time.Since(begin), err)
+	}
+}

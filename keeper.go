@@ -85,6 +85,9 @@ type keeper struct {
 	// portTaken is when the ports of the running container could not be opened first,
 	// zero while they never were tried in vain.
 	portTaken time.Time
+	// lingering ends that this process says that it may have connections to the
+	// container that another one keeps; nil where it does not.
+	lingering func()
 	// pub holds the published ports, from the first start to the last end.
 	pub *publication
 	// announced is what the network knows of the container, and in which flock,

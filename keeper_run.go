@@ -208,6 +208,7 @@ func (k *keeper) stop(ctx context.Context, reason string) error {
 		k.withinGrace(ctx, func(ctx context.Context) {
 			k.unpublish(ctx)
 			k.drainTunnels(ctx)
+			k.awaitLingering(ctx)
 		})
 	} else {
 		k.pub.setLocal(nil, false)

@@ -238,13 +238,17 @@ func (p *publication) shutdown(ctx context.Context) {
 func (k *keeper) unpublish(ctx context.Context) {
 	pub := k.pub
 	if pub == nil {
+		k.leaveLingering()
 		return
 	}
 	k.pub = nil
 	if !k.handed.Load() {
+		k.leaveLingering()
 		pub.shutdown(ctx)
 		return
 	}
+	leave := k.lingering
+	k.lingering = nil
 	k.c.hand.draining.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), k.grace())
 		defer cancel()
@@ -253,6 +257,9 @@ func (k *keeper) unpublish(ctx context.Context) {
 		wg.Go(func() { k.drainTunnels(ctx) })
 		pub.shutdown(ctx)
 		wg.Wait()
+		if leave != nil {
+			leave()
+		}
 	})
 }
 
