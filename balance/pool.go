@@ -79,7 +79,9 @@ type pool struct {
 	changes []BackendChange // of which it has not been told
 	members []*member       // in ring order
 	backups int             // how many of them are backups
-	queue   []chan struct{} // of those that wait for room
+	queue   []waiter        // those that wait for room, in order
+	called  int             // how many left the queue to look for room and have not yet
+	turns   uint64          // that were given in the queue
 	next    int             // index of the next in turn, 0 … len(members)
 }
 
@@ -89,10 +91,14 @@ func newPool(alg algorithm, check *Check, log *slog.Logger) *pool {
 
 // pick chooses a member that is not among tried for what has a key, and counts
 // the request as under way there. Healthy ones come first, then healthy backups,
-// and then, rather than nobody, the others in the same order. It returns nil where all were tried.
+// and then, rather than nobody, the others in the same order. It returns nil where all
+// were tried, or have no room for who has not waited.
 func (p *pool) pick(tried []*member, key uint64) *member {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.promised(tried) {
+		return nil
+	}
 	return p.pickLocked(tried, key)
 }
 

@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,74 +20,129 @@ var (
 	errWaited = fmt.Errorf("%w, and none had room while this one waited", errShed)
 )
 
+// waiter is a place in the queue.
+type waiter struct {
+	turn uint64        // from 1 on, in the order in which they came
+	room chan struct{} // closed when there may be room
+}
+
 // acquire is pick for a pool whose members take a limited number of requests: it
-// waits, first come first served but for newcomers that find room at once, until
-// one that was not tried has room. It returns errShed where the queue is full or
-// the wait too long, ctx's error, or nil for both where there is no member.
+// waits, first come first served, until one that was not tried has room. It returns
+// errShed where the queue is full or the wait too long, ctx's error, or nil for both
+// where there is no member.
 func (p *pool) acquire(ctx context.Context, tried []*member, key uint64) (*member, error) {
 	var timeout <-chan time.Time
+	var w waiter
 	for {
-		m, room, err := p.pickOrQueue(tried, key, timeout != nil)
-		if m != nil || err != nil || room == nil {
+		m, next, err := p.pickOrQueue(tried, key, w.turn)
+		if m != nil || err != nil || next.room == nil {
 			return m, err
 		}
+		w = next
 		if timeout == nil {
 			timer := time.NewTimer(p.limits.QueueWait)
 			defer timer.Stop()
 			timeout = timer.C
 		}
 		select {
-		case <-room:
+		case <-w.room:
 			continue
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-timeout:
 			err = errWaited
 		}
-		p.leaveQueue(room, tried, err == errWaited)
+		p.leaveQueue(w, tried, err == errWaited)
 		return nil, err
 	}
 }
 
-// pickOrQueue picks, or returns a channel that is closed when there may be room.
-// Who was woken in vain keeps the place at the head.
-func (p *pool) pickOrQueue(tried []*member, key uint64, again bool) (*member, chan struct{}, error) {
+// pickOrQueue picks, or returns a place in the queue: at its end for a newcomer, whose
+// turn is 0, and where it was for who was called in vain.
+func (p *pool) pickOrQueue(tried []*member, key uint64, turn uint64) (*member, waiter, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if m := p.pickLocked(tried, key); m != nil {
-		return m, nil, nil
+	newcomer := turn == 0
+	if !newcomer {
+		p.called--
+	}
+	if !newcomer || !p.promised(tried) {
+		if m := p.pickLocked(tried, key); m != nil {
+			return m, waiter{}, nil
+		}
 	}
 	full := slices.ContainsFunc(p.members, func(m *member) bool { return !slices.Contains(tried, m) })
 	switch {
-	case !full:
-		return nil, nil, nil
-	case again:
-		room := make(chan struct{})
-		p.queue = slices.Insert(p.queue, 0, room)
-		return nil, room, nil
-	case len(p.queue) >= p.limits.Queue:
+	case !newcomer:
+		p.passOn(turn)
+	case full && len(p.queue) >= p.limits.Queue:
 		p.countShed(tried)
-		return nil, nil, errFull
+		return nil, waiter{}, errFull
+	case full:
+		p.turns++
+		turn = p.turns
 	}
-	room := make(chan struct{})
-	p.queue = append(p.queue, room)
-	return nil, room, nil
+	if !full {
+		return nil, waiter{}, nil
+	}
+	w := waiter{turn: turn, room: make(chan struct{})}
+	p.queue = slices.Insert(p.queue, p.place(turn), w)
+	return nil, w, nil
+}
+
+// place is where in the queue somebody's turn is. The lock is held.
+func (p *pool) place(turn uint64) int {
+	i, _ := slices.BinarySearchFunc(p.queue, turn, func(w waiter, turn uint64) int { return cmp.Compare(w.turn, turn) })
+	return i
 }
 
 // leaveQueue gives a place up; where its turn had come meanwhile, the next in the
 // queue has it. isShed says that it waited for too long for one that is not among
 // tried.
-func (p *pool) leaveQueue(room chan struct{}, tried []*member, isShed bool) {
+func (p *pool) leaveQueue(w waiter, tried []*member, isShed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if isShed {
 		p.countShed(tried)
 	}
-	if i := slices.Index(p.queue, room); i >= 0 {
+	if i := p.place(w.turn); i < len(p.queue) && p.queue[i].turn == w.turn {
 		p.queue = slices.Delete(p.queue, i, i+1)
 		return
 	}
+	p.called--
 	p.wake(1)
+}
+
+// promised reports whether the room that there is belongs to those who were called and
+// have not come yet: else one client that always has a request at hand would let nobody
+// else through. Who finds no place to wait may take what there is. The lock is held.
+func (p *pool) promised(tried []*member) bool {
+	if p.called == 0 || len(p.queue) >= p.limits.Queue {
+		return false
+	}
+	room, healthy := p.room(tried)
+	return healthy && room <= p.called
+}
+
+// room is how many requests the healthy members that were not tried can take, and
+// whether there is such a member. The lock is held.
+func (p *pool) room(tried []*member) (n int, healthy bool) {
+	f := filter{tried: tried, now: time.Now(), backups: true}
+	for _, m := range p.members {
+		if f.eligible(m) {
+			n, healthy = n+max(p.limits.BackendRequests-m.active, 0), true
+		}
+	}
+	return n, healthy
+}
+
+// passOn calls the next behind a turn, where there is room that who had the turn could
+// not use. The lock is held.
+func (p *pool) passOn(turn uint64) {
+	i := p.place(turn + 1)
+	if room, _ := p.room(nil); room > p.called && i < len(p.queue) {
+		p.call(i, i+1)
+	}
 }
 
 // countShed notes at all members that could have served a request, had they room, that
@@ -100,10 +156,13 @@ func (p *pool) countShed(tried []*member) {
 }
 
 // wake lets the first n in the queue look again. The lock is held.
-func (p *pool) wake(n int) {
-	n = min(n, len(p.queue))
-	for _, room := range p.queue[:n] {
-		close(room)
+func (p *pool) wake(n int) { p.call(0, min(n, len(p.queue))) }
+
+// call lets those from one place to before another look again. The lock is held.
+func (p *pool) call(from, to int) {
+	for _, w := range p.queue[from:to] {
+		close(w.room)
 	}
-	p.queue = slices.Delete(p.queue, 0, n)
+	p.called += to - from
+	p.queue = slices.Delete(p.queue, from, to)
 }

@@ -75,3 +75,88 @@ func TestFullIsNotUnhealthy(t *testing.T) {
 		t.Errorf("acquire = %v, %v; want errShed", m, err)
 	}
 }
+
+// queued lets n requests wait in a pool, one after the other, and returns where those
+// that have got a member say which they are.
+func queued(t *testing.T, p *pool, n int) chan int {
+	got := make(chan int, n)
+	for i := range n {
+		go func() {
+			if m, _ := p.acquire(t.Context(), nil, 0); m != nil {
+				got <- i
+			}
+		}()
+		synctest.Wait()
+	}
+	return got
+}
+
+// An update calls all that wait. Those that find no room stay in their order.
+func TestQueueKeepsItsOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := limitedPool(8)
+		m := p.pick(nil, 0)
+		got := queued(t, p, 8)
+		p.update([]Backend{m.backend})
+		synctest.Wait()
+		for i := range 8 {
+			p.release(m, result{answered: true})
+			synctest.Wait()
+			if n := <-got; n != i {
+				t.Errorf("number %d was served as number %d", n, i)
+			}
+		}
+		if p.called != 0 || m.active != 1 {
+			t.Errorf("%d are called, %d under way; want 0, 1", p.called, m.active)
+		}
+	})
+}
+
+// A client that always has its next request at hand does not get ahead of those who
+// wait.
+func TestNobodyGetsAheadOfTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := limitedPool(8)
+		m := p.pick(nil, 0)
+		got := queued(t, p, 3)
+		for i := range 3 {
+			p.release(m, result{answered: true})
+			if p.pick(nil, 0) != nil {
+				t.Fatal("a newcomer got what others waited for")
+			}
+			synctest.Wait()
+			if n := <-got; n != i {
+				t.Errorf("number %d was served as number %d", n, i)
+			}
+		}
+		p.release(m, result{answered: true})
+		if p.pick(nil, 0) != m {
+			t.Error("there is no room, and nobody waits")
+		}
+	})
+}
+
+// Who is first but has tried the member that has room does not stand in the way of
+// others.
+func TestRoomThatTheFirstCannotUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := limitedPool(8)
+		p.update([]Backend{{ID: "a", Addr: "a:1"}, {ID: "b", Addr: "b:1"}})
+		a, b := p.pick(nil, 0), p.pick(nil, 0)
+		for range 2 {
+			go p.acquire(t.Context(), []*member{a}, 0)
+			synctest.Wait()
+		}
+		got := queued(t, p, 1)
+		p.release(a, result{answered: true})
+		synctest.Wait()
+		select {
+		case <-got:
+		default:
+			t.Error("the member with room waits for those who cannot use it")
+		}
+		if a.active != 1 || b.active != 1 || len(p.queue) != 2 || p.called != 0 {
+			t.Errorf("%d and %d under way, %d waiting, %d called; want 1, 1, 2, 0", a.active, b.active, len(p.queue), p.called)
+		}
+	})
+}
