@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -112,7 +113,8 @@ func (s *fastConn) copyChunks(u *upstreamConn, w *fastWatch) (clean bool) {
 }
 
 // endChunks passes the last chunks on, and the trailers that follow, of which rest has
-// the beginning. Both are part of buf.in.
+// the beginning. Both are part of buf.in. Data does not wait for trailers, and is not
+// lost where these break off; the end of the body does wait.
 func (s *fastConn) endChunks(u *upstreamConn, w *fastWatch, last, rest []byte) (clean bool) {
 	if len(s.out)+len(last) > cap(s.out) {
 		if !s.pass(s.out, 0) {
@@ -123,13 +125,20 @@ func (s *fastConn) endChunks(u *upstreamConn, w *fastWatch, last, rest []byte) (
 		s.out = s.buf.out[:0]
 	}
 	s.out = append(s.out, last...)
+	end := len(last) - 1 - bytes.LastIndexByte(last[:len(last)-1], '\n') // of them, the size of the last chunk
 	have := copy(s.buf.in[:], rest)
 	for {
 		used, out, v := http1.Trailer(s.buf.in[:have], s.out)
-		switch {
-		case v == http1.Plain:
-			return s.pass(out, len(last)) && used == have
-		case v == http1.Other || have == len(s.buf.in):
+		if v == http1.Plain {
+			return s.pass(out, 0) && used == have
+		}
+		if data := len(s.out) - end; data > 0 {
+			if !s.pass(s.out[:data], 0) {
+				return false
+			}
+			s.out = append(s.out[:0], s.out[data:]...)
+		}
+		if v == http1.Other || have == len(s.buf.in) {
 			s.report.err = http1.ErrChunks
 			return false
 		}

@@ -106,3 +106,26 @@ func TestNothingInformationalForHTTP10(t *testing.T) {
 		}
 	})
 }
+
+// An answer whose trailers break off has begun all the same, and its data is not lost.
+func TestDataBeforeBrokenTrailers(t *testing.T) {
+	for _, end := range []string{"", "X-Sum: 1\r\n", "no trailer\r\n\r\n"} {
+		bothPaths(t, func(t *testing.T, f *front) {
+			f.set(rawBackend(t, func(_ int, c *net.TCPConn) {
+				if _, err := readRequest(c); err == nil {
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ndata\r\n00\r\n"+end)
+				}
+			}))
+			c, in := dialFront(t, f)
+			c.SetDeadline(time.Now().Add(patience))
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+			resp, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatalf("before %q: %v", end, err)
+			}
+			if data, err := io.ReadAll(resp.Body); err != io.ErrUnexpectedEOF || string(data) != "data" {
+				t.Errorf("before %q: got %q, %v", end, data, err)
+			}
+		})
+	}
+}
