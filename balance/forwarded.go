@@ -28,8 +28,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 	out.URL.RawQuery = in.URL.RawQuery
 	// The map itself: the values come in after the body.
 	out.Trailer = in.Trailer
-	if out.Header.Get("Upgrade") != "" && httpguts.HeaderValuesContainsToken(out.Header["Upgrade"], "h2c") {
-		// A tunnel in which requests pass that nobody has looked at. A server may
+	if out.Header.Get("Upgrade") != "" && (!in.ProtoAtLeast(1, 1) || httpguts.HeaderValuesContainsToken(out.Header["Upgrade"], "h2c")) {
+		// Over HTTP/1.0 there is no such wish (RFC 9110 section 7.8). With h2c it is a
+		// tunnel in which requests pass that nobody has looked at. A server may
 		// ignore the wish, and that for h2c is no longer one (RFC 9113 section 3.1).
 		for _, name := range []string{"Upgrade", "Connection", "Http2-Settings"} {
 			delete(out.Header, name)

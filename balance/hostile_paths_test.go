@@ -129,3 +129,22 @@ func TestDataBeforeBrokenTrailers(t *testing.T) {
 		})
 	}
 }
+
+// Over HTTP/1.0 nobody can ask for another protocol: RFC 9110 section 7.8.
+func TestNoUpgradeOverHTTP10(t *testing.T) {
+	bothPaths(t, func(t *testing.T, f *front) {
+		f.set(httpBackend(t, func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, r.Header.Get("Upgrade")+r.Header.Get("Connection"))
+		}))
+		c, in := dialFront(t, f)
+		c.SetDeadline(time.Now().Add(patience))
+		io.WriteString(c, "GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, err := io.ReadAll(resp.Body); err != nil || len(body) > 0 {
+			t.Errorf("the backend got %q, %v", body, err)
+		}
+	})
+}
