@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -35,8 +36,10 @@ type roster struct {
 
 	hints     map[string]discovery.Service // by replica
 	endpoints map[endpointKey]*rosterEntry
-	reports   chan report
-	wg        sync.WaitGroup
+	// left are the replicas whose announcement ended a short time ago.
+	left    map[string]leftReplica
+	reports chan report
+	wg      sync.WaitGroup
 }
 
 // rosterClient is what a roster needs of a [peer.Client].
@@ -53,9 +56,18 @@ type endpointKey struct {
 	port int
 }
 
+// leftReplica is where a replica was announced, and until when.
+type leftReplica struct {
+	at    endpointKey
+	since time.Time
+}
+
 // rosterEntry is an endpoint of the flock.
 type rosterEntry struct {
+	ctx    context.Context
 	cancel context.CancelFunc
+	// ending ends the following of one that is announced no more; nil for others.
+	ending *time.Timer
 	// hint is an announcement that leads to it, the last one.
 	hint discovery.Service
 	// moved holds a value when hint has changed, for the watching goroutine.
@@ -81,7 +93,7 @@ type report struct {
 func newRoster(open func() (*trust.Flock, error), dial func(*trust.Flock, discovery.Service) rosterClient, delay time.Duration, changed func(id string)) *roster {
 	return &roster{
 		open: open, dial: dial, delay: delay, changed: changed,
-		hints: make(map[string]discovery.Service), endpoints: make(map[endpointKey]*rosterEntry),
+		hints: make(map[string]discovery.Service), endpoints: make(map[endpointKey]*rosterEntry), left: make(map[string]leftReplica),
 		reports: make(chan report),
 	}
 }
@@ -115,6 +127,7 @@ func (r *roster) run(ctx context.Context, events <-chan discovery.Event) {
 func (r *roster) take(ctx context.Context, e discovery.Event) {
 	id := e.Service.ID
 	old, known := r.hints[id]
+	r.tidy()
 	if e.Type == discovery.Removed {
 		delete(r.hints, id)
 	} else {
@@ -122,6 +135,7 @@ func (r *roster) take(ctx context.Context, e discovery.Event) {
 		r.watch(ctx, e.Service)
 	}
 	if known && (e.Type == discovery.Removed || keyOf(old) != keyOf(e.Service)) {
+		r.left[id] = leftReplica{keyOf(old), time.Now()}
 		r.unwatch(keyOf(old))
 	}
 	r.changed(id)
@@ -136,7 +150,7 @@ func (r *roster) watch(ctx context.Context, s discovery.Service) {
 		return
 	}
 	key := keyOf(s)
-	if entry := r.endpoints[key]; entry != nil {
+	if entry := r.endpoints[key]; entry.lives() {
 		if !slices.Equal(entry.hint.Addrs, s.Addrs) {
 			entry.hint = s
 			select {
@@ -148,7 +162,7 @@ func (r *roster) watch(ctx context.Context, s discovery.Service) {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	entry := &rosterEntry{cancel: cancel, hint: s, moved: make(chan discovery.Service, 1)}
+	entry := &rosterEntry{ctx: ctx, cancel: cancel, hint: s, moved: make(chan discovery.Service, 1)}
 	r.endpoints[key] = entry
 	r.wg.Go(func() { r.follow(ctx, entry, s) })
 }
@@ -167,17 +181,45 @@ func (r *roster) isOurs(s discovery.Service) bool {
 	return err == nil && g.FlockID() == s.Flock
 }
 
-// unwatch ends the watching of an endpoint that nothing leads to any more.
+// lives makes an entry one that is announced, if it is still followed.
+func (e *rosterEntry) lives() bool {
+	if e == nil {
+		return false
+	}
+	if e.ending != nil {
+		e.ending.Stop()
+		e.ending = nil
+	}
+	return e.ctx.Err() == nil
+}
+
+// lastLook is for how long an endpoint that had proved itself is followed when it is
+// announced no more: long enough to see that it is silent. Its announcement may have
+// ended because of that, and what is under way to its replicas waits in vain.
+const lastLook = 10 * time.Second
+
+// unwatch ends the watching of an endpoint that nothing leads to any more, at once or
+// after a last look.
 func (r *roster) unwatch(key endpointKey) {
 	for _, s := range r.hints {
 		if keyOf(s) == key {
 			return
 		}
 	}
-	if entry := r.endpoints[key]; entry != nil {
+	switch entry := r.endpoints[key]; {
+	case entry == nil:
+	case entry.containers != nil && entry.ending == nil:
+		entry.ending = time.AfterFunc(lastLook, entry.cancel)
+	default:
 		entry.cancel()
 		delete(r.endpoints, key)
 	}
+}
+
+// tidy forgets what had its last look.
+func (r *roster) tidy() {
+	maps.DeleteFunc(r.left, func(_ string, l leftReplica) bool { return time.Since(l.since) > lastLook })
+	maps.DeleteFunc(r.endpoints, func(_ endpointKey, e *rosterEntry) bool { return e.ending != nil && e.ctx.Err() != nil })
 }
 
 // How long to wait before an endpoint that did not answer is tried again: at
@@ -287,6 +329,14 @@ func (r *roster) learn(rep report) {
 			r.changed(id)
 		}
 	}
+	for id, l := range r.left {
+		if entry.dead && r.endpoints[l.at] == entry {
+			r.changed(id)
+		}
+	}
+	if entry.dead && entry.ending != nil {
+		entry.cancel()
+	}
 }
 
 // nodes returns what those nodes say that have proved to be in the flock, and
@@ -294,7 +344,7 @@ func (r *roster) learn(rep report) {
 func (r *roster) nodes() map[string]peer.Told {
 	all := make(map[string]peer.Told)
 	for key, entry := range r.endpoints {
-		if entry.containers == nil {
+		if entry.containers == nil || entry.ending != nil {
 			continue
 		}
 		told := all[key.node]
@@ -320,7 +370,11 @@ func (r *roster) seen(id string) (discovery.Service, bool) {
 
 // silent reports whether the node of a replica was heard of, and does not answer.
 func (r *roster) silent(id string) bool {
-	entry := r.endpoints[keyOf(r.hints[id])]
+	at := r.left[id].at
+	if s, known := r.hints[id]; known {
+		at = keyOf(s)
+	}
+	entry := r.endpoints[at]
 	return entry != nil && entry.dead
 }
 

@@ -208,6 +208,46 @@ func TestRosterSentAway(t *testing.T) {
 	})
 }
 
+// An endpoint that is announced no more is followed for a moment: it may be announced
+// again, and then is the same, or else is left.
+func TestRosterLastLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRosterBench(t)
+		defer b.end()
+		s := b.service("1", "10.0.0.1")
+		b.announce(s)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		b.last(1).say(nil, peer.Container{ID: s.ID})
+		remove := func() {
+			b.events <- discovery.Event{Type: discovery.Removed, Service: s}
+			synctest.Wait()
+			b.want(s.ID, false, false)
+		}
+		remove()
+		time.Sleep(lastLook - time.Second)
+		b.announce(s)
+		b.want(s.ID, true, true)
+		time.Sleep(lastLook)
+		b.last(1).say(nil, peer.Container{ID: s.ID})
+		b.want(s.ID, true, true)
+		remove()
+		time.Sleep(lastLook + time.Second)
+		b.announce(b.service("2", "10.0.0.2")) // and what is over is forgotten
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(b.endpoints) != 1 || len(b.left) != 0 {
+			t.Errorf("%d endpoints are kept, and %d replicas that left", len(b.endpoints), len(b.left))
+		}
+		b.announce(s)
+		b.want(s.ID, true, false)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		b.last(3).say(nil, peer.Container{ID: s.ID})
+		b.want(s.ID, true, true)
+	})
+}
+
 // last0 checks that no connection was made.
 func (b *rosterBench) last0() {
 	b.t.Helper()
@@ -283,9 +323,12 @@ func TestRosterSharedEndpoint(t *testing.T) {
 		b.last(1).say(nil, peer.Container{ID: two.ID})
 		b.want(two.ID, true, true)
 		b.events <- discovery.Event{Type: discovery.Removed, Service: two}
+		time.Sleep(lastLook)
 		synctest.Wait()
-		if len(b.endpoints) != 0 {
-			t.Errorf("%d endpoints are left", len(b.endpoints))
+		for _, e := range b.endpoints {
+			if e.ctx.Err() == nil {
+				t.Error("an endpoint is followed that nothing leads to")
+			}
 		}
 	})
 }
@@ -332,7 +375,7 @@ func TestMergedDiscovery(t *testing.T) {
 // more, and are broken off when its node falls silent, which may be known by another
 // address by then.
 func TestTunnelsToTheSilentAreCut(t *testing.T) {
-	for name, silent := range map[string]bool{"Silent": true, "Not ready": false} {
+	for name, silent := range map[string]bool{"Silent": true, "Not ready": false, "Silent and announced no more": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := &Client{log: slog.New(slog.DiscardHandler)}
@@ -372,6 +415,10 @@ func TestTunnelsToTheSilentAreCut(t *testing.T) {
 				b.announce(moved)
 				b.last(2).say(nil, serving)
 				if silent {
+					if name != "Silent" {
+						b.events <- discovery.Event{Type: discovery.Removed, Service: moved}
+						synctest.Wait()
+					}
 					b.last(2).say(peer.ErrSilent)
 				} else {
 					serving.Ready = false
