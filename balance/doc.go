@@ -79,8 +79,10 @@
 // body of known length if any, without upgrades, expectations and trailers, whose
 // answer is as plain and begins within a second. Everything else, and every attempt
 // that fails, goes on as described here, with the client's connection, which stays
-// there; the two ways differ in nothing but that names of fields keep their case on
-// the shorter one.
+// there. The two ways decide alike, and differ in form: the shorter one leaves as they
+// are the case of names of fields, the reason phrase, an empty User-Agent, and a
+// Content-Length of 0 of a GET or of a 304; of trailers in an answer it passes longer
+// ones, and breaks off where their lines are folded or end without CR.
 //
 // # gRPC
 //
