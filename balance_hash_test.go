@@ -83,6 +83,7 @@ func TestPublishedPortsBalanceAsTheFileSays(t *testing.T) {
 	for _, algorithm := range append(bunfile.Algorithms(), "") {
 		t.Run("algorithm="+string(algorithm), func(t *testing.T) {
 			spec := web("web")
+			spec.Balance.Mode, spec.Healthcheck = bunfile.ModeHTTP, nil // the fake speaks HTTP/1.1 alone
 			spec.Balance.Algorithm = algorithm
 			if algorithm == bunfile.ConsistentHash {
 				spec.Balance.Hash.Cookie = "session"

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/budgiehq/budgie/discovery"
 	"github.com/budgiehq/budgie/peer"
@@ -59,8 +60,12 @@ func TestWatchesShareConnections(t *testing.T) {
 		if got := strings.Join(heard["third"], ", "); got != "announced 1" || len(heard) != 1 {
 			t.Errorf("when it is gone: %v", heard)
 		}
-		if len(b.endpoints) != 0 {
-			t.Errorf("nobody wants what %d endpoints say", len(b.endpoints))
+		time.Sleep(lastLook)
+		synctest.Wait()
+		for _, e := range b.endpoints {
+			if e.ctx.Err() == nil {
+				t.Error("an endpoint is followed that nobody wants to hear of")
+			}
 		}
 		l.do(func() { l.drop(third) })
 		cancel()
