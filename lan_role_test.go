@@ -100,6 +100,7 @@ func hostRole(ctx context.Context, args []string) error {
 		}
 		spec := wanting(2, 2)
 		spec.Image = bunfile.Image{Command: []string{exe, programSwitch, "serve"}}
+		spec.Healthcheck.Interval = bunfile.Duration(200 * time.Millisecond) // a process takes its time to begin
 		begin = func() error { _, err := c.Run(ctx, spec, budgie.Detached()); return err }
 	case "join":
 		begin = func() error { _, err := c.Join(ctx, "web", budgie.Detached(), budgie.AllowProcess()); return err }
