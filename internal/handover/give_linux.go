@@ -130,12 +130,12 @@ func (g *giving) fail(err error) { _ = g.say(message{Error: err.Error()}, nil) }
 
 func (g *giving) serve(ctx context.Context) {
 	_ = g.SetWriteDeadline(time.Now().Add(upgradeTimeout + readyTimeout)) // nobody waits so long
-	if err := g.sameUser(); err != nil {
-		g.fail(err)
-		return
-	}
 	m, sockets, err := g.hear(askTimeout)
 	closeAll(sockets) // nobody has to send any
+	// Not before the question is read: to close on it would take the answer back.
+	if stranger := g.sameUser(); stranger != nil {
+		err = stranger
+	}
 	if err != nil {
 		g.fail(err)
 		return
