@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/budgiehq/budgie/internal/freeport"
@@ -36,6 +37,8 @@ type Runtime struct {
 	pipes *logpipe.Reader
 	// owners are those of blobs that others read.
 	owners owners
+	// content is the directory of containerd's content store, nil while unknown.
+	content atomic.Pointer[string]
 
 	// ctx ends with Close.
 	ctx    context.Context

@@ -109,9 +109,21 @@ func (r *Runtime) openBlob(ctx, caller context.Context, id string) (runtime.Blob
 	if !owned {
 		return nil, r.whyNoBlob(ctx, c, d)
 	}
+	info, err := c.ContentStore().Info(ctx, d)
+	if errdefs.IsNotFound(err) {
+		return nil, r.whyNoBlob(ctx, c, d)
+	}
+	if err != nil {
+		return nil, err
+	}
+	file, err := r.openFile(ctx, c, d, info.Size)
+	if err == nil {
+		return file, nil
+	}
+	r.log.Debug("a blob is read through containerd", "digest", d, "reason", err)
 	// It is read after this call.
 	rctx, cancel := r.until(quiet(caller))
-	reader, err := c.ContentStore().ReaderAt(rctx, ocispec.Descriptor{Digest: d})
+	reader, err := c.ContentStore().ReaderAt(rctx, ocispec.Descriptor{Digest: d, Size: info.Size})
 	if err == nil {
 		return &blob{ReaderAt: reader, cancel: cancel}, nil
 	}
