@@ -27,7 +27,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: join [-rounds 7] [-limited 3] [-size 300] [-rate 25] [-out docs/benchmarks.md]")
 		os.Exit(2)
 	}
-	if err := benchreport.Setup("tools/setup.sh"); err != nil {
+	if err := benchreport.Setup("tools/setup.sh", "tools/setup-bench-join.sh"); err != nil {
 		fail(err)
 	}
 	// Every host has the containerd that setup.sh builds.

@@ -58,10 +58,12 @@ type machine struct {
 }
 
 func newWorld(ctx context.Context, t lan.TB, s settings) (*world, error) {
-	w := &world{settings: s, t: t, ctr: filepath.Join(t.TempDir(), "ctr")}
-	if err := w.buildCtr(ctx); err != nil {
+	// Built by tools/setup-bench-join.sh.
+	ctr, err := filepath.Abs("bin/tools/ctr")
+	if err != nil {
 		return nil, err
 	}
+	w := &world{settings: s, t: t, ctr: ctr}
 	if err := w.makeImages(); err != nil {
 		return nil, err
 	}
@@ -80,12 +82,6 @@ func newWorld(ctx context.Context, t lan.TB, s settings) (*world, error) {
 		return nil, err
 	}
 	return w, w.serveByBudgie(ctx)
-}
-
-// buildCtr builds the ctr of the containerd that the hosts have.
-func (w *world) buildCtr(ctx context.Context) error {
-	return run(ctx, []string{"CGO_ENABLED=0"}, "go", "-C", "tools/containerd", "build", "-trimpath",
-		"-o", w.ctr, "github.com/containerd/containerd/v2/cmd/ctr")
 }
 
 func (w *world) newMachine(h *lan.Host) (*machine, error) {

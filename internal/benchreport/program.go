@@ -19,6 +19,10 @@ func Setup(scripts ...string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("containers and their networks need root: run it with sudo")
 	}
+	// The command is built where no module can be had any more.
+	if err := exec.Command("go", "list", "-deps", "./cmd/budgie").Run(); err != nil {
+		return fmt.Errorf("get the modules of ./cmd/budgie, from the root of the repository: %w", err)
+	}
 	for _, script := range scripts {
 		cmd := exec.Command("bash", script)
 		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
