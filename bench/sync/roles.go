@@ -58,9 +58,12 @@ func member(token string) (*trust.Flock, error) {
 	return trust.New(trust.WithToken(t, "the benchmark"))
 }
 
-// newCopier returns one as Budgie's own client has it.
-func newCopier() *replica.Copier {
-	return replica.New(replica.Remember(replica.DefaultKeepAge, replica.DefaultKeepSize))
+// memorySuffix names the directory beside a source that remembers it.
+const memorySuffix = ".sources"
+
+// newCopier returns one as Budgie's own client has it, for a directory.
+func newCopier(dir string) *replica.Copier {
+	return replica.New(replica.Remember(replica.DefaultKeepAge, replica.DefaultKeepSize), replica.RememberSources(dir+memorySuffix))
 }
 
 // serve is a node that owns a volume. Its arguments are the token, where to listen
@@ -74,7 +77,7 @@ func serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	server := peer.NewServer(f, node{args[2], newCopier()})
+	server := peer.NewServer(f, node{args[2], newCopier(args[2])})
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	fmt.Println("ready")
 	return server.Serve(ln)
@@ -97,7 +100,7 @@ func fetch(ctx context.Context, args []string, use func(conn io.ReadWriteCloser)
 // receive is a node that makes a copy.
 func receive(ctx context.Context, args []string) error {
 	return fetch(ctx, args, func(conn io.ReadWriteCloser) error {
-		_, err := newCopier().Receive(ctx, conn, args[2], replica.ReceiveOptions{})
+		_, err := newCopier(args[2]).Receive(ctx, conn, args[2], replica.ReceiveOptions{})
 		return err
 	})
 }
@@ -108,7 +111,7 @@ const synced = "synced "
 // follow is a node that keeps a copy. It prints when that is as its source.
 func follow(ctx context.Context, args []string) error {
 	return fetch(ctx, args, func(conn io.ReadWriteCloser) error {
-		return newCopier().Follow(ctx, conn, args[2], replica.FollowOptions{Tell: func(s replica.FollowState) {
+		return newCopier(args[2]).Follow(ctx, conn, args[2], replica.FollowOptions{Tell: func(s replica.FollowState) {
 			if s.Phase == replica.Synced {
 				fmt.Println(synced + s.Digest)
 			}

@@ -198,6 +198,9 @@ func (w *world) equal(src, dst string) error {
 	return nil
 }
 
+// anew removes a copy as forget does, and what is remembered of its source.
+func anew(dst, src string) error { return errors.Join(forget(dst), os.RemoveAll(src+memorySuffix)) }
+
 // forget removes a copy, and what Budgie keeps beside it.
 func forget(dst string) error {
 	var errs []error
