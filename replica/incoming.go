@@ -127,7 +127,7 @@ func (c *incoming) place() error {
 		t.staged[e.path] = c.name
 		t.placed[e.digest] = c.name
 	} else {
-		if err := t.rename(c.name, e); err != nil {
+		if err := t.move(c.name, e); err != nil {
 			return err
 		}
 		t.placed[e.digest] = e.path

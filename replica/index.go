@@ -52,6 +52,7 @@ func (x *index) take(b watch.Batch) {
 // refresh looks at what is marked, and returns the tree, sorted by path, the
 // root first. After an error the marks are still there.
 func (x *index) refresh(ctx context.Context) ([]*found, error) {
+	defer x.scanner.rest()
 	if x.stale {
 		all, err := x.scanner.scan(ctx)
 		if err != nil {

@@ -62,7 +62,7 @@ func openRoot(dir string) (tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return root, nil
+	return newNear(root), nil
 }
 
 // makeAll makes a directory with those above it, and returns which it made, the

@@ -138,6 +138,13 @@ func (s *scanner) scan(ctx context.Context) ([]*found, error) {
 	return all, nil
 }
 
+// rest leaves no directory open: what is mounted there may be unmounted.
+func (s *scanner) rest() {
+	if n, ok := s.root.(*near); ok {
+		n.rest()
+	}
+}
+
 // visit appends what is at path and below, in the directory above. What
 // vanishes meanwhile was not there.
 func (s *scanner) visit(ctx context.Context, all []*found, above *os.File, name string) ([]*found, error) {

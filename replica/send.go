@@ -26,7 +26,7 @@ type sender struct {
 	viewed *sight
 	view   snapshot
 
-	root        *os.Root
+	root        tree
 	buf         buffer
 	transferred int64
 	removed     int

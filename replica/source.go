@@ -36,7 +36,7 @@ type source struct {
 
 	// looking is held by whoever uses what follows, up to now.
 	looking chan struct{}
-	root    *os.Root
+	root    tree
 	index   *index
 	first   fingerprint // of the directory as it was first found
 	// stored is what memory has, since storedAt.
@@ -207,7 +207,7 @@ func (s *source) reopen() error {
 				ErrGone, s.dir)
 		}
 	}
-	root, err := os.OpenRoot(s.dir)
+	root, err := s.open()
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (s *source) reopen() error {
 }
 
 // open opens the directory as it is now, for reading files.
-func (s *source) open() (*os.Root, error) { return os.OpenRoot(s.dir) }
+func (s *source) open() (tree, error) { return openRoot(s.dir) }
 
 // current returns what was last seen, and what is closed when that is something
 // else. The error is why it may be out of date.

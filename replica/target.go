@@ -382,6 +382,11 @@ func (t *target) rename(name string, e entry) error {
 	if err := t.makeWay(e.path); err != nil {
 		return err
 	}
+	return t.move(name, e)
+}
+
+// move does so where way was made.
+func (t *target) move(name string, e entry) error {
 	if err := t.keepReplaced(e); err != nil {
 		return err
 	}
