@@ -78,9 +78,13 @@ func serve(ctx context.Context, args []string) error {
 		return err
 	}
 	server := peer.NewServer(f, node{args[2], newCopier(args[2])})
-	context.AfterFunc(ctx, func() { _ = server.Close() })
+	closed := make(chan error, 1)
+	context.AfterFunc(ctx, func() { closed <- server.Close() })
 	fmt.Println("ready")
-	return server.Serve(ln)
+	if err := server.Serve(ln); ctx.Err() == nil {
+		return err
+	}
+	return <-closed // what is sent is remembered by then
 }
 
 // fetch asks a node for its volume, by arguments as serve has them.
