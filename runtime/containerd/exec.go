@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
@@ -110,11 +111,10 @@ func finishExec(ctx context.Context, p client.Process, ended <-chan client.ExitS
 		}
 		cancel()
 	}
-	s.end()
+	drained := s.end()
 	resizing.Wait()
-	actx, cancel := afterwards(ctx)
-	defer cancel()
-	_, derr := p.Delete(actx)
+	derr := deleteExec(ctx, p, drained)
+	_ = s.pipes.Close() // a Delete that found nothing leaves them
 	switch {
 	case kerr != nil:
 		return 0, errors.Join(context.Cause(ctx), kerr)
@@ -123,7 +123,29 @@ func finishExec(ctx context.Context, p client.Process, ended <-chan client.ExitS
 	case es.Error() != nil:
 		return 0, es.Error()
 	}
-	return int(es.ExitCode()), gone(derr)
+	return int(es.ExitCode()), derr
+}
+
+// holdersPatience is how long the shim may wait for output, when a command has
+// ended, where that was waited for already.
+const holdersPatience = 200 * time.Millisecond
+
+// deleteExec makes containerd forget a process that has ended. The shim of
+// containerd 2 waits for ten seconds of its own for whoever holds the output, that
+// of 1.6 for two, and no longer than the call has time. What it then does in spite
+// of that, the second attempt finds done.
+func deleteExec(ctx context.Context, p client.Process, drained bool) error {
+	actx, cancel := afterwards(ctx)
+	defer cancel()
+	if !drained {
+		short, cancel := context.WithTimeout(actx, holdersPatience)
+		defer cancel()
+		if _, err := p.Delete(short); gone(err) == nil {
+			return nil
+		}
+	}
+	_, err := p.Delete(actx)
+	return gone(err)
 }
 
 // execSpec is the container's first process, with what cfg wants different.

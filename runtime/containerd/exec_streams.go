@@ -88,15 +88,17 @@ func (s *execStreams) started(p client.Process) {
 	close(s.isStarted)
 }
 
-// end waits for the output of a process that has ended. The client's Delete
-// closes the pipes, read to their end or not (client 2.4.2).
-func (s *execStreams) end() {
+// end waits for the output of a process that has ended, and reports whether it
+// came to its end. The client's Delete closes the pipes, read to their end or not
+// (client 2.4.2).
+func (s *execStreams) end() (drained bool) {
 	close(s.ended)
-	if !s.out.Drain(s.ctx, s.all) {
+	if drained = s.out.Drain(s.ctx, s.all); !drained {
 		s.pipes.Cancel()
 		s.out.Drain(s.ctx, s.all) // nothing is written any more, unless a receiver hangs
 	}
 	close(s.over)
+	return drained
 }
 
 // resize gives the terminal its further sizes until the process's end.

@@ -9,7 +9,9 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/budgiehq/budgie/internal/execio"
 	"github.com/budgiehq/budgie/runtime"
 )
 
@@ -20,9 +22,13 @@ func TestExecLeavesHolders(t *testing.T) {
 	id, _ := b.run(shell("exec sleep 1000"))
 	for _, tty := range []*runtime.TTY{nil, {}} {
 		var out bytes.Buffer
+		begin := time.Now()
 		code, err := b.Exec(b.ctx, id, runtime.ExecConfig{
 			Command: []string{"sh", "-c", `trap "" HUP; sleep 1000 & echo left`}, Stdout: &out, TTY: tty,
 		})
+		if took := time.Since(begin); took > execio.Patience+5*time.Second {
+			t.Errorf("Exec took %v", took)
+		}
 		if code != 0 || err != nil || strings.TrimSpace(out.String()) != "left" {
 			t.Errorf("Exec gives %d, %v, %q", code, err, &out)
 		}
