@@ -4,7 +4,10 @@ package containerd
 
 import (
 	"context"
+	"errors"
 	"io"
+	"os"
+	"path/filepath"
 
 	"github.com/budgiehq/budgie/internal/execio"
 	"github.com/budgiehq/budgie/runtime"
@@ -99,6 +102,21 @@ func (s *execStreams) end() (drained bool) {
 	}
 	close(s.over)
 	return drained
+}
+
+// sweepExecs removes what killed clients left of the streams of commands, which
+// have all ended with the container.
+func sweepExecs(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if e.IsDir() { // the container's own streams are pipes
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
 
 // resize gives the terminal its further sizes until the process's end.

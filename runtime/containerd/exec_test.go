@@ -7,7 +7,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,6 +35,29 @@ func TestExecLeavesHolders(t *testing.T) {
 		if code != 0 || err != nil || strings.TrimSpace(out.String()) != "left" {
 			t.Errorf("Exec gives %d, %v, %q", code, err, &out)
 		}
+	}
+}
+
+// TestExecKilledClient: the streams that a killed client left of a command go with
+// the next start.
+func TestExecKilledClient(t *testing.T) {
+	b := newBench(t)
+	id, _ := b.run(shell("exec sleep 1000"))
+	left := filepath.Join(b.dir, id, "io", "1105618317") // named so by containerd's client
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(left, "exec-x-stdout"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Stop(b.ctx, id, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Start(b.ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after the next start there is %s: %v", left, err)
 	}
 }
 
