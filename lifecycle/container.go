@@ -67,7 +67,8 @@ type Exit struct {
 	Code int `json:"code"`
 	// At is when it ended, or was found to have ended.
 	At time.Time `json:"at"`
-	// OOMKilled is true where the kernel killed it for lack of memory.
+	// OOMKilled is true where it ended, neither stopped nor well, and the kernel had
+	// killed it, or a process of its container, for lack of memory.
 	OOMKilled bool `json:"oom_killed,omitempty"`
 }
 

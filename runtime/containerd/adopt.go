@@ -108,7 +108,7 @@ func (r *Runtime) bury(ctx context.Context, id string, c record) (runtime.Status
 	exit := r.exit(c, st, err)
 	if err == nil {
 		n.task = task
-		exit.OOMKilled = exit.OOMKilled || n.oomKilled(ctx)
+		exit.OOMKilled = exit.OOMKilled || n.oomKilled(ctx, exit)
 	}
 	err = r.clear(ctx, id)
 	n.pumps.End(true)

@@ -179,6 +179,31 @@ func TestOutOfMemory(t *testing.T) {
 	}
 }
 
+// That a process of a container, or a command in it, was killed for lack of memory
+// is not why it ended when it ends well or is stopped.
+func TestOutOfMemoryBefore(t *testing.T) {
+	b := newBench(t)
+	s := shell("trap 'exit 0' TERM; echo ready; while true; do sleep 0.05; done")
+	s.Resources.MemoryLimit, s.Resources.MemorySwap = 16<<20, 16<<20
+	hungry := runtime.ExecConfig{Command: []string{"tail", "-c", "200000000", "/dev/zero"}}
+	for sig, want := range map[string]int{"TERM": 0, "none": 137} {
+		id, _ := b.run(s)
+		b.waitFor(id, "ready")
+		if code, err := b.Exec(b.ctx, id, hungry); err != nil || code != 137 {
+			t.Fatalf("the command that needs too much ended with %d, %v", code, err)
+		}
+		if sig == "TERM" {
+			b.sh(id, "kill -TERM 1")
+		} else if err := b.Stop(b.ctx, id, 0); err != nil {
+			t.Fatal(err)
+		}
+		st, err := b.Wait(b.ctx, id)
+		if err != nil || st.Exit == nil || st.Exit.Code != want || st.Exit.OOMKilled {
+			t.Errorf("with signal %s: %+v (%+v), %v", sig, st, st.Exit, err)
+		}
+	}
+}
+
 // The image's stop signal is used: this image wants SIGUSR1.
 func TestStopSignalOfImage(t *testing.T) {
 	b := newBench(t)

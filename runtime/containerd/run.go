@@ -42,6 +42,8 @@ type run struct {
 
 	mu     sync.Mutex
 	record record
+	// stopping is set when the end was asked for.
+	stopping bool
 }
 
 // sink is where the container's output goes.
@@ -116,8 +118,11 @@ func (n *run) status() runtime.Status {
 	return c.status(n.id)
 }
 
-// signal sends a signal to the first process; SIGKILL reaches all.
+// signal sends a signal to the first process, to end it; SIGKILL reaches all.
 func (n *run) signal(ctx context.Context, sig syscall.Signal) error {
+	n.mu.Lock()
+	n.stopping = true
+	n.mu.Unlock()
 	err := n.task.Kill(ctx, sig)
 	if gone(err) == nil {
 		return nil
@@ -154,7 +159,7 @@ func (n *run) finish(exit lifecycle.Exit) {
 		}
 	}
 	n.rt.step(ctx, "ask why it ended")
-	exit.OOMKilled = n.oomKilled(ctx)
+	exit.OOMKilled = n.oomKilled(ctx, exit)
 	n.mu.Lock()
 	n.record.Exit = &exit
 	n.rt.step(ctx, "record the end")
@@ -195,8 +200,15 @@ func (n *run) finish(exit lifecycle.Exit) {
 }
 
 // oomKilled asks the container's cgroup, which is there as long as the task is,
-// whether the kernel killed something in it for lack of memory.
-func (n *run) oomKilled(ctx context.Context) bool {
+// whether the kernel killed something in it for lack of memory. That is not why it
+// ended where it ended well, or was stopped: it may have been a worker of long ago.
+func (n *run) oomKilled(ctx context.Context, exit lifecycle.Exit) bool {
+	n.mu.Lock()
+	asked := n.stopping
+	n.mu.Unlock()
+	if exit.Code == 0 || asked {
+		return false
+	}
 	var metrics any
 	err := n.rt.insist(ctx, func(ctx context.Context) (err error) {
 		metrics, err = taskMetrics(ctx, n.task)
