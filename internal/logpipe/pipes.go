@@ -38,6 +38,9 @@ type Streams struct {
 // ones open writes into a new run's output.
 func Make(dir string) (_ *Streams, err error) {
 	s := &Streams{}
+	if err := makeDir(dir); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			s.CloseChild()
@@ -68,10 +71,22 @@ func Make(dir string) (_ *Streams, err error) {
 // Open opens the supervisor's side of the pipes that Make made in dir.
 func Open(dir string) (*Streams, error) {
 	s := &Streams{}
+	if err := makeDir(dir); err != nil {
+		return nil, err
+	}
 	if err := s.openOwn(dir); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// makeDir makes the pipes' directory where somebody has deleted it, as "ctr tasks
+// rm" does: its container could never be removed.
+func makeDir(dir string) error {
+	if err := ownership.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make the directory of named pipes: %w", err)
+	}
+	return nil
 }
 
 // openOwn opens the supervisor's side of existing pipes. One that somebody has
