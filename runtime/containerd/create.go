@@ -253,6 +253,9 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 		return runtime.ErrRunning
 	}
 	lock, err := r.supervise(id)
+	if errors.Is(err, os.ErrNotExist) {
+		return runtime.ErrNotFound // another process was faster
+	}
 	if err != nil {
 		return err
 	}

@@ -3,8 +3,12 @@
 package containerd
 
 import (
+	"errors"
 	"os"
+	"sync"
 	"testing"
+
+	"github.com/budgiehq/budgie/runtime"
 )
 
 // A container whose task somebody deleted with "ctr tasks rm", which takes the
@@ -39,5 +43,29 @@ func TestForeignTaskRemoval(t *testing.T) {
 	}
 	if err := b.Remove(b.ctx, id); err != nil {
 		t.Error(err)
+	}
+}
+
+// Of several processes that remove a container at the same time each finds it
+// removed by itself or by another one.
+func TestRemoveAtTheSameTime(t *testing.T) {
+	b := newBench(t)
+	rivals := []*Runtime{b.Runtime}
+	for range 3 {
+		r := open(t, daemon(t), b.dir)
+		defer r.Close()
+		rivals = append(rivals, r)
+	}
+	for range 10 {
+		id := b.create(shell("true"))
+		var removing sync.WaitGroup
+		for _, r := range rivals {
+			removing.Go(func() {
+				if err := r.Remove(b.ctx, id); err != nil && !errors.Is(err, runtime.ErrNotFound) {
+					t.Error(err)
+				}
+			})
+		}
+		removing.Wait()
 	}
 }
