@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -121,7 +123,7 @@ func (r *Runtime) explainOutage(ctx context.Context, err error) error {
 	if err == nil || !errdefs.IsUnavailable(err) {
 		return err
 	}
-	if operationOf(ctx).silent.Load() {
+	if operationOf(ctx).silent.Load() || mute(err) {
 		return fmt.Errorf("containerd at %s does not answer; containers run on meanwhile: see \"systemctl status containerd\", and restart it with \"sudo systemctl restart containerd\" (%w)", r.address, err)
 	}
 	ctx, cancel := afterwards(ctx)
@@ -130,6 +132,14 @@ func (r *Runtime) explainOutage(ctx context.Context, err error) error {
 		return fmt.Errorf("%w (%w)", rerr, err)
 	}
 	return fmt.Errorf("containerd at %s was away for a moment; try again: %w", r.address, err)
+}
+
+// mute reports whether somebody took the connection and did not begin to speak,
+// until gRPC closed it. That is a text of gRPC's alone, which containerd's client
+// waits 10 s for.
+func mute(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "error reading server preface") && strings.Contains(text, net.ErrClosed.Error())
 }
 
 // insist calls f until containerd is there to answer, or the Runtime is closed.
