@@ -15,7 +15,7 @@ func (c *Client) checkVolumes(spec bunfile.Spec) error {
 	for _, v := range spec.Volumes {
 		inside, err := c.holdsDataDir(v.Source)
 		if err != nil {
-			return fmt.Errorf("volume %s: %w", v.Target, err)
+			return fmt.Errorf("volume %s: its source %s cannot be used: %w; correct volumes[].source", v.Target, v.Source, err)
 		}
 		if inside {
 			return fmt.Errorf("volume %s: %w: %s has Budgie's data directory %s in it, with this node's private key and the flock's token; use another directory, or move the data directory (BUDGIE_DATA_DIR)",

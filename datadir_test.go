@@ -46,3 +46,18 @@ func TestVolumeWithTheDataDirectory(t *testing.T) {
 		}
 	}
 }
+
+// A volume's source that cannot be looked at is named.
+func TestVolumeSourceIsNamed(t *testing.T) {
+	base := t.TempDir()
+	loop, file := filepath.Join(base, "loop"), filepath.Join(base, "file")
+	noError(t, os.Symlink("loop", loop))
+	noError(t, os.WriteFile(file, nil, 0o600))
+	a := newNode(t, discoverytest.NewNetwork(), trust.NewToken())
+	for _, source := range []string{loop, filepath.Join(file, "below")} {
+		_, err := a.Run(t.Context(), withVolume("web", source))
+		if err == nil || !strings.Contains(err.Error(), source+" cannot be used") {
+			t.Errorf("volume %s: %v", source, err)
+		}
+	}
+}

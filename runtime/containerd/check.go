@@ -38,6 +38,8 @@ func checkVolumes(volumes []bunfile.Volume) error {
 		switch {
 		case target == "/proc" || strings.HasPrefix(target, "/proc/"):
 			errs = append(errs, fmt.Errorf("volume target %q is in /proc, where the kernel shows processes: choose another one", v.Target))
+		case target == "/dev":
+			errs = append(errs, fmt.Errorf("volume target %q would hide the devices that each container gets: choose a directory below it", v.Target))
 		case path.Dir(target) == "/etc" && slices.Contains(etcFiles[:], path.Base(target)):
 			errs = append(errs, fmt.Errorf("volume target %q is a file that each container gets, and a volume is a directory: choose another one", v.Target))
 		}
@@ -50,13 +52,22 @@ func checkVolumes(volumes []bunfile.Volume) error {
 func checkDirectories(root, cwd string, spec bunfile.Spec) error {
 	var errs []error
 	check := func(dir, what string) {
-		real, err := fs.RootPath(root, dir)
-		if err != nil {
-			return // the runtime says so
+		for at := path.Clean(dir); at != "/" && at != "."; at = path.Dir(at) {
+			real, err := fs.RootPath(root, at)
+			if err != nil {
+				continue // the runtime says so
+			}
+			if info, err := os.Stat(real); err == nil && !info.IsDir() {
+				if at != path.Clean(dir) {
+					what += fmt.Sprintf(" %q cannot be made:", dir)
+				}
+				errs = append(errs, fmt.Errorf("%s %q is no directory in image %s", what, at, spec.Image.DockerImage))
+				return
+			}
 		}
-		if info, err := os.Stat(real); err == nil && !info.IsDir() {
-			errs = append(errs, fmt.Errorf("%s %q is no directory in image %s", what, dir, spec.Image.DockerImage))
-		}
+	}
+	if !path.IsAbs(cwd) {
+		errs = append(errs, fmt.Errorf("working directory %q of image %s is not an absolute path: set image.workdir", cwd, spec.Image.DockerImage))
 	}
 	check(cwd, "working directory")
 	for _, v := range spec.Volumes {

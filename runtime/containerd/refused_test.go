@@ -61,8 +61,13 @@ func TestRefusedDirectories(t *testing.T) {
 	s := shell("true")
 	s.Image.Workdir = "/bin/busybox"
 	b.refused(s, `working directory "/bin/busybox" is no directory in image`)
+	s.Image.Workdir = "a/b" // as an image may have it
+	b.refused(s, `working directory "a/b"`, "is not an absolute path: set image.workdir")
 	for target, text := range map[string]string{
 		"/etc/passwd":      `volume target "/etc/passwd" is no directory in image`,
+		"/etc/passwd/a/b":  `volume target "/etc/passwd/a/b" cannot be made: "/etc/passwd" is no directory in image`,
+		"/bin/sh/a":        `volume target "/bin/sh/a" cannot be made: "/bin/sh" is no directory in image`,
+		"/dev":             "would hide the devices",
 		"/etc/resolv.conf": "is a file that each container gets",
 		"/proc/sys":        "is in /proc",
 	} {
