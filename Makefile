@@ -70,7 +70,7 @@ SOAK ?= 1h
 soak: setup
 	CGO_ENABLED=1 BUDGIE_REQUIRE_ALL=1 BUDGIE_SOAK=$(SOAK) BUDGIE_SOAK_SEED=$(SEED) $(GO) test -race -count=1 -timeout=0 -v -run='TestSoak$$' ./cmd/budgie
 
-## cross: everything builds and vets for the other systems
+## cross: everything is valid for the other systems, and the command builds
 cross:
 	@GO='$(GO)' bash tools/cross.sh
 
