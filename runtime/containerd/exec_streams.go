@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/budgiehq/budgie/internal/execio"
+	"github.com/budgiehq/budgie/internal/logpipe"
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/cio"
@@ -102,6 +103,14 @@ func (s *execStreams) end() (drained bool) {
 	}
 	close(s.over)
 	return drained
+}
+
+// freshStreams makes the streams of a container that starts.
+func freshStreams(dir string) (*logpipe.Streams, error) {
+	if err := sweepExecs(dir); err != nil {
+		return nil, err
+	}
+	return logpipe.Make(dir)
 }
 
 // sweepExecs removes what killed clients left of the streams of commands, which

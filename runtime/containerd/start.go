@@ -167,10 +167,7 @@ func (r *Runtime) launch(ctx context.Context, cfg runtime.Config, before record)
 		return nil, err
 	}
 	r.step(ctx, "make the pipes")
-	if err = sweepExecs(r.path(cfg.ID, "io")); err != nil {
-		return nil, err
-	}
-	streams, err := logpipe.Make(r.path(cfg.ID, "io"))
+	streams, err := freshStreams(r.path(cfg.ID, "io"))
 	if err != nil {
 		return nil, err
 	}
