@@ -30,7 +30,7 @@ func (r *Runtime) Exec(ctx context.Context, id string, cfg runtime.ExecConfig) (
 		return 0, err
 	}
 	code, err := r.exec(ctx, id, cfg)
-	return code, done(err)
+	return code, done(explainShim(ctx, id, err))
 }
 
 func (r *Runtime) exec(ctx context.Context, id string, cfg runtime.ExecConfig) (int, error) {
@@ -57,9 +57,12 @@ func (r *Runtime) exec(ctx context.Context, id string, cfg runtime.ExecConfig) (
 }
 
 func (r *Runtime) execIn(ctx context.Context, id string, cfg runtime.ExecConfig) (int, error) {
-	task, _, err := r.task(ctx, id)
+	task, st, err := r.task(ctx, id)
 	if err != nil {
 		return 0, err
+	}
+	if st.Status == client.Unknown {
+		return 0, errShimSilent
 	}
 	what, err := r.execSpec(ctx, task, id, cfg)
 	if err != nil {

@@ -25,7 +25,7 @@ func (r *Runtime) Inspect(ctx context.Context, id string) (any, error) {
 		return nil, err
 	}
 	d, err := r.inspect(ctx, id)
-	if err = done(err); err != nil {
+	if err = done(explainShim(ctx, id, err)); err != nil {
 		return nil, err
 	}
 	return d, nil

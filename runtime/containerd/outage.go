@@ -142,6 +142,19 @@ func mute(err error) bool {
 	return strings.Contains(text, "error reading server preface") && strings.Contains(text, net.ErrClosed.Error())
 }
 
+// errShimSilent: containerd 1.6 says of a task whose shim does not answer that its
+// state is unknown, that of 2 how long it waited.
+var errShimSilent = fmt.Errorf("no answer from the shim: %w", context.DeadlineExceeded)
+
+// explainShim says what to do about a call of which the time was over, while ctx was
+// not: containerd waits for the container's shim.
+func explainShim(ctx context.Context, id string, err error) error {
+	if err == nil || ctx.Err() != nil || !errdefs.IsDeadlineExceeded(err) {
+		return err
+	}
+	return fmt.Errorf("the container's shim, which stands between containerd and it, does not answer; the container runs on meanwhile: see whether it is stopped with \"ps -eo pid,stat,args | grep shim.*%.12s\", and if it hangs, kill it, which ends the container (%w)", id, err)
+}
+
 // insist calls f until containerd is there to answer, or the Runtime is closed.
 // f's context is ctx with a time limit of its own.
 func (r *Runtime) insist(ctx context.Context, f func(ctx context.Context) error) error {

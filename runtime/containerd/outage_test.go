@@ -6,7 +6,13 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/budgiehq/budgie/internal/containerdtest"
+	"github.com/budgiehq/budgie/runtime"
+	"github.com/budgiehq/budgie/runtime/runtimetest"
 )
 
 // A containerd that hung before anybody connected to it is said to hang, too: the
@@ -31,4 +37,49 @@ func TestHangingFromTheBeginning(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "does not answer") || !strings.Contains(err.Error(), "systemctl restart containerd") {
 		t.Errorf("RemoveImage: %v", err)
 	}
+}
+
+// A shim that hangs is said to hang by what asks it, and makes nothing else hang.
+func TestHangingShim(t *testing.T) {
+	containerdtest.Need(t)
+	containerdtest.EachVersion(t, testHangingShim)
+}
+
+func testHangingShim(t *testing.T, v containerdtest.Version) {
+	d := private(t, v)
+	r := open(t, d, t.TempDir())
+	defer r.Close()
+	r.answerPatience = time.Second
+	id := runtimetest.NewID()
+	if err := r.Create(t.Context(), runtime.Config{ID: id, Spec: spec(programImage, program("sleep")...)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Start(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	shims, err := shimsOf(d.Namespace, id)
+	if err != nil || len(shims) != 1 {
+		t.Fatalf("shims %v, %v", shims, err)
+	}
+	if err := syscall.Kill(shims[0], syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	_, serr := r.Stats(t.Context(), id)
+	_, xerr := r.Exec(t.Context(), id, runtime.ExecConfig{Command: []string{"true"}})
+	for op, err := range map[string]error{"Stats": serr, "Exec": xerr} {
+		if err == nil || !strings.Contains(err.Error(), "shim, which stands") || !strings.Contains(err.Error(), id[:12]) {
+			t.Errorf("%s: %v", op, err)
+		}
+	}
+	if err := syscall.Kill(shims[0], syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	r.answerPatience = time.Minute
+	if err := r.Stop(t.Context(), id, 0); err != nil {
+		t.Error(err)
+	}
+	if err := r.Remove(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	empty(t, d)
 }

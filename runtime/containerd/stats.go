@@ -25,7 +25,7 @@ func (r *Runtime) Stats(ctx context.Context, id string) (runtime.Stats, error) {
 		return runtime.Stats{}, err
 	}
 	st, err := r.stats(ctx, id)
-	return st, done(err)
+	return st, done(explainShim(ctx, id, err))
 }
 
 func (r *Runtime) stats(ctx context.Context, id string) (runtime.Stats, error) {
@@ -43,9 +43,14 @@ func (r *Runtime) stats(ctx context.Context, id string) (runtime.Stats, error) {
 	if err != nil {
 		return runtime.Stats{}, err
 	}
-	st, err := readStats(ctx, task)
-	if err == nil {
-		return st, nil
+	if seen.Status == client.Unknown {
+		return runtime.Stats{}, errShimSilent
+	}
+	short, cancel := context.WithTimeout(ctx, r.answerPatience)
+	defer cancel()
+	st, err := readStats(short, task)
+	if err == nil || short.Err() != nil {
+		return st, err
 	}
 	// A container that ended meanwhile is the reason for all sorts of errors.
 	if seen, serr := task.Status(ctx); errdefs.IsNotFound(serr) || serr == nil && seen.Status == client.Stopped {
