@@ -49,7 +49,7 @@ func (w *world) measureTree(r *result) error {
 			if !stays {
 				dst = filepath.Join(w.base, "by-another")
 			}
-			if err := anew(dst, t.dir); err != nil {
+			if err := anew(by, dst, t.dir); err != nil {
 				return err
 			}
 			if err := w.into(first, by, t, dst); err != nil {
@@ -99,7 +99,7 @@ func (w *world) measureRAM(r *result, t *tree, rsync way) error {
 	for round := range min(2, w.settings.rounds) {
 		for _, by := range turns(round, []way{rsync, budgieWay}) {
 			dst := filepath.Join(w.ram, "copy")
-			if err := anew(dst, t.dir); err != nil {
+			if err := anew(by, dst, t.dir); err != nil {
 				return err
 			}
 			if err := w.into(c, by, t, dst); err != nil {
@@ -169,7 +169,7 @@ func (w *world) measureSlow(r *result) error {
 			for _, by := range turns(round, ways) {
 				dst := filepath.Join(w.base, "slow-by-"+by.name)
 				if what == "first copy" {
-					if err := anew(dst, t.dir); err != nil {
+					if err := anew(by, dst, t.dir); err != nil {
 						return err
 					}
 				}

@@ -198,8 +198,13 @@ func (w *world) equal(src, dst string) error {
 	return nil
 }
 
-// anew removes a copy as forget does, and what is remembered of its source.
-func anew(dst, src string) error { return errors.Join(forget(dst), os.RemoveAll(src+memorySuffix)) }
+// anew removes a way's copy as forget does, and what that way remembers of the source.
+func anew(by way, dst, src string) error {
+	if by.name != budgieWay.name {
+		return forget(dst)
+	}
+	return errors.Join(forget(dst), os.RemoveAll(src+memorySuffix))
+}
 
 // forget removes a copy, and what Budgie keeps beside it.
 func forget(dst string) error {
