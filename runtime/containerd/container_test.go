@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -187,13 +188,16 @@ func TestOutOfMemoryBefore(t *testing.T) {
 	s.Resources.MemoryLimit, s.Resources.MemorySwap = 16<<20, 16<<20
 	hungry := runtime.ExecConfig{Command: []string{"tail", "-c", "200000000", "/dev/zero"}}
 	for sig, want := range map[string]int{"TERM": 0, "none": 137} {
-		id, _ := b.run(s)
+		id, begun := b.run(s)
 		b.waitFor(id, "ready")
 		if code, err := b.Exec(b.ctx, id, hungry); err != nil || code != 137 {
 			t.Fatalf("the command that needs too much ended with %d, %v", code, err)
 		}
 		if sig == "TERM" {
-			b.sh(id, "kill -TERM 1")
+			// Not by a command in the container, which would end with it.
+			if err := syscall.Kill(begun.PID, syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
 		} else if err := b.Stop(b.ctx, id, 0); err != nil {
 			t.Fatal(err)
 		}
