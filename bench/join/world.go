@@ -8,8 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -235,14 +233,4 @@ func (w *world) machine(ctx context.Context) ([]string, error) {
 		"Budgie " + budgie.Version + " built with " + runtime.Version(),
 		"containerd " + v.Version + " on every host, " + benchreport.FirstLine(ctx, w.ctr, "--version") + ", " + benchreport.FirstLine(ctx, "runc", "--version"),
 	}, err
-}
-
-// run runs a command to its end. Its output is in its error.
-func run(ctx context.Context, env []string, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = append(os.Environ(), env...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
-	}
-	return nil
 }
