@@ -185,8 +185,9 @@ func TestOutOfMemory(t *testing.T) {
 func TestOutOfMemoryBefore(t *testing.T) {
 	b := newBench(t)
 	s := shell("trap 'exit 0' TERM; echo ready; while true; do sleep 0.05; done")
-	s.Resources.MemoryLimit, s.Resources.MemorySwap = 16<<20, 16<<20
-	hungry := runtime.ExecConfig{Command: []string{"tail", "-c", "200000000", "/dev/zero"}}
+	s.Resources.MemoryLimit, s.Resources.MemorySwap = 64<<20, 64<<20
+	// The kernel is to choose the command, and not the first process.
+	hungry := runtime.ExecConfig{Command: []string{"sh", "-c", "echo 1000 >/proc/self/oom_score_adj; exec tail -c 200000000 /dev/zero"}}
 	for sig, want := range map[string]int{"TERM": 0, "none": 137} {
 		id, begun := b.run(s)
 		b.waitFor(id, "ready")
