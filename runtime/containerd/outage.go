@@ -147,9 +147,9 @@ func mute(err error) bool {
 var errShimSilent = fmt.Errorf("no answer from the shim: %w", context.DeadlineExceeded)
 
 // explainShim says what to do about a call of which the time was over, while ctx was
-// not: containerd waits for the container's shim.
+// not: containerd waits for the container's shim. It may say so by text alone.
 func explainShim(ctx context.Context, id string, err error) error {
-	if err == nil || ctx.Err() != nil || !errdefs.IsDeadlineExceeded(err) {
+	if err == nil || ctx.Err() != nil || !errdefs.IsDeadlineExceeded(err) && !strings.Contains(err.Error(), context.DeadlineExceeded.Error()) {
 		return err
 	}
 	return fmt.Errorf("the container's shim, which stands between containerd and it, does not answer; the container runs on meanwhile: see whether it is stopped with \"ps -eo pid,stat,args | grep shim.*%.12s\", and if it hangs, kill it, which ends the container (%w)", id, err)

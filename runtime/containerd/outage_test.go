@@ -3,6 +3,7 @@
 package containerd
 
 import (
+	"errors"
 	"net"
 	"path/filepath"
 	"strings"
@@ -82,4 +83,17 @@ func testHangingShim(t *testing.T, v containerdtest.Version) {
 		t.Error(err)
 	}
 	empty(t, d)
+}
+
+// containerd may have no more than a text to say that its shim did not answer.
+func TestSilentShimByText(t *testing.T) {
+	const id = "0123456789abcdef"
+	err := explainShim(t.Context(), id, errors.New("context deadline exceeded: unknown"))
+	if err == nil || !strings.Contains(err.Error(), "shim, which stands") {
+		t.Error(err)
+	}
+	other := errors.New("something else")
+	if err := explainShim(t.Context(), id, other); err != other {
+		t.Error(err)
+	}
 }
