@@ -109,10 +109,17 @@ func (r *Runtime) openBlob(ctx, caller context.Context, id string) (runtime.Blob
 	if !owned {
 		return nil, r.whyNoBlob(ctx, c, d)
 	}
-	info, err := c.ContentStore().Info(ctx, d)
+	blob, err := r.readable(ctx, caller, c, d)
 	if errdefs.IsNotFound(err) {
 		return nil, r.whyNoBlob(ctx, c, d)
 	}
+	return blob, err
+}
+
+// readable opens a blob: its file, or where that cannot be had, by way of
+// containerd. It is read after this call, and as long as the caller's ctx lasts.
+func (r *Runtime) readable(ctx, caller context.Context, c *client.Client, d digest.Digest) (runtime.Blob, error) {
+	info, err := c.ContentStore().Info(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -121,17 +128,13 @@ func (r *Runtime) openBlob(ctx, caller context.Context, id string) (runtime.Blob
 		return file, nil
 	}
 	r.log.Debug("a blob is read through containerd", "digest", d, "reason", err)
-	// It is read after this call.
 	rctx, cancel := r.until(quiet(caller))
 	reader, err := c.ContentStore().ReaderAt(rctx, ocispec.Descriptor{Digest: d, Size: info.Size})
-	if err == nil {
-		return &blob{ReaderAt: reader, cancel: cancel}, nil
+	if err != nil {
+		cancel()
+		return nil, err
 	}
-	cancel()
-	if errdefs.IsNotFound(err) {
-		return nil, r.whyNoBlob(ctx, c, d)
-	}
-	return nil, err
+	return &blob{ReaderAt: reader, cancel: cancel}, nil
 }
 
 // owners remembers which images blobs were found to belong to.

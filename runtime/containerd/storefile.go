@@ -17,10 +17,10 @@ import (
 const contentType = "io.containerd.content.v1"
 
 // openFile opens the file in which containerd keeps a blob of a size. Read from
-// there, a blob costs a tenth of what it does through containerd's socket. It is an
-// error where the file cannot be had: for who may not read it, for a containerd that
-// sees other files, for a store of another kind. Whoever gets the blob verifies
-// its digest, as always.
+// there, a blob costs a hundredth of the processor time that it does through
+// containerd's socket. It is an error where the file cannot be had: for who may not
+// read it, for a containerd that sees other files, for a store of another kind.
+// Whoever gets the blob verifies its digest, as always.
 func (r *Runtime) openFile(ctx context.Context, c *client.Client, d digest.Digest, size int64) (runtime.Blob, error) {
 	dir, err := r.contentDir(ctx, c)
 	if err != nil {
