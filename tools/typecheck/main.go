@@ -1,13 +1,13 @@
-// Command typecheck checks, for each of some systems, that all packages of a
-// module are valid Go, with their tests: what the compiler would refuse, and
+// Command typecheck checks, for each of some systems, that all packages of the
+// module it runs in are valid Go, with their tests: what the compiler would refuse, and
 // nothing more. It compiles nothing, which for a system that a machine has not
 // built for before takes many times as long.
 //
-//	typecheck [-dir .] GOOS/GOARCH...
+//	typecheck GOOS/GOARCH...
 package main
 
 import (
-	"flag"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -16,15 +16,14 @@ import (
 )
 
 func main() {
-	dir := flag.String("dir", ".", "`directory` of the module")
-	flag.Parse()
-	if flag.NArg() == 0 {
-		fmt.Fprintln(os.Stderr, "usage: typecheck [-dir .] GOOS/GOARCH...")
+	targets := os.Args[1:]
+	if len(targets) == 0 {
+		fmt.Fprintln(os.Stderr, "usage: typecheck GOOS/GOARCH...")
 		os.Exit(2)
 	}
 	failed := false
-	for _, target := range flag.Args() {
-		n, errs, err := check(*dir, target)
+	for _, target := range targets {
+		n, errs, err := check(target)
 		for _, e := range errs {
 			fmt.Fprintf(os.Stderr, "typecheck: %s: %s\n", target, e)
 		}
@@ -41,7 +40,7 @@ func main() {
 
 // check returns how many packages the module has, and what is wrong with them or
 // with what they import.
-func check(dir, target string) (n int, errs []string, _ error) {
+func check(target string) (n int, errs []string, _ error) {
 	system, arch, ok := strings.Cut(target, "/")
 	if !ok {
 		return 0, nil, fmt.Errorf("%q is not GOOS/GOARCH", target)
@@ -49,14 +48,14 @@ func check(dir, target string) (n int, errs []string, _ error) {
 	all, err := packages.Load(&packages.Config{
 		Mode: packages.NeedName | packages.NeedFiles | packages.NeedCompiledGoFiles | packages.NeedImports |
 			packages.NeedDeps | packages.NeedTypes | packages.NeedTypesSizes | packages.NeedSyntax | packages.NeedTypesInfo,
-		Dir: dir, Tests: true,
-		Env: append(os.Environ(), "GOOS="+system, "GOARCH="+arch, "CGO_ENABLED=0"),
+		Tests: true,
+		Env:   append(os.Environ(), "GOOS="+system, "GOARCH="+arch, "CGO_ENABLED=0"),
 	}, "./...")
 	if err != nil {
 		return 0, nil, err
 	}
 	if len(all) == 0 {
-		return 0, nil, fmt.Errorf("there is no package in %s", dir)
+		return 0, nil, errors.New("there is no package here")
 	}
 	// A package is there once more as its tests see it.
 	seen := map[string]bool{}
