@@ -12,6 +12,11 @@
 // containerd is restarted; the next program takes it over by Adopt and learns
 // its exit code even if it ended meanwhile.
 //
+// Its output waits for that program, too, up to 1 MiB, after which the container
+// waits when it writes; no line is lost by a program that is killed. If the
+// container ends before the next program is there, though, what nobody has read is
+// lost: its shim closes the pipes then.
+//
 // It has containerd's default capabilities and system call filter, and cannot
 // gain privileges.
 //
