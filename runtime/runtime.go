@@ -121,7 +121,9 @@ type Logger interface {
 	// Logs yields a container's log entries, oldest first. An error ends the
 	// sequence; the end of ctx ends it without one. Logs may be called from
 	// any process that can open the runtime's data, at any time between Create
-	// and Remove.
+	// and Remove. An entry that begins with "budgie: " tells of entries that are
+	// missing: for lack of room, or since the reader was slower than old ones are
+	// thrown away.
 	Logs(ctx context.Context, id string, opts LogOptions) iter.Seq2[LogEntry, error]
 }
 

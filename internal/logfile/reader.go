@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/budgiehq/budgie/runtime"
 )
@@ -111,11 +112,35 @@ func (r *reader) drain(ctx context.Context) (bool, error) {
 		if err != nil {
 			continue
 		}
+		if !r.admitMissed(rec.at) {
+			return false, nil
+		}
 		if e, ok := r.joiner.add(rec); ok && !r.emit(e) {
 			return false, nil
 		}
 	}
 	return false, nil
+}
+
+// admitMissed says, if segments were deleted before they were read, that lines are
+// missing, and does not join what is before them to what comes after. It returns
+// false when the sequence is over.
+func (r *reader) admitMissed(at time.Time) bool {
+	n := r.cursor.missed
+	if n == 0 {
+		return true
+	}
+	r.cursor.missed = 0
+	for _, e := range r.joiner.rest() {
+		if !r.emit(e) {
+			return false
+		}
+	}
+	text := fmt.Sprintf("budgie: lines are missing here: %d files of the log were deleted before they were read", n)
+	if n == 1 {
+		text = "budgie: lines are missing here: a file of the log was deleted before it was read"
+	}
+	return r.emit(runtime.LogEntry{Time: at, Stream: runtime.Stderr, Line: text})
 }
 
 // beyond reports whether what begins so many bytes before the cursor is not to

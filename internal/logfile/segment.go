@@ -57,6 +57,8 @@ type cursor struct {
 	buf      []byte
 	pos      int
 	skipping bool
+	// missed counts the segments that were deleted before they were read.
+	missed uint64
 }
 
 // position returns the segment and the offset of the next unread line.
@@ -127,9 +129,13 @@ func (c *cursor) next() ([]byte, bool, error) {
 // to. A listing of a directory may lack what was made while it was read, even
 // if it has something made later, so the numbers between are tried.
 func (c *cursor) advance(to uint64) error {
-	for seq := c.seq + 1; seq <= to; seq++ {
+	next, began := c.seq+1, c.f != nil
+	for seq := next; seq <= to; seq++ {
 		err := c.open(seq, 0)
 		if err == nil {
+			if began {
+				c.missed += seq - next
+			}
 			return nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
