@@ -67,7 +67,9 @@ func testHangingShim(t *testing.T, v containerdtest.Version) {
 	}
 	_, serr := r.Stats(t.Context(), id)
 	_, xerr := r.Exec(t.Context(), id, runtime.ExecConfig{Command: []string{"true"}})
-	for op, err := range map[string]error{"Stats": serr, "Exec": xerr} {
+	r.endPatience = time.Second
+	perr := r.Stop(t.Context(), id, time.Minute)
+	for op, err := range map[string]error{"Stats": serr, "Exec": xerr, "Stop": perr} {
 		if err == nil || !strings.Contains(err.Error(), "shim, which stands") || !strings.Contains(err.Error(), id[:12]) {
 			t.Errorf("%s: %v", op, err)
 		}
@@ -75,7 +77,7 @@ func testHangingShim(t *testing.T, v containerdtest.Version) {
 	if err := syscall.Kill(shims[0], syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	r.answerPatience = time.Minute
+	r.answerPatience, r.endPatience = time.Minute, time.Minute
 	if err := r.Stop(t.Context(), id, 0); err != nil {
 		t.Error(err)
 	}

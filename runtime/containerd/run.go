@@ -118,12 +118,15 @@ func (n *run) status() runtime.Status {
 	return c.status(n.id)
 }
 
-// signal sends a signal to the first process, to end it; SIGKILL reaches all.
+// signal sends a signal to the first process, to end it; SIGKILL reaches all. A shim
+// may take as long to pass it on as what was killed to end.
 func (n *run) signal(ctx context.Context, sig syscall.Signal) error {
 	n.mu.Lock()
 	n.stopping = true
 	n.mu.Unlock()
-	err := n.task.Kill(ctx, sig)
+	short, cancel := context.WithTimeout(ctx, n.rt.endPatience)
+	defer cancel()
+	err := n.task.Kill(short, sig)
 	if gone(err) == nil {
 		return nil
 	}

@@ -22,7 +22,7 @@ func (r *Runtime) Stop(ctx context.Context, id string, grace time.Duration) erro
 	if err != nil {
 		return err
 	}
-	return done(r.stop(ctx, id, grace))
+	return done(explainShim(ctx, id, r.stop(ctx, id, grace)))
 }
 
 func (r *Runtime) stop(ctx context.Context, id string, grace time.Duration) error {
