@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -119,10 +121,16 @@ func (d *Daemon) Start() error {
 	if err != nil {
 		return err
 	}
+	ready, err := listenReady(d.Dir)
+	if err != nil {
+		return err
+	}
+	defer ready.Close()
 	d.output.Reset()
 	d.cmd = exec.Command(program, "--config", d.config())
+	d.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+ready.LocalAddr().String())
 	if dir != "" {
-		d.cmd.Env = append(os.Environ(), "PATH="+dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+		d.cmd.Env = append(d.cmd.Env, "PATH="+dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 	}
 	d.cmd.Stdout, d.cmd.Stderr = &d.output, &d.output
 	// Shims inherit the output, so that it has no end to wait for.
@@ -136,24 +144,46 @@ func (d *Daemon) Start() error {
 	go func() {
 		_ = cmd.Wait()
 		close(ended)
+		_ = ready.SetReadDeadline(time.Unix(1, 0)) // it will never be ready
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	go func() {
-		select {
-		case <-ended:
-			cancel()
-		case <-ctx.Done():
+	if err := d.serves(ready); err != nil {
+		d.Kill()
+		return fmt.Errorf("containerd does not serve: %w\n%s", err, &d.output)
+	}
+	return nil
+}
+
+// listenReady listens for the message that a containerd is ready, of which it tells
+// systemd otherwise (sd_notify(3)). A client that tries to connect before that would
+// wait for a second before it tries again.
+func listenReady(dir string) (*net.UnixConn, error) {
+	path := filepath.Join(dir, "ready.sock")
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+}
+
+// serves waits until the daemon has said that it is ready, and answers.
+func (d *Daemon) serves(ready *net.UnixConn) error {
+	late := time.AfterFunc(patience, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })
+	defer late.Stop()
+	message := make([]byte, 4096)
+	for n := 0; !strings.Contains(string(message[:n]), "READY=1"); {
+		var err error
+		if n, err = ready.Read(message); err != nil {
+			return err
 		}
-	}()
+	}
 	c, err := d.Client()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	if ok, err := c.IsServing(ctx); err != nil || !ok {
-		d.Kill()
-		return fmt.Errorf("containerd does not serve: %w\n%s", errors.Join(err, context.Cause(ctx)), &d.output)
+		return errors.Join(errors.New("it says that it is ready, and does not answer"), err)
 	}
 	return nil
 }
