@@ -24,28 +24,34 @@ minimum=90
 
 profile=$(mktemp)
 trap 'rm -f "$profile"' EXIT
-failed=0
+module=$("$go" list -m)
+packages=()
 for gate in "${gates[@]}"; do
 	read -r package files <<<"$gate"
 	for file in $files; do
 		# A file that was renamed would leave the gate without a word.
 		[[ -e $package/$file ]] || { echo "cover: $package/$file is gone; correct the list in $0" >&2; exit 1; }
 	done
-	"$go" test -count=1 -covermode=set -coverprofile="$profile" "$package" || {
-		echo "cover: the tests of $package fail" >&2
-		exit 1
-	}
-	# Each line after the first: file.go:from,to statements count
-	result=$(awk -v files=" $files " -v min="$minimum" '
-		NR == 1 { next }
+	packages+=("$package")
+done
+"$go" test -count=1 -covermode=set -coverprofile="$profile" "${packages[@]}" || {
+	echo "cover: tests fail" >&2
+	exit 1
+}
+failed=0
+for gate in "${gates[@]}"; do
+	read -r package files <<<"$gate"
+	# Each line after the first: package/file.go:from,to statements count
+	result=$(awk -v package="$module/${package#./}/" -v files=" $files " -v min="$minimum" '
+		NR == 1 || index($1, package) != 1 { next }
 		{
-			file = $1; sub(/:[^:]*$/, "", file); sub(/.*\//, "", file)
-			if (files != "  " && !index(files, " " file " ")) next
+			file = substr($1, length(package) + 1); sub(/:[^:]*$/, "", file)
+			if (file ~ "/" || files != "  " && !index(files, " " file " ")) next
 			if (!($1 in statements)) { statements[$1] = $2; all += $2 }
 			if ($3 > 0 && !($1 in hit)) { hit[$1] = 1; covered += $2 }
 		}
 		END {
-			if (!all) { print "no statements in" files; exit }
+			if (!all) { print "no statements in " package, files; exit }
 			share = 100 * covered / all
 			printf "%s %.1f %% of %d statements (more than %d %% needed)", (share > min ? "ok" : "TOO LOW"), share, all, min
 		}' "$profile")

@@ -196,8 +196,9 @@ func TestCaseR5EveryKillPoint(t *testing.T) {
 					continue // the same as on the bridge
 				}
 				for way := range ways {
-					// One way is enough on the second network, and the second containerd.
-					if i == 0 && v == containerdtest.Distribution || way == n%len(ways) {
+					// Each way on one of the two containerds; on the second network one
+					// way is enough.
+					if (i == 0 && v == containerdtest.Distribution) == (way != n%len(ways)) {
 						killSupervisorAt(t, d, network, n, way)
 					}
 				}
