@@ -5,6 +5,7 @@ package containerd
 import (
 	"errors"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 
@@ -43,6 +44,33 @@ func TestForeignTaskRemoval(t *testing.T) {
 	}
 	if err := b.Remove(b.ctx, id); err != nil {
 		t.Error(err)
+	}
+}
+
+// A container whose snapshot or whose record somebody deleted with ctr says what to
+// do, and can be removed.
+func TestForeignRemoval(t *testing.T) {
+	b := newBench(t)
+	c, err := daemon(t).Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for what, remove := range map[string]func(id string) error{
+		"the container's file system": func(id string) error { return c.SnapshotService(snapshotter).Remove(b.ctx, id) },
+		"the container":               func(id string) error { return c.ContainerService().Delete(b.ctx, id) },
+	} {
+		id := b.create(shell("true"))
+		if err := remove(id); err != nil {
+			t.Fatal(err)
+		}
+		_, err := b.Start(b.ctx, id)
+		if err == nil || !strings.Contains(err.Error(), "does not have "+what+" any more") || !strings.Contains(err.Error(), "remove it and create it again") {
+			t.Errorf("Start without %s: %v", what, err)
+		}
+		if err := b.Remove(b.ctx, id); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -267,6 +267,11 @@ func (r *Runtime) newTask(ctx context.Context, cfg runtime.Config, addrs []runti
 			task, err = container.NewTask(ctx, pipes)
 		}
 	}
+	if errdefs.IsNotFound(err) {
+		if _, serr := c.SnapshotService(snapshotter).Stat(ctx, cfg.ID); errdefs.IsNotFound(serr) {
+			return nil, fmt.Errorf("containerd does not have the container's file system any more (%w): remove it and create it again", serr)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create the first process: %w", err)
 	}
