@@ -10,10 +10,11 @@ import (
 	"syscall"
 )
 
-// stat describes a path, in the directory above where that is open.
+// stat describes a path, in the directory above where that is open, until it is called
+// again.
 func (s *scanner) stat(above *os.File, name string) (fs.FileInfo, error) {
 	if above != nil {
-		if info, err := statOfName(above, path.Base(name)); !errors.Is(err, errors.ErrUnsupported) {
+		if info, err := s.info.of(above, path.Base(name)); !errors.Is(err, errors.ErrUnsupported) {
 			return info, err
 		}
 	}

@@ -49,18 +49,28 @@ func (s *statInfo) Mode() fs.FileMode {
 	return m
 }
 
-// statOfName describes a name in an open directory.
-func statOfName(dir *os.File, name string) (fs.FileInfo, error) {
-	var st unix.Stat_t
-	err := again(func() error { return unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
-	if err != nil {
-		return nil, &fs.PathError{Op: "stat", Path: name, Err: err}
-	}
-	return statInfoOf(name, &st), nil
+// nameInfo has room for what a name leads to.
+type nameInfo struct {
+	statInfo
+	got unix.Stat_t
 }
 
-func statInfoOf(name string, st *unix.Stat_t) *statInfo {
-	return &statInfo{name, syscall.Stat_t{
+// of describes a name in an open directory, until it is called again.
+func (i *nameInfo) of(dir *os.File, name string) (fs.FileInfo, error) {
+	fd := int(dir.Fd())
+	for {
+		switch err := unix.Fstatat(fd, name, &i.got, unix.AT_SYMLINK_NOFOLLOW); {
+		case err == nil:
+			i.statInfo = statInfoOf(name, &i.got)
+			return &i.statInfo, nil
+		case !errors.Is(err, unix.EINTR):
+			return nil, &fs.PathError{Op: "stat", Path: name, Err: err}
+		}
+	}
+}
+
+func statInfoOf(name string, st *unix.Stat_t) statInfo {
+	return statInfo{name, syscall.Stat_t{
 		Dev: st.Dev, Ino: st.Ino, Nlink: st.Nlink, Mode: st.Mode, Uid: st.Uid, Gid: st.Gid,
 		Size: st.Size, Blocks: st.Blocks, Mtim: syscall.Timespec(st.Mtim), Ctim: syscall.Timespec(st.Ctim),
 	}}
@@ -82,7 +92,7 @@ func readName(dir *os.File, name string, info fs.FileInfo, buf []byte) (content 
 	if err := again(func() error { return unix.Fstat(fd, &st) }); err != nil {
 		return nil, &fs.PathError{Op: "stat", Path: name, Err: err}
 	}
-	if !sameFile(statInfoOf(name, &st), info) || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size >= int64(len(buf)) {
+	if now := statInfoOf(name, &st); !sameFile(&now, info) || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size >= int64(len(buf)) {
 		return nil, errRaced
 	}
 	for n := 0; n < len(buf); {

@@ -8,8 +8,10 @@ import (
 	"os"
 )
 
-// statOfName and readName are for Linux: elsewhere all goes by way of the root.
-func statOfName(*os.File, string) (fs.FileInfo, error) { return nil, errors.ErrUnsupported }
+// nameInfo and readName are for Linux: elsewhere all goes by way of the root.
+type nameInfo struct{}
+
+func (*nameInfo) of(*os.File, string) (fs.FileInfo, error) { return nil, errors.ErrUnsupported }
 
 func readName(*os.File, string, fs.FileInfo, []byte) ([]byte, error) {
 	return nil, errors.ErrUnsupported

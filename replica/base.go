@@ -61,8 +61,13 @@ func (t *target) already(m *manifest) (digest, bool) {
 	if t.looked == nil || len(t.scanner.temporary) > 0 || len(t.staged) > 0 {
 		return digest{}, false
 	}
+	return t.is(m, t.looked)
+}
+
+// is reports whether all that was found is as m, and returns the digest of it.
+func (t *target) is(m *manifest, all []*found) (digest, bool) {
 	sum := newTreeSum()
-	err := eachEntry(t.looked, ability{keeps: keepAll}, func(e entry, _ keeps) error {
+	err := eachEntry(all, ability{keeps: keepAll}, func(e entry, _ keeps) error {
 		sum.add(e)
 		return nil
 	})
@@ -72,4 +77,23 @@ func (t *target) already(m *manifest) (digest, bool) {
 	}
 	t.made = nil // it stays, empty or not
 	return mine, true
+}
+
+// untouched returns the digest of the copy where all of it was found to be what it was,
+// and what the source still is: then there is nothing to be done, or to be planned. It
+// is nil where that is not so, or index and hold have to decide.
+func (r *receiver) untouched() *digest {
+	ahead := r.copy.ahead
+	if r.m != r.same || ahead == nil || ahead.err != nil || r.untried != nil || len(r.copy.scanner.temporary) > 0 {
+		return nil
+	}
+	if len(r.m.entries) < 2 || r.m.unreadable() != "" {
+		return nil // an empty source is held, and what it cannot read is veiled
+	}
+	mine, is := r.copy.is(r.m, ahead.all)
+	if !is {
+		return nil
+	}
+	r.copy.ahead = nil
+	return &mine
 }

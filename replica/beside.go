@@ -82,9 +82,11 @@ func (r *receiver) remember(now bool) error {
 	if r.base == r.storedBase {
 		return nil
 	}
-	mem := &memory{m: r.base, known: r.copy.scanner.known}
-	if err := mem.store(r.side.memory()); err != nil {
-		return err
+	if r.base != r.same || r.copy.scanner.learned > 0 { // else it is what was loaded
+		mem := &memory{m: r.base, known: r.copy.scanner.known}
+		if err := mem.store(r.side.memory()); err != nil {
+			return err
+		}
 	}
 	r.stored, r.storedBase = time.Now(), r.base
 	if r.m != r.base {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"maps"
 	"os"
-	"path"
 	"slices"
 
 	"github.com/budgiehq/budgie/replica/watch"
@@ -166,7 +165,7 @@ func (x *index) list(ctx context.Context, dir string) error {
 	x.unskip(dir)
 	entries := make([]*found, 0, len(names))
 	for _, name := range names {
-		if entries, err = x.entry(ctx, entries, old, open, path.Join(dir, name)); err != nil {
+		if entries, err = x.entry(ctx, entries, old, open, x.scanner.below(dir, name)); err != nil {
 			return err
 		}
 	}

@@ -127,10 +127,15 @@ func loadMemory(name string) (*memory, error) {
 type memoryReader struct {
 	r   *bufio.Reader
 	sum hash.Hash
+	buf []byte
 }
 
+// bytes returns the next bytes, until it is called again.
 func (r *memoryReader) bytes(n int) ([]byte, error) {
-	b := make([]byte, n)
+	if cap(r.buf) < n {
+		r.buf = make([]byte, max(n, 4<<10))
+	}
+	b := r.buf[:n]
 	_, err := io.ReadFull(r.r, b)
 	r.sum.Write(b)
 	return b, err
@@ -163,7 +168,8 @@ func (r *memoryReader) read(n int64) (*memory, error) {
 			return nil, errNoMemory
 		}
 		if e.kind == kindFile {
-			if err := r.hashed(mem, e); err != nil {
+			// add has it share what is the same in its neighbour.
+			if err := r.hashed(mem, mem.m.entries[len(mem.m.entries)-1]); err != nil {
 				return nil, err
 			}
 		}
@@ -184,7 +190,7 @@ func (r *memoryReader) hashed(mem *memory, e entry) error {
 		n[i] = int64(binary.BigEndian.Uint64(b[8*i:]))
 	}
 	mem.known[e.path] = &hashed{
-		fp:   fingerprint{uint64(n[0]), uint64(n[1]), n[2], n[3], n[4]},
+		path: e.path, fp: fingerprint{uint64(n[0]), uint64(n[1]), n[2], n[3], n[4]},
 		size: e.size, digest: e.digest, xattrs: e.xattrs, at: time.Unix(0, n[5]),
 	}
 	return nil

@@ -24,3 +24,33 @@ func (p places) at(path string) found {
 func (p places) put(path string, f found) { p.by[path] = &f }
 
 func (p places) drop(path string) { delete(p.by, path) }
+
+// roomFor is how many found entries are allocated at a time.
+const roomFor = 128
+
+// keep returns an entry that stays. Those of a scan lie side by side.
+func (s *scanner) keep(f found) *found {
+	if len(s.room) == 0 {
+		return &f
+	}
+	kept := &s.room[0]
+	if s.room = s.room[1:]; len(s.room) == 0 {
+		s.room = make([]found, roomFor)
+	}
+	*kept = f
+	return kept
+}
+
+// below is the path of a name in a directory: the string that is known of it, if there
+// is one.
+func (s *scanner) below(dir, name string) string {
+	s.name = append(s.name[:0], dir...)
+	if dir != "" {
+		s.name = append(s.name, '/')
+	}
+	s.name = append(s.name, name...)
+	if k := s.known[string(s.name)]; k != nil && k.path == string(s.name) {
+		return k.path // and not that of another name of the file
+	}
+	return string(s.name)
+}

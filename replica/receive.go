@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 )
 
@@ -54,10 +52,13 @@ type receiver struct {
 	// unsure says that changes of files came, and the sender was not told whether
 	// the files came out right.
 	unsure bool
-	// offered says that the sender was told what base is, and spared that the copy was
-	// not looked at again in the end.
-	offered     bool
-	spared      bool
+	// offered says that the sender was told what base is, same is base where the source
+	// said that it has that, and spared that the copy was not looked at again in the end.
+	offered bool
+	same    *manifest
+	spared  bool
+	// found is the digest of the copy where there is nothing to do: it is as m.
+	found       *digest
 	transferred int64
 	removed     int
 	conflicts   []Conflict
@@ -144,6 +145,10 @@ func (r *receiver) open() (err error) {
 // false where the copy rather stays as it is, which the sender then knows.
 func (r *receiver) begin(ctx context.Context) (bool, error) {
 	r.begun = false
+	if r.found = r.untouched(); r.found != nil {
+		r.begun = true
+		return true, nil
+	}
 	index := func() error { return r.copy.index(ctx, r.m, r.base != nil || r.untried != nil) }
 	var err error
 	if r.copy.ahead == nil {
@@ -192,7 +197,7 @@ func (r *receiver) manifest() error {
 			r.wire.mayWrite = true
 			same := *r.base
 			same.keeps = r.copy.keeps
-			r.m = &same
+			r.m, r.same = &same, &same
 			return nil
 		case kind == frameManifest && len(payload) == 4+sha256.Size:
 			r.wire.mayWrite = true
@@ -277,6 +282,10 @@ func (r *receiver) round(ctx context.Context) (done bool, err error) {
 // fetch brings the files of the manifest into place that are not there. It returns
 // the contents that the sender did not send, since they had changed meanwhile.
 func (r *receiver) fetch(ctx context.Context) (missed map[digest]bool, err error) {
+	if r.found != nil {
+		r.progress.beginReceiving(r.m, plan{})
+		return nil, r.ask(nil, nil)
+	}
 	p, err := r.copyLocally(ctx)
 	if err != nil {
 		return nil, err
@@ -335,60 +344,6 @@ func (r *receiver) copyAll(ctx context.Context, entries []entry) (failed []entry
 	notFiles, notBytes := plan{copies: failed}.size(r.m)
 	r.progress.add(files-notFiles, bytes-notBytes)
 	return failed, nil
-}
-
-// ask sends which files are wanted, and what the copy has in places of theirs.
-func (r *receiver) ask(wanted []uint32, has map[uint32]found) error {
-	var frame []byte
-	add := func(kind byte, more ...byte) error {
-		if len(frame)+len(more) > maxFrame || len(more) == 0 && len(frame) > 0 {
-			if err := r.wire.write(kind, frame); err != nil {
-				return err
-			}
-			frame = frame[:0]
-		}
-		frame = append(frame, more...)
-		return nil
-	}
-	for _, i := range wanted {
-		if err := add(frameWant, binary.BigEndian.AppendUint32(nil, i)...); err != nil {
-			return err
-		}
-	}
-	if err := add(frameWant); err != nil {
-		return err
-	}
-	for _, i := range slices.Sorted(maps.Keys(has)) {
-		d := has[i].digest
-		if err := add(frameHave, append(binary.BigEndian.AppendUint32(nil, i), d[:]...)...); err != nil {
-			return err
-		}
-	}
-	if err := add(frameHave); err != nil {
-		return err
-	}
-	follows := byte(0)
-	if r.following != nil {
-		follows = 1
-	}
-	if err := r.wire.write(frameWantEnd, []byte{follows}); err != nil {
-		return err
-	}
-	return r.wire.flush()
-}
-
-// places returns what the copy has in the places of wanted files, of those whose
-// changes are worth asking for.
-func (r *receiver) places(wanted []uint32) map[uint32]found {
-	has := make(map[uint32]found)
-	for _, i := range wanted {
-		e := r.m.entries[i]
-		f := r.copy.local.at(e.path)
-		if e.size >= deltaFrom && f.kind == kindFile && f.hashed && f.size >= deltaFrom {
-			has[i] = f
-		}
-	}
-	return has
 }
 
 // files receives the wanted files. Those that came before an error stay. It
@@ -453,8 +408,12 @@ func (r *receiver) become(ctx context.Context) (mine digest, removed int, err er
 
 // finish has the copy equal to the manifest, and compares digests with the sender.
 func (r *receiver) finish(ctx context.Context) error {
-	mine, is := r.copy.already(r.m)
-	removed := 0
+	mine, is, removed := digest{}, r.found != nil, 0
+	if is {
+		mine = *r.found
+	} else {
+		mine, is = r.copy.already(r.m)
+	}
 	if r.spared = is; !is {
 		var err error
 		if mine, removed, err = r.become(ctx); err != nil {

@@ -53,6 +53,9 @@ type node struct {
 
 // hashed is a digest once computed, with the attributes that the file had then.
 type hashed struct {
+	// path is where it was read, so that there is one string of it for all that speak
+	// of the file; that may have other names.
+	path   string
 	fp     fingerprint
 	size   int64
 	digest digest
@@ -81,8 +84,10 @@ type tree interface {
 // scanner looks at a tree.
 type scanner struct {
 	root tree
-	// known are the digests computed so far, by path.
-	known map[string]*hashed
+	// known are the digests computed so far, by path, and learned is how many were
+	// computed by this scanner.
+	known   map[string]*hashed
+	learned int
 	// wants says which files are worth hashing; nil means all.
 	wants func(path string, size int64) bool
 	// lists takes the chunk lists of files; nil where nobody makes deltas.
@@ -105,6 +110,11 @@ type scanner struct {
 	lenient bool
 	skipped []string
 	buf     buffer
+	// room is for what is found next by a scan, several at a time. name and info are
+	// for what is looked at now.
+	room []found
+	name []byte
+	info nameInfo
 }
 
 // buffer is where content passes through, allocated when first used.
@@ -129,7 +139,9 @@ type found struct {
 func (s *scanner) scan(ctx context.Context) ([]*found, error) {
 	s.temporary, s.skipped = nil, nil
 	s.linked = make(map[fileID]hashed)
-	all, err := s.visit(ctx, nil, nil, "")
+	s.room = make([]found, roomFor)
+	defer func() { s.room = nil }()
+	all, err := s.visit(ctx, make([]*found, 0, len(s.known)+roomFor), nil, "")
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +192,7 @@ func (s *scanner) visit(ctx context.Context, all []*found, above *os.File, name 
 		return all, nil
 	}
 	if f.kind != kindDir {
-		return append(all, &f), nil
+		return append(all, s.keep(f)), nil
 	}
 	dir, names, leave, err := s.enter(f.entry)
 	if err == nil {
@@ -189,15 +201,15 @@ func (s *scanner) visit(ctx context.Context, all []*found, above *os.File, name 
 	}
 	switch {
 	case missing(err):
-		return append(all, &f), nil
+		return append(all, s.keep(f)), nil
 	case s.passes(err) && name != "":
 		return append(all, unread(name)), nil
 	case err != nil:
 		return nil, err
 	}
-	all = append(all, &f)
+	all = append(all, s.keep(f))
 	for _, child := range names {
-		if all, err = s.visit(ctx, all, dir, path.Join(name, child)); err != nil {
+		if all, err = s.visit(ctx, all, dir, s.below(name, child)); err != nil {
 			return nil, err
 		}
 	}
@@ -415,7 +427,9 @@ func (s *scanner) remember(path string, h hashed) {
 	if s.known == nil {
 		s.known = make(map[string]*hashed)
 	}
+	h.path = path
 	s.known[path] = &h
+	s.learned++
 }
 
 // open opens a file for reading, for its owner whatever its mode where the
@@ -434,34 +448,6 @@ func (s *scanner) open(path string, info fs.FileInfo) (*os.File, error) {
 		err = locked
 	}
 	return f, err
-}
-
-// special are the mode bits beside the permissions, in the os package's terms.
-var special = [...]struct {
-	bit  uint16
-	mode fs.FileMode
-}{{modeSetUID, fs.ModeSetuid}, {modeSetGID, fs.ModeSetgid}, {modeSticky, fs.ModeSticky}}
-
-// fileMode turns carried mode bits into the os package's.
-func fileMode(mode uint16) fs.FileMode {
-	m := fs.FileMode(mode & 0o777)
-	for _, s := range special {
-		if mode&s.bit != 0 {
-			m |= s.mode
-		}
-	}
-	return m
-}
-
-// modeOf is the reverse of fileMode.
-func modeOf(m fs.FileMode) uint16 {
-	mode := uint16(m.Perm())
-	for _, s := range special {
-		if m&s.mode != 0 {
-			mode |= s.bit
-		}
-	}
-	return mode
 }
 
 // copyCtx copies from src to dst by way of buf until src's end, limit bytes

@@ -39,9 +39,11 @@ type source struct {
 	root    tree
 	index   *index
 	first   fingerprint // of the directory as it was first found
-	// stored is what memory has, since storedAt.
+	// stored is what memory has, since storedAt, and recalls that what it had first was
+	// read from it.
 	stored   *sight
 	storedAt time.Time
+	recalls  bool
 	// complaint is what was last said of what cannot be copied.
 	complaint string
 

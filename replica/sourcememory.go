@@ -15,7 +15,7 @@ import (
 // needed, for each directory that it sends: the digests of its files, with what tells
 // whether they changed since. After a restart only those are read again. It is the
 // caller's own directory, and nobody else writes there. Of more than 64 files those
-// go that were not written for longest; one that cannot be read is written anew.
+// go that were of no use for longest; one that cannot be read is written anew.
 func RememberSources(dir string) Option { return func(c *Copier) { c.sourcesDir = dir } }
 
 const (
@@ -47,6 +47,7 @@ func (s *source) recalled() map[string]*hashed {
 	if mem == nil || err != nil {
 		return make(map[string]*hashed)
 	}
+	s.recalls = true
 	for _, e := range mem.m.entries {
 		if k := mem.known[e.target]; e.kind == kindHardLink && k != nil {
 			mem.known[e.path] = k
@@ -61,7 +62,12 @@ func (s *source) remember(seen *sight, now bool) {
 	if s.memory == "" || seen == nil || seen == s.stored || !now && time.Since(s.storedAt) < sourceStoreEvery {
 		return
 	}
+	first := s.stored == nil
 	s.stored, s.storedAt = seen, time.Now()
+	if first && s.recalls && s.index.scanner.learned == 0 {
+		_ = os.Chtimes(s.memory, time.Time{}, s.storedAt) // else pruneSources may have it read again, no more
+		return                                            // it has all that is worth remembering
+	}
 	err := os.MkdirAll(filepath.Dir(s.memory), 0o700)
 	if err == nil {
 		err = storeMemory(s.memory, s.index.scanner.known, func(add func(entry)) error {

@@ -3,10 +3,12 @@ package replica
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -50,11 +52,16 @@ func TestSourceIsRemembered(t *testing.T) {
 	write(t, filepath.Join(src, "g"), "changed")
 	c, _ = remembering(t, dir, src)
 	_, seen := lookAt(t, c, src)
+	var paths []string
 	for _, f := range seen.all {
+		paths = append(paths, f.path)
 		want := map[string]digest{"f": never, "h": never, "g": sha256.Sum256([]byte("changed"))}[f.path]
 		if f.kind == kindFile && f.digest != want {
 			t.Errorf("%s has the digest %x, want %x", f.path, f.digest, want)
 		}
+	}
+	if !slices.Equal(paths, []string{"", "f", "g", "h"}) {
+		t.Errorf("there is %q", paths)
 	}
 }
 
@@ -138,4 +145,67 @@ func lookAt(t *testing.T, c *Copier, dir string) (*source, *sight) {
 		t.Fatal(err)
 	}
 	return s, seen
+}
+
+// settle makes what is remembered old enough that files need not be read again, and the
+// file that it is in as well.
+func settle(t *testing.T, file string) {
+	t.Helper()
+	mem, err := loadMemory(file)
+	if err != nil || mem == nil {
+		t.Fatalf("%s: %v, %v", file, mem, err)
+	}
+	for _, k := range mem.known {
+		k.at = time.Now().Add(time.Hour)
+	}
+	if err := errors.Join(mem.store(file), os.Chtimes(file, time.Time{}, time.Unix(1e9, 0))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What either side remembers is not written again where nothing has changed, and it is
+// where something has.
+func TestUnchangedMemoryIsNotWritten(t *testing.T) {
+	base := t.TempDir()
+	src, dst, dir := filepath.Join(base, "src"), filepath.Join(base, "copy"), filepath.Join(base, "memory")
+	write(t, filepath.Join(src, "f"), "content")
+	write(t, filepath.Join(src, "sub", "g"), "other")
+	c, file := remembering(t, dir, src)
+	files := []string{file, dst + ".index"}
+	// copied makes a copy, and returns which of the files are others afterwards.
+	copied := func() (r Report, written [2]bool) {
+		var was [2]os.FileInfo
+		for i, name := range files {
+			was[i], _ = os.Stat(name)
+		}
+		c, _ = remembering(t, dir, src)
+		c.remember = true
+		r = receiveWith(t, c, src, dst, false)
+		for i, name := range files {
+			is, err := os.Stat(name)
+			written[i] = err != nil || !os.SameFile(is, was[i])
+		}
+		return r, written
+	}
+	first, _ := copied()
+	settle(t, files[0])
+	settle(t, files[1])
+	again, written := copied()
+	if written != [2]bool{} {
+		t.Errorf("what the source and the copy remember was written: %v", written)
+	}
+	if again.Digest != first.Digest || again.Files != first.Files || again.Bytes != first.Bytes || again.Transferred != 0 {
+		t.Errorf("the second copy is %+v, the first %+v", again, first)
+	}
+	if info, err := os.Stat(file); err != nil || time.Since(info.ModTime()) > time.Hour {
+		t.Errorf("what was of use seems to be from %v, %v: it would be pruned", info.ModTime(), err)
+	}
+	write(t, filepath.Join(dst, "sub", "g"), "mine")
+	if r, _ := copied(); len(r.Conflicts) != 1 {
+		t.Errorf("what something else wrote into the copy gave the conflicts %v", r.Conflicts)
+	}
+	write(t, filepath.Join(src, "f"), "changed")
+	if _, written := copied(); written != [2]bool{true, true} {
+		t.Errorf("what the source and the copy remember was written after a change: %v", written)
+	}
 }
