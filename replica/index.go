@@ -15,9 +15,11 @@ import (
 type index struct {
 	scanner *scanner
 	// root is the tree's directory, and dirs are the entries of each directory
-	// by its path, sorted; nil before the first look.
+	// by its path, sorted; nil before they are needed.
 	root found
 	dirs map[string][]*found
+	// scanned is what dirs are still to be made of: many a tree is looked at once.
+	scanned []*found
 	// dirty are directories to be looked at again: their attributes and entries,
 	// not what lies deeper, unless it is new.
 	dirty map[string]bool
@@ -57,11 +59,15 @@ func (x *index) refresh(ctx context.Context) ([]*found, error) {
 		if err != nil {
 			return nil, err
 		}
-		x.root, x.dirs = *all[0], make(map[string][]*found)
-		x.adopt(all)
+		x.root, x.dirs, x.scanned = *all[0], nil, all
 		clear(x.dirty)
 		x.stale = false
 		return all, nil
+	}
+	if x.scanned != nil {
+		x.dirs = make(map[string][]*found)
+		x.adopt(x.scanned)
+		x.scanned = nil
 	}
 	x.scanner.temporary = nil
 	x.scanner.linked = make(map[fileID]hashed)

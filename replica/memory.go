@@ -97,30 +97,58 @@ var errNoMemory = errors.New("not what it was when it was written")
 
 // loadMemory reads the file. It is nil where there is none.
 func loadMemory(name string) (*memory, error) {
+	mem := &memory{m: &manifest{keeps: keepAll}}
+	there, err := readMemory(name, func(n int64) { mem.m.entries = make([]entry, 0, n) }, mem.m.add, &mem.known)
+	if !there || err != nil {
+		return nil, err
+	}
+	return mem, nil
+}
+
+// loadKnown reads what the file says of the content of files. It is nil where there is
+// none.
+func loadKnown(name string) (known map[string]*hashed, err error) {
+	there, err := readMemory(name, func(int64) {}, func(e entry) error {
+		if k := known[e.target]; e.kind == kindHardLink && k != nil {
+			known[e.path] = k
+		}
+		return nil
+	}, &known)
+	if !there || err != nil {
+		return nil, err
+	}
+	return known, nil
+}
+
+// readMemory reads the file, if it is there: it says about how many entries it has,
+// and then each of them.
+func readMemory(name string, begin func(n int64), each func(entry) error, known *map[string]*hashed) (there bool, err error) {
 	f, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return false, nil
 	} else if err != nil {
-		return nil, err
+		return false, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return false, err
 	}
+	n := min(info.Size()/bytesRemembered, maxEntries)
+	begin(n)
+	*known = make(map[string]*hashed, n)
 	sum := sha256.New()
-	r := &memoryReader{r: bufio.NewReaderSize(io.LimitReader(f, info.Size()-sha256.Size), 64<<10), sum: sum}
-	mem, err := r.read(min(info.Size()/bytesRemembered, maxEntries))
-	if err == nil {
+	r := &memoryReader{r: bufio.NewReaderSize(io.LimitReader(f, info.Size()-sha256.Size), 64<<10), sum: sum, known: *known}
+	if err = r.read(each); err == nil {
 		tail := make([]byte, sha256.Size)
 		if _, err = f.ReadAt(tail, info.Size()-sha256.Size); err == nil && !bytes.Equal(tail, sum.Sum(nil)) {
 			err = errNoMemory
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return false, fmt.Errorf("%s: %w", name, err)
 	}
-	return mem, nil
+	return true, nil
 }
 
 // memoryReader reads a memory, and computes the sum of what it reads.
@@ -128,6 +156,10 @@ type memoryReader struct {
 	r   *bufio.Reader
 	sum hash.Hash
 	buf []byte
+	// known takes what is known of files, which room is for; xattrs are the last ones.
+	known  map[string]*hashed
+	room   []hashed
+	xattrs string
 }
 
 // bytes returns the next bytes, until it is called again.
@@ -144,39 +176,44 @@ func (r *memoryReader) bytes(n int) ([]byte, error) {
 // bytesRemembered is about how long the record of a file is.
 const bytesRemembered = 128
 
-// read reads a memory of about as many entries.
-func (r *memoryReader) read(n int64) (*memory, error) {
+// read reads all entries.
+func (r *memoryReader) read(each func(entry) error) error {
 	heading, err := r.bytes(len(memoryHeading))
 	if err != nil || string(heading) != memoryHeading {
-		return nil, errNoMemory
+		return errNoMemory
 	}
-	mem := &memory{m: &manifest{keeps: keepAll, entries: make([]entry, 0, n)}, known: make(map[string]*hashed, n)}
 	for {
 		if _, err := r.r.Peek(1); err != nil {
-			return mem, nil
+			return nil
 		}
 		size, err := r.bytes(4)
 		if err != nil || binary.BigEndian.Uint32(size) > maxFrame {
-			return nil, errNoMemory
+			return errNoMemory
 		}
 		encoded, err := r.bytes(int(binary.BigEndian.Uint32(size)))
 		if err != nil {
-			return nil, errNoMemory
+			return errNoMemory
 		}
 		e, rest, err := cutEntry(encoded)
-		if err != nil || len(rest) > 0 || mem.m.add(e) != nil {
-			return nil, errNoMemory
+		if err != nil || len(rest) > 0 {
+			return errNoMemory
+		}
+		if e.xattrs != r.xattrs {
+			r.xattrs = e.xattrs
+		}
+		e.xattrs = r.xattrs // neighbours often have the same
+		if each(e) != nil {
+			return errNoMemory
 		}
 		if e.kind == kindFile {
-			// add has it share what is the same in its neighbour.
-			if err := r.hashed(mem, mem.m.entries[len(mem.m.entries)-1]); err != nil {
-				return nil, err
+			if err := r.hashed(e); err != nil {
+				return err
 			}
 		}
 	}
 }
 
-func (r *memoryReader) hashed(mem *memory, e entry) error {
+func (r *memoryReader) hashed(e entry) error {
 	known, err := r.bytes(1)
 	if err != nil || known[0] == 0 {
 		return err
@@ -189,9 +226,15 @@ func (r *memoryReader) hashed(mem *memory, e entry) error {
 	for i := range n {
 		n[i] = int64(binary.BigEndian.Uint64(b[8*i:]))
 	}
-	mem.known[e.path] = &hashed{
+	if len(r.room) == 0 {
+		r.room = make([]hashed, roomFor)
+	}
+	k := &r.room[0]
+	r.room = r.room[1:]
+	*k = hashed{
 		path: e.path, fp: fingerprint{uint64(n[0]), uint64(n[1]), n[2], n[3], n[4]},
 		size: e.size, digest: e.digest, xattrs: e.xattrs, at: time.Unix(0, n[5]),
 	}
+	r.known[e.path] = k
 	return nil
 }

@@ -41,11 +41,13 @@ func (s *sender) run(ctx context.Context) (Report, error) {
 	if err := s.wire.welcome(s.src.check); err != nil {
 		return Report{}, err
 	}
+	ahead := s.lookAhead(ctx)
+	defer ahead.end()
 	var err error
 	if s.receiver, s.base, err = s.wire.offered(); err != nil {
 		return Report{}, err
 	}
-	now, err := s.begin(ctx)
+	now, err := s.begin(ctx, ahead)
 	if err != nil {
 		return Report{}, err
 	}
@@ -99,16 +101,42 @@ func (s *sender) list(ctx context.Context) (snapshot, error) {
 	return s.snapshot(seen)
 }
 
+// sendAhead is a look at the source that begins before the receiver says what it can
+// keep: that one is busy with its copy then.
+type sendAhead struct {
+	stop context.CancelFunc
+	done chan struct{} // closed when what follows is there
+	seen *sight
+	err  error
+}
+
+func (s *sender) lookAhead(ctx context.Context) *sendAhead {
+	ctx, stop := context.WithCancel(ctx)
+	a := &sendAhead{stop: stop, done: make(chan struct{})}
+	go func() {
+		defer close(a.done)
+		a.seen, a.err = s.src.list(ctx)
+	}()
+	return a
+}
+
+// end has it end, and waits for that.
+func (a *sendAhead) end() {
+	a.stop()
+	<-a.done
+}
+
 // begin lists the source for the first time.
-func (s *sender) begin(ctx context.Context) (snapshot, error) {
-	if !s.receiver.full {
-		return s.list(ctx)
+func (s *sender) begin(ctx context.Context, ahead *sendAhead) (snapshot, error) {
+	if s.receiver.full {
+		ahead.end()
+		ahead.seen, ahead.err = s.src.listAnew(ctx)
 	}
-	seen, err := s.src.listAnew(ctx)
-	if err != nil {
-		return snapshot{}, err
+	<-ahead.done
+	if ahead.err != nil {
+		return snapshot{}, ahead.err
 	}
-	return s.snapshot(seen)
+	return s.snapshot(ahead.seen)
 }
 
 // snapshot makes one of what was seen.

@@ -40,20 +40,15 @@ func (s *source) recalled() map[string]*hashed {
 	if s.memory == "" {
 		return make(map[string]*hashed)
 	}
-	mem, err := loadMemory(s.memory)
+	known, err := loadKnown(s.memory)
 	if err != nil {
 		s.log.Warn("what is remembered of a volume cannot be read: all of it is read again", "error", err)
 	}
-	if mem == nil || err != nil {
+	if known == nil || err != nil {
 		return make(map[string]*hashed)
 	}
 	s.recalls = true
-	for _, e := range mem.m.entries {
-		if k := mem.known[e.target]; e.kind == kindHardLink && k != nil {
-			mem.known[e.path] = k
-		}
-	}
-	return mem.known
+	return known
 }
 
 // remember stores what is known of the source, if that is something else than what was
