@@ -296,28 +296,30 @@ func (s *scanner) look(ctx context.Context, above *os.File, name string) (found,
 	return f, err
 }
 
-// lookInto reads what of a file is not in its directory.
+// lookInto reads what of a file is not in its directory, or remembers it.
 func (s *scanner) lookInto(ctx context.Context, above *os.File, f *found, info fs.FileInfo) (err error) {
-	begin := time.Now()
-	known, unchanged := s.recall(f.path, info)
-	if f.xattrs = known.xattrs; !unchanged {
-		if f.xattrs, err = s.xattrsOf(f.entry, above, path.Base(f.path)); err != nil {
-			return err
+	wanted := s.wants == nil || s.wants(f.path, f.size)
+	if h, unchanged := s.recall(f.path, info); unchanged {
+		if f.xattrs = h.xattrs; wanted {
+			f.hashed, f.size, f.digest = true, h.size, h.digest
+			s.count(1, h.size)
 		}
-	}
-	if s.wants != nil && !s.wants(f.path, f.size) {
 		return nil
 	}
-	f.hashed = true
-	if f.size, f.digest, err = s.hash(ctx, above, f.path, info); err != nil || unchanged {
+	begin := time.Now()
+	if f.xattrs, err = s.xattrsOf(f.entry, above, path.Base(f.path)); err != nil || !wanted {
 		return err
 	}
-	h := *s.known[f.path]
-	h.xattrs = f.xattrs
-	if begin.Before(h.at) {
+	h, err := s.hash(ctx, above, f.path, info)
+	if err != nil {
+		return err
+	}
+	if h.xattrs = f.xattrs; begin.Before(h.at) {
 		h.at = begin
 	}
 	s.remember(f.path, h)
+	f.hashed, f.size, f.digest = true, h.size, h.digest
+	s.count(1, 0)
 	return nil
 }
 
@@ -357,36 +359,28 @@ func (s *scanner) xattrsOf(e entry, dir *os.File, name string) (string, error) {
 	return encoded, nil
 }
 
-// hash computes the digest of a file, or remembers it.
-func (s *scanner) hash(ctx context.Context, above *os.File, path string, info fs.FileInfo) (int64, digest, error) {
-	if k, unchanged := s.recall(path, info); unchanged {
-		s.count(1, k.size)
-		return k.size, k.digest, nil
-	}
+// hash computes the digest of a file.
+func (s *scanner) hash(ctx context.Context, above *os.File, path string, info fs.FileInfo) (hashed, error) {
 	fp, ok := fingerprintOf(info)
 	_, n := statOf(info)
 	if k, seen := s.linked[n.file]; ok && seen && n.links > 1 && k.fp == fp {
-		s.remember(path, k)
-		s.count(1, 0)
-		return k.size, k.digest, nil // it was read under another name
+		return k, nil // it was read under another name
 	}
 	now := hashed{fp: fp, at: time.Now()}
 	if !s.small(above, path, info, &now) {
 		f, err := s.open(path, info)
 		if err != nil {
-			return 0, digest{}, err
+			return hashed{}, err
 		}
 		defer f.Close()
 		if now.size, now.digest, err = s.read(ctx, f, path, info.Size()); err != nil {
-			return 0, digest{}, fmt.Errorf("reading %s: %w", path, err)
+			return hashed{}, fmt.Errorf("reading %s: %w", path, err)
 		}
 	}
-	s.remember(path, now)
-	s.count(1, 0)
 	if n.links > 1 && s.linked != nil {
 		s.linked[n.file] = now
 	}
-	return now.size, now.digest, nil
+	return now, nil
 }
 
 // read computes the digest of a file, and makes the list of its chunks where that
