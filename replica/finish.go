@@ -17,7 +17,8 @@ func (t *target) finish(ctx context.Context, m *manifest) (removed int, err erro
 	if err := t.syncDirs(); err != nil {
 		return 0, err
 	}
-	t.scanner.wants = func(string, int64) bool { return t.live }
+	// What is in a directory that was touched is read by verify, and not twice.
+	t.scanner.wants = func(path string, _ int64) bool { return t.live && !t.touched[parent(path)] }
 	all, err := t.look(ctx)
 	if err != nil {
 		return 0, err
@@ -244,6 +245,9 @@ func (t *target) symlink(e entry) error {
 // alone since, and compares it with m.
 func (t *target) verify(ctx context.Context, m *manifest) (*manifest, error) {
 	t.scanner.wants = nil
+	for dir := range t.touched {
+		t.image.mark(dir)
+	}
 	all, err := t.list(ctx)
 	if err != nil {
 		return nil, err
