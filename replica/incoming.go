@@ -82,7 +82,8 @@ func (c *incoming) digest() digest {
 	return digest(c.hash.Sum(nil))
 }
 
-// accept verifies the file, and has it brought into place with the next batch.
+// accept verifies the file, and has it brought into place with its batch: once that is
+// durable, while the next one arrives.
 func (c *incoming) accept() error {
 	if got := c.digest(); got != c.entry.digest {
 		return fmt.Errorf("%w: content with the digest %x arrived, %x was announced", ErrVerify, got, c.entry.digest)
@@ -94,7 +95,7 @@ func (c *incoming) accept() error {
 	if len(c.target.arrived) < batch {
 		return nil
 	}
-	return c.target.settleArrived()
+	return c.target.settleBatch()
 }
 
 // seal gives the file all but its name and its content.

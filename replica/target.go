@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"sync"
 	"syscall"
 )
 
@@ -42,8 +41,10 @@ type target struct {
 	staged map[string]string
 	// temporary are all files under way.
 	temporary map[string]bool
-	// arrived are verified files that wait to be made durable together.
-	arrived []*incoming
+	// arrived are verified files that wait to be made durable together, and settling
+	// those before them, which are on their way to the disk; nil where none are.
+	arrived  []*incoming
+	settling *settling
 	// m is what the copy shall become.
 	m *manifest
 	// group is the first name of each other name of a file, as the manifest has
@@ -216,50 +217,6 @@ func (t *target) copyAll(ctx context.Context, entries []entry) (failed []entry, 
 		}
 	}
 	return failed, nil
-}
-
-// batch is how many files are made durable together: waiting for the disk one
-// by one would take most of the time for small files.
-const batch = 64
-
-// syncers is how many files of a batch are synced at the same time, which file
-// systems turn into few writes of their journals.
-const syncers = 16
-
-// syncAll makes files durable, and closes them.
-func syncAll(files []*incoming) error {
-	errs := make([]error, len(files))
-	var wg sync.WaitGroup
-	for first := range min(syncers, len(files)) {
-		wg.Go(func() {
-			for i := first; i < len(files); i += syncers {
-				errs[i] = files[i].sync()
-			}
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-// settleArrived makes the files durable that arrived, and then moves them into
-// place.
-func (t *target) settleArrived() error {
-	files := t.arrived
-	t.arrived = nil
-	defer func() {
-		for _, c := range files {
-			c.discard()
-		}
-	}()
-	if err := syncAll(files); err != nil {
-		return err
-	}
-	for _, c := range files {
-		if err := c.place(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // copyOne makes a copy for e, ready to be placed.
