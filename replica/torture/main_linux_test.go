@@ -54,7 +54,7 @@ func send(dir string) error {
 		return err
 	}
 	fmt.Println(ln.Addr())
-	c := replica.New(logger())
+	c := replica.New(logger(), replica.RememberSources(dir+remembered))
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
@@ -81,6 +81,9 @@ const (
 	keptAge  = time.Hour
 	keptSize = 16 << 20
 )
+
+// remembered is the suffix of where a sender remembers its source.
+const remembered = ".remembered"
 
 // reconnect is how soon a follower tries again.
 const reconnect = 100 * time.Millisecond

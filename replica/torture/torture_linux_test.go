@@ -127,7 +127,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 
 // outside is a photo of all that belongs to nobody here.
 func (w *world) outside() map[string]string {
-	return photo(w.t, filepath.Dir(w.src), w.src, w.dst, w.dst+".index", w.dst+".index.new", w.dst+".ours", w.dst+".kept", w.dst+".lock")
+	return photo(w.t, filepath.Dir(w.src), w.src, w.src+remembered, w.dst, w.dst+".index", w.dst+".index.new", w.dst+".ours", w.dst+".kept", w.dst+".lock")
 }
 
 // hear takes a line of the follower.
