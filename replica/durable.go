@@ -13,9 +13,19 @@ const batch = 64
 // systems turn into few writes of their journals.
 const syncers = 16
 
+// togetherFrom is of how many files on all of their file system is made durable at once.
+// For fewer that would have others' writes waited for.
+const togetherFrom = 16
+
 // syncAll makes files durable, and closes them.
 func syncAll(files []*incoming) error {
 	errs := make([]error, len(files))
+	if len(files) >= togetherFrom && syncTogether(files) {
+		for i, c := range files {
+			errs[i] = c.close()
+		}
+		return errors.Join(errs...)
+	}
 	var wg sync.WaitGroup
 	for first := range min(syncers, len(files)) {
 		wg.Go(func() {

@@ -113,7 +113,15 @@ func (c *incoming) sync() error {
 	if c.file == nil {
 		return nil // it is another name of what is durable
 	}
-	err := errors.Join(c.file.Sync(), c.file.Close())
+	return errors.Join(c.file.Sync(), c.close())
+}
+
+// close closes the file.
+func (c *incoming) close() error {
+	if c.file == nil {
+		return nil
+	}
+	err := c.file.Close()
 	c.file = nil
 	return err
 }
@@ -140,10 +148,7 @@ func (c *incoming) place() error {
 // discard removes the file, if it was not placed.
 func (c *incoming) discard() {
 	c.hasher.end()
-	if c.file != nil {
-		_ = c.file.Close()
-		c.file = nil
-	}
+	_ = c.close() // it is not wanted
 	if c.name != "" && c.target.root.Remove(c.name) == nil {
 		delete(c.target.temporary, c.name)
 		c.name = ""
