@@ -192,6 +192,9 @@ func TestCaseR5EveryKillPoint(t *testing.T) {
 		d := private(t, v)
 		for i, network := range []bunfile.Network{bunfile.NetworkBridge, bunfile.NetworkHost} {
 			for n, step := range lifeOn(network) {
+				if t.Failed() {
+					return // what is left behind would be found again and again
+				}
 				if network == bunfile.NetworkHost && !slices.Contains([]string{"start", "stop", "end"}, strings.SplitN(step, ":", 2)[0]) {
 					continue // the same as on the bridge
 				}
@@ -241,6 +244,9 @@ func TestCaseR5EveryKillPointOfContainerd(t *testing.T) {
 	containerdtest.EachVersion(t, func(t *testing.T, v containerdtest.Version) {
 		d := private(t, v)
 		for n := range life {
+			if t.Failed() {
+				return // what is left behind would be found again and again
+			}
 			// Where one version is back at once, the other is not.
 			killContainerdAt(t, d, n, n%2 == 0 == (v == containerdtest.Latest))
 		}
