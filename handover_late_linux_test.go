@@ -14,6 +14,7 @@ import (
 	"github.com/budgiehq/budgie"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime/runtimetest"
+	"github.com/budgiehq/budgie/store"
 	"github.com/budgiehq/budgie/store/memory"
 )
 
@@ -42,6 +43,43 @@ func TestTakeOverFromADyingSupervisor(t *testing.T) {
 	c := f.client(t, budgie.WithStore(&dyingStore{f.store, sync.OnceValue(die)}))
 	if err := c.Supervise(t.Context(), budgie.TakingOver()); err != nil {
 		t.Errorf("it ended with %v", err)
+	}
+}
+
+// contestedStore has a third process that holds the supervisor's name for a moment when
+// a successor is to get it.
+type contestedStore struct {
+	*memory.Store
+	refuse atomic.Int32
+}
+
+func (s *contestedStore) Acquire(ctx context.Context, owner string) (func() error, error) {
+	if owner == "supervisor" && s.refuse.Add(-1) >= 0 {
+		return nil, fmt.Errorf("a third process: %w", store.ErrOwned)
+	}
+	return s.Store.Acquire(ctx, owner)
+}
+
+// A successor gets the supervisor's name also where somebody else who wants it has it
+// just when it is given back.
+func TestSupervisorsNameIsContested(t *testing.T) {
+	s := newSupervisors(t, newSlowHandler())
+	now, ended := s.supervise(t, budgie.Resident())
+	s.runDetached(t, always(web("web")))
+	contested := &contestedStore{Store: s.store}
+	contested.refuse.Store(3)
+	s.node = s.network.Join()
+	next := s.client(t, budgie.WithDataDir(s.dir), budgie.WithHandOver(), budgie.WithStore(contested))
+	failed := make(chan error, 1)
+	ctx := t.Context()
+	go func() { failed <- next.Supervise(ctx, budgie.Resident(), budgie.TakingOver()) }()
+	select {
+	case err := <-failed:
+		t.Fatalf("the successor ended with %v", err)
+	case <-now.Replaced():
+	}
+	if err := <-ended; !errors.Is(err, budgie.ErrReplaced) {
+		t.Errorf("the one before ended with %v", err)
 	}
 }
 

@@ -24,7 +24,10 @@ type supervision struct {
 // lockSupervision takes the supervisor's name. It is not free either while another
 // process is about to take over from a third.
 func (c *Client) lockSupervision(ctx context.Context, s *supervision) (err error) {
-	if s.unlock, err = c.store.Acquire(ctx, supervisorOwner); err != nil || s.taking != nil {
+	if s.taking != nil {
+		return c.lockTaken(ctx, s)
+	}
+	if s.unlock, err = c.store.Acquire(ctx, supervisorOwner); err != nil {
 		return err
 	}
 	handing, err := c.store.Alive(ctx, handOverOwner)
@@ -35,6 +38,21 @@ func (c *Client) lockSupervision(ctx context.Context, s *supervision) (err error
 		return errors.Join(err, s.unlock())
 	}
 	return nil
+}
+
+// lockTaken takes the name that another process has given back for this one. A third
+// that wants it may have it for a moment, until it sees that.
+func (c *Client) lockTaken(ctx context.Context, s *supervision) (err error) {
+	const look = 20 * time.Millisecond
+	for began := time.Now(); ; {
+		s.unlock, err = c.store.Acquire(ctx, supervisorOwner)
+		if !errors.Is(err, store.ErrOwned) || time.Since(began) > settleTimeout {
+			return err
+		}
+		if wait(ctx, look); ctx.Err() != nil {
+			return c.endOf(ctx)
+		}
+	}
 }
 
 // startHosting makes this client a host, if it is to be one.
