@@ -98,6 +98,10 @@ func frame(fin bool, opcode byte, payload []byte) []byte {
 // echoed sends bytes while it reads as many back, and reports whether these are
 // the same.
 func (c *conn) echoed(b []byte) error {
+	// What was before it, such as the making of b, may have taken long.
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
 	sent := make(chan error, 1)
 	go func() {
 		_, err := c.Write(b)
