@@ -57,16 +57,12 @@ type nameInfo struct {
 
 // of describes a name in an open directory, until it is called again.
 func (i *nameInfo) of(dir *os.File, name string) (fs.FileInfo, error) {
-	fd := int(dir.Fd())
-	for {
-		switch err := unix.Fstatat(fd, name, &i.got, unix.AT_SYMLINK_NOFOLLOW); {
-		case err == nil:
-			i.statInfo = statInfoOf(name, &i.got)
-			return &i.statInfo, nil
-		case !errors.Is(err, unix.EINTR):
-			return nil, &fs.PathError{Op: "stat", Path: name, Err: err}
-		}
+	err := again(func() error { return unix.Fstatat(int(dir.Fd()), name, &i.got, unix.AT_SYMLINK_NOFOLLOW) })
+	if err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: err}
 	}
+	i.statInfo = statInfoOf(name, &i.got)
+	return &i.statInfo, nil
 }
 
 func statInfoOf(name string, st *unix.Stat_t) statInfo {

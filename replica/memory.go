@@ -158,7 +158,7 @@ type memoryReader struct {
 	buf []byte
 	// known takes what is known of files, which room is for; xattrs are the last ones.
 	known  map[string]*hashed
-	room   []hashed
+	room   block[hashed]
 	xattrs string
 }
 
@@ -226,11 +226,7 @@ func (r *memoryReader) hashed(e entry) error {
 	for i := range n {
 		n[i] = int64(binary.BigEndian.Uint64(b[8*i:]))
 	}
-	if len(r.room) == 0 {
-		r.room = make([]hashed, roomFor)
-	}
-	k := &r.room[0]
-	r.room = r.room[1:]
+	k := r.room.next()
 	*k = hashed{
 		path: e.path, fp: fingerprint{uint64(n[0]), uint64(n[1]), n[2], n[3], n[4]},
 		size: e.size, digest: e.digest, xattrs: e.xattrs, at: time.Unix(0, n[5]),

@@ -25,18 +25,29 @@ func (p places) put(path string, f found) { p.by[path] = &f }
 
 func (p places) drop(path string) { delete(p.by, path) }
 
-// roomFor is how many found entries are allocated at a time.
+// roomFor is how many values of a block are allocated at a time.
 const roomFor = 128
+
+// block is room for values that stay, side by side.
+type block[T any] []T
+
+// next is where another value goes.
+func (b *block[T]) next() *T {
+	if len(*b) == 0 {
+		*b = make([]T, roomFor)
+	}
+	v := &(*b)[0]
+	*b = (*b)[1:]
+	return v
+}
 
 // keep returns an entry that stays. Those of a scan lie side by side.
 func (s *scanner) keep(f found) *found {
-	if len(s.room) == 0 {
-		return &f
+	if s.room == nil {
+		kept := f
+		return &kept
 	}
-	kept := &s.room[0]
-	if s.room = s.room[1:]; len(s.room) == 0 {
-		s.room = make([]found, roomFor)
-	}
+	kept := s.room.next()
 	*kept = f
 	return kept
 }

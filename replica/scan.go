@@ -110,9 +110,9 @@ type scanner struct {
 	lenient bool
 	skipped []string
 	buf     buffer
-	// room is for what is found next by a scan, several at a time. name and info are
+	// room is for what a scan finds, nil beside one. name and info are
 	// for what is looked at now.
-	room []found
+	room *block[found]
 	name []byte
 	info nameInfo
 }
@@ -139,7 +139,7 @@ type found struct {
 func (s *scanner) scan(ctx context.Context) ([]*found, error) {
 	s.temporary, s.skipped = nil, nil
 	s.linked = make(map[fileID]hashed)
-	s.room = make([]found, roomFor)
+	s.room = new(block[found])
 	defer func() { s.room = nil }()
 	all, err := s.visit(ctx, make([]*found, 0, len(s.known)+roomFor), nil, "")
 	if err != nil {

@@ -40,8 +40,11 @@ func syncTogether(files []*incoming) bool {
 			open = append(open, int(c.file.Fd()))
 		}
 	}
-	if len(open) == 0 || !syncfsTells() {
-		return len(open) == 0
+	if len(open) == 0 {
+		return true
+	}
+	if !syncfsTells() {
+		return false
 	}
 	var system unix.Statfs_t
 	if unix.Fstatfs(open[0], &system) != nil || !slices.Contains(wholeSync, int64(system.Type)) {
