@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
-	"time"
 
 	"github.com/budgiehq/budgie/internal/handover"
 	"github.com/budgiehq/budgie/lifecycle"
@@ -317,31 +317,13 @@ func (c *Client) handOverSupervision(ctx context.Context, s *supervision, r *rel
 			return true, nil
 		}
 		c.log.Warn("another process was about to take over, and failed; this one goes on")
-		if err := c.lockAgain(ctx, s); err != nil {
+		if err := c.lockWhenFree(ctx, s, math.MaxInt64); err != nil {
 			return false, err
 		}
 		all.resume()
 	}
 	c.pokeSupervisor()
 	return false, c.startHosting(ctx, s)
-}
-
-// lockAgain takes the supervisor's name again, as soon as it is free.
-func (c *Client) lockAgain(ctx context.Context, s *supervision) error {
-	const look = 50 * time.Millisecond
-	for {
-		unlock, err := c.store.Acquire(ctx, supervisorOwner)
-		if err == nil {
-			s.unlock = unlock
-			return nil
-		}
-		if !errors.Is(err, store.ErrOwned) {
-			return err
-		}
-		if wait(ctx, look); ctx.Err() != nil {
-			return c.endOf(ctx)
-		}
-	}
 }
 
 // setStanding says whether another process may take the detached containers over, so

@@ -25,7 +25,8 @@ type supervision struct {
 // process is about to take over from a third.
 func (c *Client) lockSupervision(ctx context.Context, s *supervision) (err error) {
 	if s.taking != nil {
-		return c.lockTaken(ctx, s)
+		// A third process that wants it may have it for a moment, until it sees that.
+		return c.lockWhenFree(ctx, s, settleTimeout)
 	}
 	if s.unlock, err = c.store.Acquire(ctx, supervisorOwner); err != nil {
 		return err
@@ -40,13 +41,16 @@ func (c *Client) lockSupervision(ctx context.Context, s *supervision) (err error
 	return nil
 }
 
-// lockTaken takes the name that another process has given back for this one. A third
-// that wants it may have it for a moment, until it sees that.
-func (c *Client) lockTaken(ctx context.Context, s *supervision) (err error) {
-	const look = 20 * time.Millisecond
+// lockWhenFree takes the supervisor's name as soon as it is free, within a time.
+func (c *Client) lockWhenFree(ctx context.Context, s *supervision, within time.Duration) error {
+	const look = 50 * time.Millisecond
 	for began := time.Now(); ; {
-		s.unlock, err = c.store.Acquire(ctx, supervisorOwner)
-		if !errors.Is(err, store.ErrOwned) || time.Since(began) > settleTimeout {
+		unlock, err := c.store.Acquire(ctx, supervisorOwner)
+		if err == nil {
+			s.unlock = unlock
+			return nil
+		}
+		if !errors.Is(err, store.ErrOwned) || time.Since(began) > within {
 			return err
 		}
 		if wait(ctx, look); ctx.Err() != nil {
