@@ -124,6 +124,11 @@ func (n *run) signal(ctx context.Context, sig syscall.Signal) error {
 	n.mu.Lock()
 	n.stopping = true
 	n.mu.Unlock()
+	// A containerd that has come back is there only for a connection that was tried
+	// again.
+	if _, err := n.rt.client(ctx); err != nil {
+		return err
+	}
 	short, cancel := context.WithTimeout(ctx, n.rt.endPatience)
 	defer cancel()
 	err := n.task.Kill(short, sig)

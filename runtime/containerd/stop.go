@@ -36,11 +36,6 @@ func (r *Runtime) stop(ctx context.Context, id string, grace time.Duration) erro
 			return nil
 		}
 	}
-	// A containerd that has just come back is there for a call on a connection that
-	// was lost.
-	if _, err := r.client(ctx); err != nil {
-		return err
-	}
 	if grace > 0 {
 		sig, err := r.stopSignal(ctx, id)
 		if err != nil {
