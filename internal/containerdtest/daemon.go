@@ -161,13 +161,15 @@ func listenReady(dir string) (*net.UnixConn, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return nil, err
+	}
+	return c, c.SetReadDeadline(time.Now().Add(patience))
 }
 
 // serves waits until the daemon has said that it is ready, and answers.
 func (d *Daemon) serves(ready *net.UnixConn) error {
-	late := time.AfterFunc(patience, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })
-	defer late.Stop()
 	message := make([]byte, 4096)
 	for n := 0; !strings.Contains(string(message[:n]), "READY=1"); {
 		var err error
