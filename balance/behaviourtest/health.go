@@ -21,10 +21,9 @@ func healthCases() []Case {
 	}
 }
 
-// checked is a health check by which a dead backend is found out within 3 s, with a
-// second to spare for a busy machine.
+// checked is a health check as one would have it between machines.
 func checked() *Check {
-	return &Check{Path: "/up", Interval: 400 * time.Millisecond, Timeout: 400 * time.Millisecond, Fall: 3}
+	return &Check{Path: "/up", Interval: 600 * time.Millisecond, Timeout: 600 * time.Millisecond, Fall: 3}
 }
 
 // patient is a request that is given up soon.
