@@ -157,6 +157,7 @@ func TestGRPCThousandStreams(t *testing.T) {
 	c, ctx := grpcClient(t, f), within(t)
 	var wg, open sync.WaitGroup
 	open.Add(streams)
+	counted := make(chan struct{}) // closed when it is known how many are where
 	for range streams {
 		wg.Go(func() {
 			s, err := c.FullDuplexCall(ctx)
@@ -164,7 +165,7 @@ func TestGRPCThousandStreams(t *testing.T) {
 				_, err = s.Header()
 			}
 			open.Done()
-			open.Wait()
+			<-counted
 			if err == nil {
 				err = ping(s, 100)
 			}
@@ -183,6 +184,7 @@ func TestGRPCThousandStreams(t *testing.T) {
 			t.Errorf("%d streams at %s; want %d", s.Active, s.ID, streams/backends)
 		}
 	}
+	close(counted)
 	wg.Wait()
 	eventually(t, "the end of all", func() bool {
 		return !slices.ContainsFunc(f.Status(), func(s balance.BackendStatus) bool { return s.Active != 0 || s.Failures != 0 })
