@@ -4,7 +4,7 @@
 GO        ?= go
 FUZZTIME  ?= 10s
 # -race slows tests down and CI machines are small: generous, but not endless.
-TESTFLAGS ?= -timeout=20m
+TESTFLAGS ?= -timeout=25m
 
 TOOLS := bin/tools
 
