@@ -1,6 +1,7 @@
 package budgie_test
 
 import (
+	"log/slog"
 	"net/http"
 	"os"
 	"testing"
@@ -55,6 +56,7 @@ func (f *fakes) client(t *testing.T, opts ...budgie.Option) *budgie.Client {
 	c, err := budgie.New(append([]budgie.Option{
 		budgie.WithDataDir(t.TempDir()), budgie.WithRuntime(f.runtime), budgie.WithStore(f.store),
 		budgie.WithDiscoverer(f.node), budgie.WithLoopback(),
+		budgie.WithLogger(slog.New(slog.NewTextHandler(t.Output(), nil))),
 	}, opts...)...)
 	if err != nil {
 		t.Fatal(err)

@@ -89,7 +89,7 @@ const (
 	hostJoin = 30 * time.Minute
 	// hostRetry is how long a service is left alone after a join of it failed, at
 	// first; it doubles with each further failure, up to hostMaxRetry.
-	hostRetry    = time.Minute
+	hostRetry    = 10 * time.Second
 	hostMaxRetry = 15 * time.Minute
 	// mostHostJoins is how many joins are under way at a time.
 	mostHostJoins = 4

@@ -3,6 +3,7 @@ package budgie_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -205,6 +206,33 @@ func TestHostThatCannot(t *testing.T) {
 	}
 	if n := len(records(t, taken)); n != len(recs) {
 		t.Errorf("the other one has %d containers", n)
+	}
+}
+
+// A host that could not, for a reason that passes, does soon after it has.
+func TestHostTriesAgain(t *testing.T) {
+	t.Parallel()
+	network, token := discoverytest.NewNetwork(), trust.NewToken()
+	a, b := newNode(t, network, token), newNode(t, network, token)
+	if _, err := a.Run(t.Context(), wanting(2, 0)); err != nil {
+		t.Fatal(err)
+	}
+	inTheWay, err := b.Run(t.Context(), wanting(1, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := make(saying, 64)
+	hostBy(t, b.client(t, budgie.WithToken(token), budgie.WithLogger(slog.New(slog.NewTextHandler(said, nil)))), budgie.HostPolicy{})
+	for line := range said {
+		if strings.Contains(line, "cannot restore a replica") {
+			break
+		}
+	}
+	if err := b.Remove(t.Context(), inTheWay.ID, budgie.Force()); err != nil {
+		t.Fatal(err)
+	}
+	if _, recs := awaitReplicas(t, 1, b); !recs[0].Restored {
+		t.Errorf("it runs %+v", recs[0])
 	}
 }
 
