@@ -48,12 +48,27 @@ func (r *Runtime) exec(ctx context.Context, id string, cfg runtime.ExecConfig) (
 	if err == nil || ctx.Err() != nil {
 		return code, err
 	}
+	err = r.explainMemory(id, err)
 	// A container that ended meanwhile is the reason for all sorts of errors. One
 	// that is about to is said to run still.
 	if _, st, terr := r.task(ctx, id); gone(terr) == nil && (terr != nil || st.Status == client.Stopped) || strings.Contains(err.Error(), "stopped container") {
 		err = fmt.Errorf("%w any more: %w", runtime.ErrNotRunning, err)
 	}
 	return 0, err
+}
+
+// explainMemory says that a command did not come to run for lack of memory: runc's
+// process in the container, which becomes it, was killed.
+func (r *Runtime) explainMemory(id string, err error) error {
+	if !strings.Contains(err.Error(), "read init-p: ") {
+		return err
+	}
+	conf, cerr := r.loadConfig(id)
+	limit := conf.Spec.Resources.MemoryLimit
+	if cerr != nil || limit == 0 {
+		return err
+	}
+	return fmt.Errorf("the %d bytes of the container's resources.memory_limit are used up; to start a command takes some MiB more: raise the limit (%w)", limit, err)
 }
 
 func (r *Runtime) execIn(ctx context.Context, id string, cfg runtime.ExecConfig) (int, error) {

@@ -112,3 +112,21 @@ func TestExecHangingReceiver(t *testing.T) {
 		t.Errorf("Exec gives %v", err)
 	}
 }
+
+// Where a container has used up its memory, no command can be started in it, and that is
+// what is said.
+func TestExecWithoutMemory(t *testing.T) {
+	b := newBench(t)
+	// What fills it is what the kernel is to choose while no command is being started.
+	s := shell("echo ready; while true; do (echo 1000 >/proc/self/oom_score_adj; exec head -c 100000 /dev/zero >>/dev/shm/full); done")
+	s.Resources.MemoryLimit, s.Resources.MemorySwap = 6<<20, 6<<20
+	id, _ := b.run(s)
+	b.waitFor(id, "ready")
+	var err error
+	for err == nil {
+		_, err = b.Exec(b.ctx, id, runtime.ExecConfig{Command: []string{"true"}})
+	}
+	if !strings.Contains(err.Error(), "the 6291456 bytes of the container's resources.memory_limit are used up") {
+		t.Errorf("got %v", err)
+	}
+}
