@@ -76,6 +76,36 @@ func TestVolumes(t *testing.T) {
 	}
 }
 
+// What is mounted below a volume is not hidden by it, whatever comes first in the file:
+// neither another volume nor the files of /etc, which a volume that cannot be written
+// needs places for.
+func TestMountsBelowVolumes(t *testing.T) {
+	b := newBench(t)
+	dir := t.TempDir()
+	for _, name := range []string{"etc/hosts", "outer/inner/hidden", "inner/seen"} {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, nil, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	etc := filepath.Join(dir, "etc")
+	s := shell("ls /outer/inner; grep -c localhost /etc/hosts; ls /etc")
+	s.Volumes = []bunfile.Volume{
+		{Source: filepath.Join(dir, "inner"), Target: "/outer/inner"}, {Source: filepath.Join(dir, "outer"), Target: "/outer"},
+		{Source: etc, Target: "/etc", Mode: bunfile.ReadOnly},
+	}
+	if exit, out := b.end(s); out != "seen\n2\nhosts\n" {
+		t.Errorf("with a volume at /etc that is read only: %d, %q", exit.Code, out)
+	}
+	s.Volumes[2].Mode = bunfile.ReadWrite
+	if exit, out := b.end(s); out != "seen\n2\nhostname\nhosts\nresolv.conf\n" {
+		t.Errorf("with a volume at /etc: %d, %q", exit.Code, out)
+	}
+	if data, err := os.ReadFile(filepath.Join(etc, "hosts")); err != nil || len(data) != 0 {
+		t.Errorf("the volume's own is %q, %v", data, err)
+	}
+}
+
 func TestResourcesReachTheCgroup(t *testing.T) {
 	b := newBench(t)
 	s := shell("sleep 1000")

@@ -3,9 +3,12 @@
 package containerd
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -42,7 +45,7 @@ func checkResources(res bunfile.Resources) error {
 // exists when they are applied.
 func (r *Runtime) specOptions(img client.Image, cfg runtime.Config) []oci.SpecOpts {
 	spec := cfg.Spec
-	inside := []oci.SpecOpts{withImage(img, spec.Image)}
+	inside := []oci.SpecOpts{withImage(img, spec.Image), withValues}
 	opts := []oci.SpecOpts{
 		oci.WithHostname(hostname(cfg)),
 		oci.WithNoNewPrivileges,
@@ -97,6 +100,13 @@ func withImage(img client.Image, want bunfile.Image) oci.SpecOpts {
 	}
 }
 
+// withValues leaves out what an image's environment names without a value: runc refuses
+// all of it then, and Docker leaves these out, too.
+func withValues(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
+	s.Process.Env = slices.DeleteFunc(s.Process.Env, func(kv string) bool { return strings.IndexByte(kv, '=') <= 0 })
+	return nil
+}
+
 // withUser looks a user up in the image. where says who names the user.
 func withUser(user, where string) oci.SpecOpts {
 	return func(ctx context.Context, c oci.Client, container *containers.Container, s *oci.Spec) error {
@@ -147,14 +157,17 @@ func addEnv(env []string, kv string, replace bool) []string {
 	return env
 }
 
-// mounts are the volumes and what every container gets of the host's /etc.
+// mounts are the volumes and what every container gets of the host's /etc. What is below
+// another target is mounted after it, or it would be hidden.
 func (r *Runtime) mounts(cfg runtime.Config) []specs.Mount {
 	var out []specs.Mount
 	for _, name := range etcFiles {
-		out = append(out, specs.Mount{
-			Type: "bind", Source: r.path(cfg.ID, "etc", name), Destination: "/etc/" + name,
-			Options: []string{"rbind", "rprivate", "rw"},
-		})
+		if target := "/etc/" + name; hasPlace(cfg.Spec.Volumes, target) {
+			out = append(out, specs.Mount{
+				Type: "bind", Source: r.path(cfg.ID, "etc", name), Destination: target,
+				Options: []string{"rbind", "rprivate", "rw"},
+			})
+		}
 	}
 	for _, v := range cfg.Spec.Volumes {
 		mode := "rw"
@@ -165,7 +178,26 @@ func (r *Runtime) mounts(cfg runtime.Config) []specs.Mount {
 			Type: "bind", Source: v.Source, Destination: path.Clean(v.Target), Options: []string{"rbind", "rprivate", mode},
 		})
 	}
+	depth := func(m specs.Mount) int { return strings.Count(strings.TrimSuffix(m.Destination, "/"), "/") }
+	slices.SortStableFunc(out, func(a, b specs.Mount) int { return cmp.Compare(depth(a), depth(b)) })
 	return out
+}
+
+// hasPlace reports whether a file can be mounted at a target. In a volume that may be
+// written the place for it is made; one that is read only has it or not.
+func hasPlace(volumes []bunfile.Volume, target string) bool {
+	var in *bunfile.Volume // the innermost
+	for i, v := range volumes {
+		dir := strings.TrimSuffix(path.Clean(v.Target), "/") + "/"
+		if strings.HasPrefix(target, dir) && (in == nil || len(dir) > len(path.Clean(in.Target))) {
+			in = &volumes[i]
+		}
+	}
+	if in == nil || in.Mode != bunfile.ReadOnly {
+		return true
+	}
+	_, err := os.Stat(filepath.Join(in.Source, strings.TrimPrefix(target, path.Clean(in.Target))))
+	return err == nil
 }
 
 func withResources(res bunfile.Resources) oci.SpecOpts {

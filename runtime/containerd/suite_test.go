@@ -62,7 +62,7 @@ func importImages(d *containerdtest.Daemon, dir string) error {
 		return err
 	}
 	busybox, err := containerdtest.Busybox(ocispec.ImageConfig{
-		Cmd: []string{"sh"}, Env: []string{"PATH=/bin", "FROM_IMAGE=yes"}, WorkingDir: "/tmp", StopSignal: "SIGUSR1",
+		Cmd: []string{"sh"}, Env: []string{"PATH=/bin", "FROM_IMAGE=yes", "NO_VALUE", "=no name"}, WorkingDir: "/tmp", StopSignal: "SIGUSR1",
 	})
 	if err != nil {
 		return err
