@@ -4,7 +4,7 @@
 GO        ?= go
 FUZZTIME  ?= 10s
 # -race slows tests down and CI machines are small: generous, but not endless.
-TESTFLAGS ?= -timeout=25m
+TESTFLAGS ?= -timeout=40m
 
 TOOLS := bin/tools
 
