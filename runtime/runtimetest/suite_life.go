@@ -397,9 +397,9 @@ func (s *suite) testCancelled() {
 	s.wantError("Status after a Create without time", err, runtime.ErrNotFound)
 }
 
-// testParallel has 50 containers live at once.
+// testParallel has several containers live at once.
 func (s *suite) testParallel() {
-	const n = 50
+	const n = 16
 	ids := make([]string, n)
 	addrs := make([]string, n)
 	spec := WithPort(s.Spec("serve"), ServePort)
