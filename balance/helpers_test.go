@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds the wait for what has to happen.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // front is a frontend under test and what it logged.
 type front struct {
