@@ -50,21 +50,22 @@ func (s *fastConn) copyBody(u *upstreamConn, w *fastWatch) (clean bool) {
 	left := s.response.Length
 	clean = int64(len(s.got)) <= left
 	s.got = s.got[:min(int64(len(s.got)), left)]
-	n := copy(s.out[len(s.out):cap(s.out)], s.got)
-	s.out = s.out[:len(s.out)+n]
-	if !s.pass(s.out, n) || n < len(s.got) && !s.pass(s.got[n:], len(s.got)-n) {
-		return clean
-	}
-	left -= int64(len(s.got))
-	if left == 0 {
-		return clean
-	}
-	buf := s.buf.in[:]
+	buf, more := s.buf.in[:], 0
 	if left > int64(len(buf)) {
 		large := s.p.large.Get().(*[fastLarge]byte)
 		defer s.p.large.Put(large)
 		buf = large[:]
+		s.out = append(buf[:0], s.out...)
 	}
+	n := copy(s.out[len(s.out):cap(s.out)], s.got)
+	s.out = s.out[:len(s.out)+n]
+	if left > int64(len(s.buf.in)) && n == len(s.got) {
+		more = s.ready(u, left-int64(n))
+	}
+	if !s.pass(s.out, n+more) || n < len(s.got) && !s.pass(s.got[n:], len(s.got)-n) {
+		return clean
+	}
+	left -= int64(len(s.got) + more)
 	for left > 0 {
 		n, err := s.read(u, buf[:min(int64(len(buf)), left)], w)
 		if n > 0 && !s.pass(buf[:n], n) {
@@ -76,6 +77,20 @@ func (s *fastConn) copyBody(u *upstreamConn, w *fastWatch) (clean bool) {
 		}
 	}
 	return clean
+}
+
+// ready completes out by what has come of the body already, of which left bytes are to
+// come, and returns how much that was: each piece that a client gets makes it read, and
+// the first read, that of the head, is a short one.
+func (s *fastConn) ready(u *upstreamConn, left int64) int {
+	if u.direct == nil {
+		return 0
+	}
+	room := s.out[len(s.out):cap(s.out)]
+	n := u.direct.ready(room[:min(int64(len(room)), left)])
+	u.received.Add(int64(n))
+	s.out = s.out[:len(s.out)+n]
+	return n
 }
 
 // copyChunks is copyBody for a body of chunks, which stay as they are, see http1.Chunks.

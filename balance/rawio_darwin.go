@@ -39,6 +39,13 @@ func (r *rawIO) quiet() (is bool) {
 	return err == nil && is
 }
 
+// ready reads what has come, and returns how much that was. It does not wait. After
+// an error the next Read finds the end.
+func (r *rawIO) ready(p []byte) (n int) {
+	_ = r.raw.Control(func(fd uintptr) { n, _, _ = unix.Recvfrom(int(fd), p, unix.MSG_DONTWAIT) })
+	return max(n, 0)
+}
+
 // pass reads once and writes that to another connection. A failed write is told with
 // what was written.
 func (r *rawIO) pass(to *rawIO, from *pieces) (n int, err error) {

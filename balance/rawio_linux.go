@@ -21,7 +21,7 @@ const canPeek = true
 type rawIO struct {
 	conn             syscall.RawConn
 	reading, writing func(fd uintptr) bool
-	looking          func(fd uintptr)
+	looking, taking  func(fd uintptr)
 	in, out          []byte
 	inN, outN        int
 	inErr, outErr    syscall.Errno
@@ -42,7 +42,7 @@ func newRawIO(c net.Conn) *rawIO {
 		return nil
 	}
 	r := &rawIO{conn: conn}
-	r.reading, r.writing, r.looking = r.readNow, r.writeNow, r.look
+	r.reading, r.writing, r.looking, r.taking = r.readNow, r.writeNow, r.look, r.take
 	return r
 }
 
@@ -130,6 +130,22 @@ func (r *rawIO) writeNow(fd uintptr) (done bool) {
 			r.outErr = errno
 			return true
 		}
+	}
+}
+
+// ready reads what has come, and returns how much that was. It does not wait. After
+// an error the next Read finds the end. p has at least one byte.
+func (r *rawIO) ready(p []byte) int {
+	r.in, r.inN = p, 0
+	_ = r.conn.Control(r.taking)
+	r.in = nil
+	return r.inN
+}
+
+func (r *rawIO) take(fd uintptr) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&r.in[0])), uintptr(len(r.in)), unix.MSG_DONTWAIT, 0, 0)
+	if errno == 0 {
+		r.inN = int(n)
 	}
 }
 

@@ -14,6 +14,8 @@ func newRawIO(net.Conn) *rawIO { return nil }
 
 func (*rawIO) quiet() bool { return false }
 
+func (*rawIO) ready([]byte) int { return 0 }
+
 // pass reads once and writes that to another connection. A failed write is told with
 // what was written.
 func (r *rawIO) pass(to *rawIO, from *pieces) (n int, err error) {
