@@ -128,6 +128,19 @@ func TestResourcesReachTheCgroup(t *testing.T) {
 	}
 }
 
+// A server may have as many connections as containerd may, and not the 1024 of its
+// default specification.
+func TestOpenFiles(t *testing.T) {
+	b := newBench(t)
+	var own syscall.Rlimit // which the test's containerd has, too
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &own); err != nil {
+		t.Fatal(err)
+	}
+	if _, out := b.end(shell("ulimit -Hn")); out != fmt.Sprintln(own.Max) {
+		t.Errorf("the limit is %q; want %d", out, own.Max)
+	}
+}
+
 // A weight of block I/O is accepted on every kind of cgroup; what the kernel
 // makes of it depends on its I/O scheduler.
 func TestBlockIOWeight(t *testing.T) {

@@ -48,6 +48,7 @@ func (r *Runtime) specOptions(img client.Image, cfg runtime.Config) []oci.SpecOp
 	inside := []oci.SpecOpts{withImage(img, spec.Image), withValues}
 	opts := []oci.SpecOpts{
 		oci.WithHostname(hostname(cfg)),
+		withLimits,
 		oci.WithNoNewPrivileges,
 		withImagePorts(cfg),
 		oci.WithEnv(append(slices.Clone(spec.Environment),
@@ -72,6 +73,15 @@ func (r *Runtime) specOptions(img client.Image, cfg runtime.Config) []oci.SpecOp
 	first := []oci.SpecOpts{oci.WithDefaultSpec(), oci.WithDefaultUnixDevices, r.withRootfs(cfg.ID, inside...)}
 	// The filter depends on the capabilities.
 	return slices.Concat(first, opts, []oci.SpecOpts{seccomp.WithDefaultProfile()})
+}
+
+// withLimits has a container's processes inherit their limits from containerd, which
+// systemd gives as many open files as the kernel allows. Those of containerd's default
+// specification are 1024, which are too few for a server's connections, and to set a
+// number needs a capability that containerd may not have.
+func withLimits(_ context.Context, _ oci.Client, _ *containers.Container, s *oci.Spec) error {
+	s.Process.Rlimits = nil
+	return nil
 }
 
 // withImage takes what the image's configuration says of the process. Its user
