@@ -113,8 +113,18 @@ func (r *Runtime) pullAlone(ctx context.Context, c *client.Client, name string, 
 }
 
 // pull fetches an image and unpacks it. A transfer that breaks off is taken up
-// again where it was, now or by the next pull of the name.
+// again where it was, now or by the next pull of the name; from a registry that does not
+// send the rest of something, anew.
 func (r *Runtime) pull(ctx context.Context, c *client.Client, name string, from origin, report *reporter) (client.Image, error) {
+	img, err := r.pullOnce(ctx, c, name, from, report)
+	if s, ok := unexpectedStatus(err); ok && s.StatusCode == http.StatusRequestedRangeNotSatisfiable && ctx.Err() == nil {
+		report.retrying(err)
+		img, err = r.pullOnce(ctx, c, name, from, report)
+	}
+	return img, err
+}
+
+func (r *Runtime) pullOnce(ctx context.Context, c *client.Client, name string, from origin, report *reporter) (client.Image, error) {
 	lease, found, err := partsLease(ctx, c, name)
 	if err != nil {
 		return nil, err

@@ -257,6 +257,31 @@ func TestCaseI1InterruptedPull(t *testing.T) {
 	}
 }
 
+// A registry that sends a layer only as a whole is asked for all of it again.
+func TestPullFromARegistryWithoutRanges(t *testing.T) {
+	b := newBench(t)
+	registry, cut, image, transferred := newCutter(t, 0.5)
+	cut.then = func(*http.Request) { cut.over.Store(true) }
+	refused, fault := 0, registry.Fault
+	registry.Fault = func(w http.ResponseWriter, req *http.Request) bool {
+		if req.Header.Get("Range") != "" && cut.over.Load() {
+			refused++
+			http.Error(w, "no ranges", http.StatusRequestedRangeNotSatisfiable)
+			return true
+		}
+		return fault(w, req)
+	}
+	if _, err := b.Pull(b.ctx, image, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := transferred(); refused == 0 || got < 1.4 {
+		t.Errorf("%d ranges were refused, and %.2f times the layer was transferred", refused, got)
+	}
+	if n := pullLeases(b); n != 0 {
+		t.Errorf("%d leases of pulls are left", n)
+	}
+}
+
 // Case I1: a transfer that stalls fails, and is taken up again by the next pull.
 func TestCaseI1StalledTransfer(t *testing.T) {
 	b := newBench(t, WithMinThroughput(1<<10, 300*time.Millisecond))
