@@ -3,7 +3,9 @@
 package containerd
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
@@ -96,6 +98,52 @@ func TestSilentShimByText(t *testing.T) {
 	}
 	other := errors.New("something else")
 	if err := explainShim(t.Context(), id, other); err != other {
+		t.Error(err)
+	}
+}
+
+// lostSight counts how often a runtime says, at which level, that it lost sight of a
+// container. It is a slog.Handler.
+type lostSight struct{ warnings, others chan struct{} }
+
+func (h lostSight) Enabled(context.Context, slog.Level) bool { return true }
+func (h lostSight) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h lostSight) WithGroup(string) slog.Handler            { return h }
+
+// Handle takes a record of the runtime.
+func (h lostSight) Handle(_ context.Context, rec slog.Record) error {
+	to := h.others
+	if rec.Level >= slog.LevelWarn {
+		to = h.warnings
+	}
+	if strings.Contains(rec.Message, "lost sight") {
+		to <- struct{}{}
+	}
+	return nil
+}
+
+// That containerd is away is said once for each container, however long that takes.
+func TestOutageIsSaidOnce(t *testing.T) {
+	containerdtest.Need(t)
+	d := private(t, "")
+	h := lostSight{make(chan struct{}, 100), make(chan struct{}, 100)}
+	r := open(t, d, t.TempDir(), WithLogger(slog.New(h)))
+	defer r.Close()
+	id := runtimetest.NewID()
+	if err := r.Create(t.Context(), runtime.Config{ID: id, Spec: spec(programImage, program("sleep")...)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Start(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	d.Kill()
+	for range 3 {
+		<-h.others
+	}
+	if n := len(h.warnings); n != 1 {
+		t.Errorf("%d warnings", n)
+	}
+	if err := errors.Join(d.Start(), r.Stop(t.Context(), id, 0), r.Remove(t.Context(), id)); err != nil {
 		t.Error(err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"syscall"
@@ -74,7 +75,7 @@ const reconnectEvery = 200 * time.Millisecond
 // ended waits for the end of a task, across restarts of containerd. Its only
 // error is the end of ctx.
 func (r *Runtime) ended(ctx context.Context, task client.Task) (lifecycle.Exit, error) {
-	for {
+	for level := slog.LevelWarn; ; level = slog.LevelDebug {
 		wait, err := task.Wait(ctx)
 		if err == nil {
 			es := <-wait
@@ -88,7 +89,8 @@ func (r *Runtime) ended(ctx context.Context, task client.Task) (lifecycle.Exit, 
 		case errdefs.IsNotFound(err):
 			return unknownExit(), nil
 		}
-		r.log.Warn("lost sight of a container, and looks again", "id", task.ID(), "error", err)
+		// Once is enough, and each container does so.
+		r.log.Log(ctx, level, "lost sight of a container, and looks again until it sees it", "id", task.ID(), "error", err)
 		r.reconnect(ctx)
 	}
 }
