@@ -68,7 +68,8 @@ const (
 
 // Balance serves addr (host:port; port 0 is any free one) with the replicas of
 // a service: those containers that are announced under the given name, or
-// whose id or service id begins with it. Replicas join and leave the pool as
+// whose id or service id begins with it. Where several services have the name it uses
+// all of them, and logs a warning. Replicas join and leave the pool as
 // they come and go on the network. The frontend lives until ctx ends, which
 // lets requests under way end for 10 s, or until its Shutdown. Balance does not
 // wait for replicas: until the first is found, requests get status 503, and
@@ -187,12 +188,19 @@ func (f *fedFrontend) Shutdown(ctx context.Context) error {
 func (c *Client) feed(ctx context.Context, f balance.Frontend, of balanced, events <-chan discovery.Event, t *tunnels, found func()) {
 	defer t.close()
 	backends := make(map[string]balance.Backend)
+	services, said := make(map[string]string), false // of the backends
 	var r *roster
 	r = c.newRoster(0, func(id string) {
 		if b, ok := c.backend(r, t, id, of); ok {
-			backends[id] = b
+			backends[id], services[id] = b, r.hints[id].ServiceID
 		} else {
 			delete(backends, id)
+			delete(services, id)
+		}
+		if several := slices.Compact(slices.Sorted(maps.Values(services))); len(several) > 1 && !said {
+			said = true
+			c.log.Warn("the name means more than one service, which share the requests; the beginning of a service's id means one",
+				"name", of.name, "services", several)
 		}
 		f.Update(slices.Collect(maps.Values(backends)))
 		if len(backends) > 0 {

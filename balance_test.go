@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,7 +41,7 @@ func awaitBackends(t *testing.T, f balance.Frontend, n int) []balance.BackendSta
 
 // replicas returns clients on nodes of their own, each with a replica of the
 // same name, and a further client that runs nothing.
-func replicas(t *testing.T, n int) (others []*fakes, balancer *budgie.Client) {
+func replicas(t *testing.T, n int, opts ...budgie.Option) (others []*fakes, balancer *budgie.Client) {
 	t.Helper()
 	first := newFakes(t, runtimetest.WithHandler(echoName("0")))
 	others = append(others, first)
@@ -56,7 +58,7 @@ func replicas(t *testing.T, n int) (others []*fakes, balancer *budgie.Client) {
 	}
 	b := newFakes(t)
 	b.node = first.network.Join(netip.MustParseAddr("127.0.0.1"))
-	return others, b.client(t)
+	return others, b.client(t, opts...)
 }
 
 func echoName(name string) http.Handler {
@@ -64,12 +66,16 @@ func echoName(name string) http.Handler {
 }
 
 func TestBalanceOverDiscoveredReplicas(t *testing.T) {
-	others, client := replicas(t, 3)
+	said := make(saying, 16)
+	others, client := replicas(t, 3, budgie.WithLogger(slog.New(slog.NewTextHandler(said, nil))))
 	f, err := client.Balance(t.Context(), "web", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	awaitBackends(t, f, 3)
+	if line := <-said; !strings.Contains(line, "more than one service") {
+		t.Errorf("that these are services of their own is not said, but %s", line)
+	}
 	served := make(map[string]int)
 	for range 30 {
 		served[fetch(t, "http://"+f.Addr().String())]++
