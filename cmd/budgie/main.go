@@ -137,8 +137,21 @@ func (a *app) main(ctx context.Context, args []string) int {
 			return a.status(errors.Join(cmd.run(ctx, a, rest), a.written()))
 		}
 	}
-	fmt.Fprintf(a.stderr, "budgie: there is no command %q; \"budgie help\" lists them\n", name)
+	fmt.Fprintf(a.stderr, "budgie: there is no command %q; %s\n", name, instead(name))
 	return exitUsage
+}
+
+// instead says what to do where there is no command of a name that other tools have.
+func instead(name string) string {
+	switch name {
+	case "start", "restart", "up":
+		return "\"budgie run -d FILE\" starts a container, also in place of a stopped one of its name"
+	case "kill", "down":
+		return "\"budgie stop\" and \"budgie rm\" end a container; -t 0s does so at once"
+	case "images", "pull", "rmi":
+		return "\"budgie run\" gets images, and containerd has them: \"ctr -n budgie images\""
+	}
+	return "\"budgie help\" lists them"
 }
 
 // written returns an error if the output is not all where it should be. That a

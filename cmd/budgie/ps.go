@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -78,6 +79,10 @@ func (a *app) printContainers(recs []lifecycle.Container, quiet bool, format str
 	if copies {
 		t.header = append(t.header, "SYNC")
 	}
+	restarted := slices.ContainsFunc(recs, func(rec lifecycle.Container) bool { return rec.Restarts > 0 })
+	if restarted {
+		t.header = append(t.header, "RESTARTS")
+	}
 	orphans := make(map[bool]bool)
 	for _, rec := range recs {
 		state := stateWord(rec)
@@ -88,6 +93,9 @@ func (a *app) printContainers(recs []lifecycle.Container, quiet bool, format str
 		cells := []string{rec.ShortID(), shorten(rec.Name, 16), state, healthWord(rec), shorten(imageWord(rec), 13), firstEndpoint(rec)}
 		if copies {
 			cells = append(cells, syncWord(rec))
+		}
+		if restarted {
+			cells = append(cells, strconv.Itoa(rec.Restarts))
 		}
 		t.add(cells...)
 	}
