@@ -127,6 +127,9 @@ func (p *prober) addr(port int) (string, error) {
 	if port == 0 {
 		return "", errors.New("health check needs a tcp port, and the container has none")
 	}
+	if len(p.addrs) == 0 {
+		return "", fmt.Errorf("tcp port %d cannot be asked, since the container has no address: with network: none nothing reaches it", port)
+	}
 	return "", fmt.Errorf("health check needs tcp port %d, which the container does not declare", port)
 }
 

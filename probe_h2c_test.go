@@ -3,6 +3,7 @@ package budgie
 import (
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/budgiehq/budgie/bunfile"
@@ -35,5 +36,14 @@ func TestProbeSpeaksAsTheProxyDoes(t *testing.T) {
 		if (err == nil) != c.well {
 			t.Errorf("%s over %s: %v", c.path, c.protocol, err)
 		}
+	}
+}
+
+// A container that has no address is not said to lack the port.
+func TestProbeWithoutAddress(t *testing.T) {
+	spec := bunfile.Spec{Network: bunfile.NetworkNone, Healthcheck: &bunfile.Healthcheck{TCP: 80}}
+	err := newProber(nil, lifecycle.Container{Spec: spec}, runtime.Status{}, nil).probe(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "network: none") {
+		t.Errorf("got %v", err)
 	}
 }

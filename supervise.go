@@ -65,7 +65,7 @@ func (c *Client) Supervise(ctx context.Context, opts ...SuperviseOption) error {
 		if errors.Is(err, store.ErrOwned) {
 			if cfg.resident && s.taking == nil {
 				if !said {
-					c.log.Info("another process supervises this data directory; waiting for it to end", "why", err)
+					c.log.Info("another process supervises this data directory; waiting for it to end, and neither supervising nor hosting until then", "why", err)
 					said = true
 				}
 				if wait(ctx, turnCheck); ctx.Err() != nil {
