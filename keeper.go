@@ -82,6 +82,8 @@ type keeper struct {
 	current *watchedRun
 	// unfollow ends the following of the volumes' owner.
 	unfollow func()
+	// stopping is since when the container's process is being ended, zero while it is not.
+	stopping time.Time
 	// portTaken is when the ports of the running container could not be opened first,
 	// zero while they never were tried in vain.
 	portTaken time.Time
@@ -399,7 +401,11 @@ func (k *keeper) markOver() {
 func (k *keeper) abandon(ctx context.Context) {
 	k.markOver()
 	k.letGo()
-	if err := k.stopInRuntime(ctx); err != nil {
+	err := k.stopInRuntime(ctx)
+	if err != nil && ctx.Err() == nil {
+		err = k.rt.Stop(ctx, k.id, 0) // nobody will come back to it
+	}
+	if err != nil {
 		k.log.Warn("cannot stop a container without a record", "error", err)
 	}
 }

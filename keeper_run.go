@@ -223,16 +223,28 @@ func (k *keeper) stop(ctx context.Context, reason string) error {
 	return k.markEnded(ctx, st, reason)
 }
 
-// stopInRuntime ends the container's process, if it runs.
+// stopInRuntime ends the container's process, if it runs. An attempt that fails while
+// there is grace left is no reason to kill it: the next one has the rest of the time.
 func (k *keeper) stopInRuntime(ctx context.Context) error {
+	if k.stopping.IsZero() {
+		k.stopping = time.Now()
+	}
 	var err error
-	k.withinGrace(ctx, func(ctx context.Context) { err = k.rt.Stop(ctx, k.id, k.grace()) })
-	if err != nil && ctx.Err() == nil {
-		err = k.rt.Stop(ctx, k.id, 0) // the grace was shortened, and is over
+	left := time.Until(k.stopping.Add(k.grace()))
+	over := left <= 0
+	if !over {
+		k.withinGrace(ctx, func(ctx context.Context) {
+			err = k.rt.Stop(ctx, k.id, left)
+			over = err != nil && ctx.Err() != nil // it was shortened
+		})
+	}
+	if over && ctx.Err() == nil {
+		err = k.rt.Stop(ctx, k.id, 0)
 	}
 	if err != nil && !errors.Is(err, runtime.ErrNotFound) {
 		return fmt.Errorf("stop container: %w", err)
 	}
+	k.stopping = time.Time{}
 	return nil
 }
 

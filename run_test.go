@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -352,5 +353,25 @@ func TestRunAllInOrderAndUndone(t *testing.T) {
 	}
 	if rec, err := f.Get(t.Context(), "cache"); err != nil || rec.State != lifecycle.Stopped {
 		t.Errorf("what had started is %s, %v", rec.State, err)
+	}
+}
+
+// A stop that fails once is no reason to kill a container whose time to end by itself is
+// not over.
+func TestFailedStopKeepsTheGrace(t *testing.T) {
+	var stops atomic.Int32
+	f := newFakes(t, runtimetest.WithFault(func(op, _ string) error {
+		if op == "stop" && stops.Add(1) == 1 {
+			return errors.New("busy")
+		}
+		return nil
+	}))
+	mustRun(t, f.Client, web("web"))
+	if err := f.Stop(t.Context(), "web"); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := f.Get(t.Context(), "web")
+	if err != nil || rec.Exit == nil || rec.Exit.Code != 143 || stops.Load() < 2 {
+		t.Errorf("after %d stops it ended with %+v, %v", stops.Load(), rec.Exit, err)
 	}
 }
