@@ -18,6 +18,7 @@ import (
 	"github.com/budgiehq/budgie/internal/containerdtest"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // What the image says counts, where the file says nothing else.
@@ -263,6 +264,29 @@ func TestStopSignalOfImage(t *testing.T) {
 	st, err := b.Status(b.ctx, id)
 	if err != nil || st.Exit == nil || st.Exit.Code != 3 || !strings.Contains(b.output(id), "usr1") {
 		t.Fatalf("ended with %+v, %v: %q", st.Exit, err, b.output(id))
+	}
+}
+
+// A stop signal of an image that is none is SIGTERM, and no reason to kill at once.
+func TestStopSignalThatIsNone(t *testing.T) {
+	b := newBench(t)
+	for i, sig := range []string{"RUBBISH", "99", "0"} {
+		busybox, err := containerdtest.Busybox(ocispec.ImageConfig{Env: []string{"PATH=/bin"}, StopSignal: sig})
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := fmt.Sprintf("docker.io/library/odd-signal:%d", i)
+		if err := daemon(t).Import(b.ctx, busybox, name); err != nil {
+			t.Fatal(err)
+		}
+		id, _ := b.run(spec(name, "sh", "-c", "trap 'exit 4' TERM; echo ready; while true; do sleep 0.05; done"))
+		b.waitFor(id, "ready")
+		if err := b.Stop(b.ctx, id, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := b.Status(b.ctx, id); err != nil || st.Exit == nil || st.Exit.Code != 4 {
+			t.Errorf("with %s it ended with %+v, %v", sig, st.Exit, err)
+		}
 	}
 }
 

@@ -10,7 +10,11 @@ import (
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/containerd/containerd/v2/client"
+	"github.com/moby/sys/signal"
 )
+
+// lastSignal is the highest number of a signal (SIGRTMAX).
+const lastSignal = 64
 
 // Stop sends the image's stop signal, else SIGTERM, to the container's first
 // process, and SIGKILL to all when grace is over. A second Stop with a shorter
@@ -80,7 +84,21 @@ func (r *Runtime) stopSignal(ctx context.Context, id string) (syscall.Signal, er
 	if err != nil {
 		return 0, err
 	}
-	return client.GetStopSignal(ctx, container, syscall.SIGTERM)
+	labels, err := container.Labels(ctx)
+	if err != nil {
+		return 0, err
+	}
+	name := labels[client.StopSignalLabel]
+	if name == "" {
+		return syscall.SIGTERM, nil
+	}
+	sig, err := signal.ParseSignal(name)
+	if err != nil || sig <= 0 || sig > lastSignal {
+		// The image's author is not here to correct it, and a stop has to work.
+		r.log.Warn("the image's stop signal (STOPSIGNAL) is none: sending SIGTERM", "id", id, "signal", name)
+		return syscall.SIGTERM, nil
+	}
+	return sig, nil
 }
 
 // Wait blocks until the container does not run.
