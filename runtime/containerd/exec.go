@@ -138,8 +138,9 @@ func finishExec(ctx context.Context, p client.Process, ended <-chan client.ExitS
 		return 0, errors.Join(context.Cause(ctx), kerr)
 	case ctx.Err() != nil:
 		return 0, context.Cause(ctx)
-	case es.Error() != nil:
-		return 0, es.Error()
+	}
+	if err := waitError(es); err != nil {
+		return 0, fmt.Errorf("lost sight of the command, which may run on: %w", err)
 	}
 	return int(es.ExitCode()), derr
 }
