@@ -34,6 +34,7 @@ func (r *Runtime) adopt(ctx context.Context, id string) (runtime.Status, error) 
 	if n := r.current(id); n != nil {
 		return n.status(), nil
 	}
+	defer openOrphans(r.path(id, "io"))()
 	c, err := r.load(id)
 	if err != nil || c.PID == 0 {
 		if err == nil && c.Starting {

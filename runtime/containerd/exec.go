@@ -37,6 +37,8 @@ func (r *Runtime) exec(ctx context.Context, id string, cfg runtime.ExecConfig) (
 	if len(cfg.Command) == 0 || cfg.Command[0] == "" {
 		return 0, fmt.Errorf("%w: there is none", runtime.ErrCommand)
 	}
+	begun := sync.OnceFunc(openOrphans(r.path(id, "io")))
+	defer begun()
 	st, err := r.status(ctx, id)
 	if err != nil {
 		return 0, err
@@ -44,7 +46,7 @@ func (r *Runtime) exec(ctx context.Context, id string, cfg runtime.ExecConfig) (
 	if st.State != lifecycle.Running {
 		return 0, runtime.ErrNotRunning
 	}
-	code, err := r.execIn(ctx, id, cfg)
+	code, err := r.execIn(ctx, id, cfg, begun)
 	if err == nil || ctx.Err() != nil {
 		return code, err
 	}
@@ -71,7 +73,8 @@ func (r *Runtime) explainMemory(id string, err error) error {
 	return fmt.Errorf("the %d bytes of the container's resources.memory_limit are used up; to start a command takes some MiB more: raise the limit (%w)", limit, err)
 }
 
-func (r *Runtime) execIn(ctx context.Context, id string, cfg runtime.ExecConfig) (int, error) {
+// execIn calls begun when the command runs.
+func (r *Runtime) execIn(ctx context.Context, id string, cfg runtime.ExecConfig, begun func()) (int, error) {
 	task, st, err := r.task(ctx, id)
 	if err != nil {
 		return 0, err
@@ -105,10 +108,19 @@ func (r *Runtime) execIn(ctx context.Context, id string, cfg runtime.ExecConfig)
 		actx, cancel := afterwards(ctx)
 		defer cancel()
 		_, derr := p.Delete(actx, client.WithProcessKill)
-		return 0, errors.Join(err, gone(derr))
+		return 0, errors.Join(outOfSight(err), gone(derr))
 	}
+	begun()
 	s.started(p)
 	return finishExec(ctx, p, ended, s)
+}
+
+// outOfSight says of a command under which containerd went away what became of it.
+func outOfSight(err error) error {
+	if !errdefs.IsUnavailable(err) {
+		return err
+	}
+	return fmt.Errorf("the command may run on in the container: %w", err)
 }
 
 // finishExec waits for the end of a process, which that of ctx brings about,
@@ -140,7 +152,7 @@ func finishExec(ctx context.Context, p client.Process, ended <-chan client.ExitS
 		return 0, context.Cause(ctx)
 	}
 	if err := waitError(es); err != nil {
-		return 0, fmt.Errorf("lost sight of the command, which may run on: %w", err)
+		return 0, outOfSight(err)
 	}
 	return int(es.ExitCode()), derr
 }

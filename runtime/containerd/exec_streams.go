@@ -24,6 +24,8 @@ type execStreams struct {
 	out execio.Output
 	// pipes are the client's ends of the streams.
 	pipes cio.IO
+	// lock says that this process lives; see openOrphans.
+	lock *os.File
 	// all is closed when all output is handed over, over when nobody waits for
 	// that any more.
 	all, over chan struct{}
@@ -61,6 +63,7 @@ func (s *execStreams) creator(dir string) cio.Creator {
 		if s.pipes, err = create(id); err != nil {
 			return nil, err
 		}
+		s.lock = lockStreams(filepath.Dir(s.pipes.Config().Stdout))
 		go func() {
 			defer close(s.all)
 			s.pipes.Wait()
@@ -102,6 +105,7 @@ func (s *execStreams) end() (drained bool) {
 		s.out.Drain(s.ctx, s.all) // nothing is written any more, unless a receiver hangs
 	}
 	close(s.over)
+	_ = s.lock.Close() // of nil is an error, too
 	return drained
 }
 

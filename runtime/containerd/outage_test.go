@@ -147,3 +147,34 @@ func TestOutageIsSaidOnce(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// writerFunc is called with what is written.
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// A command under which containerd goes away may run on, and that is said.
+func TestExecOverAnOutage(t *testing.T) {
+	containerdtest.Need(t)
+	d := private(t, "")
+	r := open(t, d, t.TempDir())
+	defer r.Close()
+	id := runtimetest.NewID()
+	if err := r.Create(t.Context(), runtime.Config{ID: id, Spec: shell("exec sleep 1000")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Start(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.Exec(t.Context(), id, runtime.ExecConfig{
+		Command: []string{"sh", "-c", "echo begun; exec sleep 1000"},
+		Stdout:  writerFunc(func(p []byte) (int, error) { d.Kill(); return len(p), nil }),
+	})
+	if err == nil || !strings.Contains(err.Error(), "may run on") || !strings.Contains(err.Error(), "containerd is not running") {
+		t.Errorf("Exec: %v", err)
+	}
+	if err := errors.Join(d.Start(), r.Stop(t.Context(), id, 0), r.Remove(t.Context(), id)); err != nil {
+		t.Error(err)
+	}
+	empty(t, d)
+}

@@ -24,6 +24,7 @@ func (r *Runtime) Stats(ctx context.Context, id string) (runtime.Stats, error) {
 	if err != nil {
 		return runtime.Stats{}, err
 	}
+	defer openOrphans(r.path(id, "io"))()
 	st, err := r.stats(ctx, id)
 	return st, done(explainShim(ctx, id, err))
 }

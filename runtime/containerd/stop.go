@@ -26,6 +26,7 @@ func (r *Runtime) Stop(ctx context.Context, id string, grace time.Duration) erro
 	if err != nil {
 		return err
 	}
+	defer openOrphans(r.path(id, "io"))()
 	return done(explainShim(ctx, id, r.stop(ctx, id, grace)))
 }
 
