@@ -95,6 +95,7 @@ func (r *Runtime) execIn(ctx context.Context, id string, cfg runtime.ExecConfig,
 	p, err := task.Exec(sctx, "exec-"+strings.ToLower(rand.Text()), what, s.creator(r.path(id, "io")))
 	if err != nil {
 		close(s.ended)
+		_ = s.lock.Close()
 		return 0, err
 	}
 	ended, err := p.Wait(context.WithoutCancel(ctx))
