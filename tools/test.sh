@@ -29,4 +29,5 @@ failed=0
 # Those that take the longest begin first, or the last of them would run alone.
 "$go" test -race "$@" ./cmd/budgie . ./replica "${others[@]}" || failed=1
 wait "$behind" || failed=1
+trap - EXIT
 exit "$failed"
