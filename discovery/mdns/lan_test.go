@@ -250,16 +250,23 @@ func TestCaseD5ManyReplicas(t *testing.T) {
 	t.Logf("a newcomer lists %d replicas: %s", hosts*each, took)
 	late.peaceful()
 
-	const period = 5 * time.Second
-	seen := sw.Capture()
-	<-time.After(period)
-	packets, err := seen.Stop(lan.MDNS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("idle: %d packets in %v", len(packets), period)
-	if float64(len(packets))/period.Seconds() >= 5 {
-		t.Errorf("%d packets in %v, want fewer than 5 a second", len(packets), period)
+	// On a busy machine the last of the announcements and questions of the beginning come
+	// later.
+	const period, periods = 5 * time.Second, 6
+	for i := range periods {
+		seen := sw.Capture()
+		<-time.After(period)
+		packets, err := seen.Stop(lan.MDNS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("idle: %d packets in %v", len(packets), period)
+		if float64(len(packets))/period.Seconds() < 5 {
+			return
+		}
+		if i == periods-1 {
+			t.Errorf("%d packets in %v, want fewer than 5 a second", len(packets), period)
+		}
 	}
 }
 
