@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/gofrs/flock"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -189,13 +190,35 @@ func (r *Runtime) sweepDead(ctx context.Context, c *client.Client) error {
 	var errs []error
 	for _, e := range entries {
 		for _, prefix := range []string{making, removing} {
-			id, ok := strings.CutPrefix(e.Name(), prefix)
-			if ok && runtime.CheckID(id) == nil && !r.supervised(e.Name()) {
-				errs = append(errs, r.sweep(ctx, c, id))
+			if strings.HasPrefix(e.Name(), prefix) {
+				errs = append(errs, r.sweepIfDead(ctx, c, e.Name(), prefix))
 			}
 		}
 	}
 	return errors.Join(err, errors.Join(errs...))
+}
+
+// sweepIfDead sweeps what has a directory of a name, unless whoever makes or removes it
+// lives, or has just come to its end: then the container is another's, or gone.
+func (r *Runtime) sweepIfDead(ctx context.Context, c *client.Client, name, prefix string) error {
+	id := strings.TrimPrefix(name, prefix)
+	if runtime.CheckID(id) != nil {
+		return nil
+	}
+	path := r.path(name, "supervisor")
+	lock := flock.New(path)
+	defer lock.Close()
+	if ok, err := lock.TryLock(); err != nil || !ok {
+		return nil
+	}
+	locked, err := lock.Stat()
+	if err != nil {
+		return err
+	}
+	if now, err := os.Lstat(path); err != nil || !os.SameFile(locked, now) {
+		return nil
+	}
+	return r.sweep(ctx, c, id)
 }
 
 // deleteContainer deletes a container without a task, and its snapshot.

@@ -97,3 +97,20 @@ func TestRemoveAtTheSameTime(t *testing.T) {
 		removing.Wait()
 	}
 }
+
+// Who looks for what killed programs left, and has seen the directory of a container that
+// is being made, leaves the container alone when it has been made meanwhile.
+func TestSweepSparesWhatHasJustBeenMade(t *testing.T) {
+	b := newBench(t)
+	id := b.create(shell("exec sleep 1000"))
+	c, err := b.client(b.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.sweepIfDead(b.ctx, c, making+id, making); err != nil {
+		t.Error(err)
+	}
+	if _, err := b.Start(b.ctx, id); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
