@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"github.com/budgiehq/budgie/internal/hostdir"
+	"github.com/budgiehq/budgie/internal/lockfile"
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/leases"
-	"github.com/gofrs/flock"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -205,19 +205,11 @@ func (r *Runtime) sweepIfDead(ctx context.Context, c *client.Client, name, prefi
 	if runtime.CheckID(id) != nil {
 		return nil
 	}
-	path := r.path(name, "supervisor")
-	lock := flock.New(path)
+	lock, ok, err := lockfile.Try(r.path(name, "supervisor"))
+	if err != nil || !ok {
+		return nil
+	}
 	defer lock.Close()
-	if ok, err := lock.TryLock(); err != nil || !ok {
-		return nil
-	}
-	locked, err := lock.Stat()
-	if err != nil {
-		return err
-	}
-	if now, err := os.Lstat(path); err != nil || !os.SameFile(locked, now) {
-		return nil
-	}
 	return r.sweep(ctx, c, id)
 }
 
