@@ -44,6 +44,20 @@ func newBench(t *testing.T, opts ...Option) *bench {
 	return b
 }
 
+// launch starts a container on a runtime that is no bench's.
+func launch(t *testing.T, r *Runtime, s bunfile.Spec) (string, runtime.Status) {
+	t.Helper()
+	id := runtimetest.NewID()
+	if err := r.Create(t.Context(), runtime.Config{ID: id, Spec: s}); err != nil {
+		t.Fatal(err)
+	}
+	st, err := r.Start(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id, st
+}
+
 // shell is a container of busybox.
 func shell(script string) bunfile.Spec { return spec(busyboxImage, "sh", "-c", script) }
 

@@ -394,13 +394,7 @@ func TestHangingContainerd(t *testing.T) {
 	d := private(t, "")
 	r := open(t, d, t.TempDir())
 	defer r.Close()
-	id := runtimetest.NewID()
-	if err := r.Create(t.Context(), runtime.Config{ID: id, Spec: spec(programImage, program("sleep")...)}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.Start(t.Context(), id); err != nil {
-		t.Fatal(err)
-	}
+	id, _ := launch(t, r, spec(programImage, program("sleep")...))
 	r.answerPatience = 200 * time.Millisecond
 	if err := d.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -431,15 +425,9 @@ func TestLeftoversAreNoticed(t *testing.T) {
 		d := private(t, v)
 		r := open(t, d, t.TempDir())
 		defer r.Close()
-		id := runtimetest.NewID()
 		what := spec(programImage, program("sleep")...)
 		what.Network = bunfile.NetworkBridge
-		if err := r.Create(t.Context(), runtime.Config{ID: id, Spec: what}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.Start(t.Context(), id); err != nil {
-			t.Fatal(err)
-		}
+		id, _ := launch(t, r, what)
 		left, err := d.Present()
 		if err != nil {
 			t.Fatal(err)

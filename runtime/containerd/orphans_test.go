@@ -12,7 +12,6 @@ import (
 
 	"github.com/budgiehq/budgie/internal/containerdtest"
 	"github.com/budgiehq/budgie/runtime"
-	"github.com/budgiehq/budgie/runtime/runtimetest"
 	"github.com/containerd/containerd/v2/pkg/cio"
 	"golang.org/x/sys/unix"
 )
@@ -36,15 +35,8 @@ func testStreamsOfADeadClient(t *testing.T, v containerdtest.Version) {
 	d, ctx := private(t, v), t.Context()
 	r := open(t, d, t.TempDir())
 	defer r.Close()
-	id := runtimetest.NewID()
 	s := shell("trap 'exit 7' USR1; echo ready; while true; do sleep 0.05; done")
-	if err := r.Create(ctx, runtime.Config{ID: id, Spec: s}); err != nil {
-		t.Fatal(err)
-	}
-	st, err := r.Start(ctx, id)
-	if err != nil {
-		t.Fatal(err)
-	}
+	id, st := launch(t, r, s)
 	dead := filepath.Join(r.path(id, "io"), "dead")
 	streams := unopened{cio.Config{Stdout: filepath.Join(dead, "out"), Stderr: filepath.Join(dead, "err")}}
 	if err := errors.Join(os.Mkdir(dead, 0o700), unix.Mkfifo(streams.config.Stdout, 0o600), unix.Mkfifo(streams.config.Stderr, 0o600)); err != nil {

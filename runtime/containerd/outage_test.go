@@ -15,7 +15,6 @@ import (
 
 	"github.com/budgiehq/budgie/internal/containerdtest"
 	"github.com/budgiehq/budgie/runtime"
-	"github.com/budgiehq/budgie/runtime/runtimetest"
 )
 
 // A containerd that hung before anybody connected to it is said to hang, too: the
@@ -53,13 +52,7 @@ func testHangingShim(t *testing.T, v containerdtest.Version) {
 	r := open(t, d, t.TempDir())
 	defer r.Close()
 	r.answerPatience = time.Second
-	id := runtimetest.NewID()
-	if err := r.Create(t.Context(), runtime.Config{ID: id, Spec: spec(programImage, program("sleep")...)}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.Start(t.Context(), id); err != nil {
-		t.Fatal(err)
-	}
+	id, _ := launch(t, r, spec(programImage, program("sleep")...))
 	shims, err := shimsOf(d.Namespace, id)
 	if err != nil || len(shims) != 1 {
 		t.Fatalf("shims %v, %v", shims, err)
@@ -129,13 +122,7 @@ func TestOutageIsSaidOnce(t *testing.T) {
 	h := lostSight{make(chan struct{}, 100), make(chan struct{}, 100)}
 	r := open(t, d, t.TempDir(), WithLogger(slog.New(h)))
 	defer r.Close()
-	id := runtimetest.NewID()
-	if err := r.Create(t.Context(), runtime.Config{ID: id, Spec: spec(programImage, program("sleep")...)}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.Start(t.Context(), id); err != nil {
-		t.Fatal(err)
-	}
+	id, _ := launch(t, r, spec(programImage, program("sleep")...))
 	d.Kill()
 	for range 3 {
 		<-h.others
@@ -159,13 +146,7 @@ func TestExecOverAnOutage(t *testing.T) {
 	d := private(t, "")
 	r := open(t, d, t.TempDir())
 	defer r.Close()
-	id := runtimetest.NewID()
-	if err := r.Create(t.Context(), runtime.Config{ID: id, Spec: shell("exec sleep 1000")}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.Start(t.Context(), id); err != nil {
-		t.Fatal(err)
-	}
+	id, _ := launch(t, r, shell("exec sleep 1000"))
 	_, err := r.Exec(t.Context(), id, runtime.ExecConfig{
 		Command: []string{"sh", "-c", "echo begun; exec sleep 1000"},
 		Stdout:  writerFunc(func(p []byte) (int, error) { d.Kill(); return len(p), nil }),
