@@ -51,15 +51,16 @@ func (s *fastConn) copyBody(u *upstreamConn, w *fastWatch) (clean bool) {
 	clean = int64(len(s.got)) <= left
 	s.got = s.got[:min(int64(len(s.got)), left)]
 	buf, more := s.buf.in[:], 0
-	if left > int64(len(buf)) {
-		large := s.p.large.Get().(*[fastLarge]byte)
-		defer s.p.large.Put(large)
-		buf = large[:]
-		s.out = append(buf[:0], s.out...)
+	large := left > int64(len(buf))
+	if large {
+		b := s.p.large.Get().(*[fastLarge]byte)
+		defer s.p.large.Put(b)
+		buf = b[:]
+		s.out = append(buf[:0], s.out...) // has room for all that has come
 	}
 	n := copy(s.out[len(s.out):cap(s.out)], s.got)
 	s.out = s.out[:len(s.out)+n]
-	if left > int64(len(s.buf.in)) && n == len(s.got) {
+	if large {
 		more = s.ready(u, left-int64(n))
 	}
 	if !s.pass(s.out, n+more) || n < len(s.got) && !s.pass(s.got[n:], len(s.got)-n) {
