@@ -275,6 +275,7 @@ func (k *keeper) step(ctx context.Context) error {
 
 // await blocks until something happens, or until the given time if it is set.
 func (k *keeper) await(ctx context.Context, until time.Time) error {
+	k.stopping = time.Time{} // nothing is to end any more
 	var timer <-chan time.Time
 	if !until.IsZero() {
 		t := time.NewTimer(time.Until(until))
