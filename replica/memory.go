@@ -2,27 +2,18 @@ package replica
 
 import (
 	"bufio"
-	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"hash"
-	"io"
-	"io/fs"
-	"os"
 	"time"
 )
 
 // memory is what a copy was when it was last complete, in a file beside it. It
 // tells what was changed in the copy from what its source has changed since, and
-// saves reading files again that were left alone. The file is:
+// saves reading files again that were left alone. The file, which is a summed one, is:
 //
 //	"budgie copy 1\n"
 //	each entry as in the protocol, behind the length of that (4 bytes); for a file
 //	then 1, its fingerprint (5 numbers of 8 bytes) and when it was read (8 bytes),
 //	or 0 where that is not known
-//	SHA-256 of all that
 type memory struct {
 	m     *manifest
 	known map[string]*hashed
@@ -30,7 +21,7 @@ type memory struct {
 
 const memoryHeading = "budgie copy 1\n"
 
-// store writes the file, whole or not at all.
+// store writes the file.
 func (mem *memory) store(name string) error {
 	return storeMemory(name, mem.known, func(add func(entry)) error {
 		for _, e := range mem.m.entries {
@@ -41,44 +32,19 @@ func (mem *memory) store(name string) error {
 }
 
 // storeMemory does so of all the entries that each adds, in their order.
-func storeMemory(name string, known map[string]*hashed, each func(add func(entry)) error) (err error) {
-	// Its name is always the same, so that those who are killed leave one at most.
-	half := name + ".new"
-	if err := os.Remove(half); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(half, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = os.Remove(f.Name())
-		}
-	}()
-	sum := sha256.New()
-	w := bufio.NewWriterSize(io.MultiWriter(f, sum), 64<<10)
-	_, _ = w.WriteString(memoryHeading) // Flush returns the error
-	var buf []byte
-	err = each(func(e entry) {
-		buf = appendEntry(binary.BigEndian.AppendUint32(buf[:0], 0), e)
-		binary.BigEndian.PutUint32(buf, uint32(len(buf)-4))
-		if e.kind == kindFile {
-			buf = appendHashed(buf, known[e.path], e)
-		}
-		_, _ = w.Write(buf) // Flush returns the error
+func storeMemory(name string, known map[string]*hashed, each func(add func(entry)) error) error {
+	return storeSummed(name, func(w *bufio.Writer) error {
+		_, _ = w.WriteString(memoryHeading) // the writer remembers its error
+		var buf []byte
+		return each(func(e entry) {
+			buf = appendEntry(binary.BigEndian.AppendUint32(buf[:0], 0), e)
+			binary.BigEndian.PutUint32(buf, uint32(len(buf)-4))
+			if e.kind == kindFile {
+				buf = appendHashed(buf, known[e.path], e)
+			}
+			_, _ = w.Write(buf) // the same
+		})
 	})
-	if err := errors.Join(err, w.Flush()); err != nil {
-		return err
-	}
-	if _, err := f.Write(sum.Sum(nil)); err != nil {
-		return err
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
 }
 
 func appendHashed(b []byte, k *hashed, e entry) []byte {
@@ -91,9 +57,6 @@ func appendHashed(b []byte, k *hashed, e entry) []byte {
 	}
 	return b
 }
-
-// errNoMemory says that a file is none of a copy's memory.
-var errNoMemory = errors.New("not what it was when it was written")
 
 // loadMemory reads the file. It is nil where there is none.
 func loadMemory(name string) (*memory, error) {
@@ -123,54 +86,21 @@ func loadKnown(name string) (known map[string]*hashed, err error) {
 // readMemory reads the file, if it is there: it says about how many entries it has,
 // and then each of them.
 func readMemory(name string, begin func(n int64), each func(entry) error, known *map[string]*hashed) (there bool, err error) {
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	} else if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return false, err
-	}
-	n := min(info.Size()/bytesRemembered, maxEntries)
-	begin(n)
-	*known = make(map[string]*hashed, n)
-	sum := sha256.New()
-	r := &memoryReader{r: bufio.NewReaderSize(io.LimitReader(f, info.Size()-sha256.Size), 64<<10), sum: sum, known: *known}
-	if err = r.read(each); err == nil {
-		tail := make([]byte, sha256.Size)
-		if _, err = f.ReadAt(tail, info.Size()-sha256.Size); err == nil && !bytes.Equal(tail, sum.Sum(nil)) {
-			err = errNoMemory
-		}
-	}
-	if err != nil {
-		return false, fmt.Errorf("%s: %w", name, err)
-	}
-	return true, nil
+	return readSummed(name, func(r *summedReader) error {
+		n := min(max(0, r.size)/bytesRemembered, maxEntries)
+		begin(n)
+		*known = make(map[string]*hashed, n)
+		return (&memoryReader{summedReader: r, known: *known}).read(each)
+	})
 }
 
-// memoryReader reads a memory, and computes the sum of what it reads.
+// memoryReader reads a memory.
 type memoryReader struct {
-	r   *bufio.Reader
-	sum hash.Hash
-	buf []byte
+	*summedReader
 	// known takes what is known of files, which room is for; xattrs are the last ones.
 	known  map[string]*hashed
 	room   block[hashed]
 	xattrs string
-}
-
-// bytes returns the next bytes, until it is called again.
-func (r *memoryReader) bytes(n int) ([]byte, error) {
-	if cap(r.buf) < n {
-		r.buf = make([]byte, max(n, 4<<10))
-	}
-	b := r.buf[:n]
-	_, err := io.ReadFull(r.r, b)
-	r.sum.Write(b)
-	return b, err
 }
 
 // bytesRemembered is about how long the record of a file is.
@@ -178,14 +108,10 @@ const bytesRemembered = 128
 
 // read reads all entries.
 func (r *memoryReader) read(each func(entry) error) error {
-	heading, err := r.bytes(len(memoryHeading))
-	if err != nil || string(heading) != memoryHeading {
-		return errNoMemory
+	if err := r.heading(memoryHeading); err != nil {
+		return err
 	}
-	for {
-		if _, err := r.r.Peek(1); err != nil {
-			return nil
-		}
+	for r.more() {
 		size, err := r.bytes(4)
 		if err != nil || binary.BigEndian.Uint32(size) > maxFrame {
 			return errNoMemory
@@ -211,6 +137,7 @@ func (r *memoryReader) read(each func(entry) error) error {
 			}
 		}
 	}
+	return nil
 }
 
 func (r *memoryReader) hashed(e entry) error {
