@@ -24,25 +24,32 @@ func (c *countingConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// receivedBytes makes a copy that is remembered, and returns how many bytes came.
-func receivedBytes(t *testing.T, src, dst string) (int, Report) {
+// countedCopy makes a copy, and returns how many bytes its source got, and it.
+func countedCopy(t *testing.T, from, to *Copier, src, dst string) (toSource, toCopy int, _ Report) {
 	t.Helper()
 	here, there := net.Pipe()
+	source, sink := &countingConn{Conn: here}, &countingConn{Conn: there}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if _, err := New().Send(t.Context(), here, src); err != nil {
+		if _, err := from.Send(t.Context(), source, src); err != nil {
 			t.Errorf("Send: %v", err)
 		}
 		_ = here.Close()
 	})
-	conn := &countingConn{Conn: there}
-	report, err := New(Remember(time.Hour, 1<<20)).Receive(t.Context(), conn, dst, ReceiveOptions{})
+	report, err := to.Receive(t.Context(), sink, dst, ReceiveOptions{})
 	_ = there.Close()
 	wg.Wait()
 	if err != nil {
 		t.Fatalf("Receive: %v", err)
 	}
-	return conn.read, report
+	return source.read, sink.read, report
+}
+
+// receivedBytes makes a copy that is remembered, and returns how many bytes came.
+func receivedBytes(t *testing.T, src, dst string) (int, Report) {
+	t.Helper()
+	_, n, report := countedCopy(t, New(), New(Remember(time.Hour, 1<<20)), src, dst)
+	return n, report
 }
 
 // Of a volume that is what its copy was, nothing travels: whatever the number of its

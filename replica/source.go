@@ -39,11 +39,13 @@ type source struct {
 	root    tree
 	index   *index
 	first   fingerprint // of the directory as it was first found
-	// stored is what memory has, since storedAt, and recalls that what it had first was
-	// read from it.
-	stored   *sight
-	storedAt time.Time
-	recalls  bool
+	// stored is what memory has, and recalls says that what it had first was read from
+	// it. storedLists identifies the chunk lists that are kept. All was last looked after
+	// at storedAt.
+	stored      *sight
+	recalls     bool
+	storedLists digest
+	storedAt    time.Time
 	// complaint is what was last said of what cannot be copied.
 	complaint string
 

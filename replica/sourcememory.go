@@ -4,18 +4,19 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 )
 
-// RememberSources makes the Copier keep a file in a directory, which it makes if
-// needed, for each directory that it sends: the digests of its files, with what tells
-// whether they changed since. After a restart only those are read again. It is the
-// caller's own directory, and nobody else writes there. Of more than 64 files those
-// go that were of no use for longest; one that cannot be read is written anew.
+// RememberSources makes the Copier keep, in a directory that it makes if needed, what
+// it knows of each directory that it sends: the digests of its files, with what tells
+// whether they changed since, and the chunks of large ones, which take about a
+// four-hundredth of their size, and 32 MiB at most. After a restart only what changed is
+// read again. It is the caller's own directory, and nobody else writes there. Of more
+// than 64 sources those go that were of no use for longest; what cannot be read is
+// written anew.
 func RememberSources(dir string) Option { return func(c *Copier) { c.sourcesDir = dir } }
 
 const (
@@ -40,6 +41,7 @@ func (s *source) recalled() map[string]*hashed {
 	if s.memory == "" {
 		return make(map[string]*hashed)
 	}
+	s.recallLists()
 	known, err := loadKnown(s.memory)
 	if err != nil {
 		s.log.Warn("what is remembered of a volume cannot be read: all of it is read again", "error", err)
@@ -54,30 +56,36 @@ func (s *source) recalled() map[string]*hashed {
 // remember stores what is known of the source, if that is something else than what was
 // stored and, unless now, the last time was a while ago. The caller holds looking.
 func (s *source) remember(seen *sight, now bool) {
-	if s.memory == "" || seen == nil || seen == s.stored || !now && time.Since(s.storedAt) < sourceStoreEvery {
+	if s.memory == "" || seen == nil || !now && time.Since(s.storedAt) < sourceStoreEvery {
 		return
 	}
-	first := s.stored == nil
-	s.stored, s.storedAt = seen, time.Now()
-	if first && s.recalls && s.index.scanner.learned == 0 {
-		_ = os.Chtimes(s.memory, time.Time{}, s.storedAt) // else pruneSources may have it read again, no more
-		return                                            // it has all that is worth remembering
-	}
+	s.storedAt = time.Now()
 	err := os.MkdirAll(filepath.Dir(s.memory), 0o700)
 	if err == nil {
-		err = storeMemory(s.memory, s.index.scanner.known, func(add func(entry)) error {
-			return eachEntry(seen.all, ability{keeps: keepAll}, func(e entry, _ keeps) error {
-				add(e)
-				return nil
-			})
-		})
-	}
-	if err == nil {
-		err = pruneSources(filepath.Dir(s.memory))
+		err = errors.Join(s.rememberFiles(seen), s.rememberLists(seen), pruneSources(filepath.Dir(s.memory)))
 	}
 	if err != nil {
 		s.log.Warn("what is known of a volume cannot be stored: after a restart all of it is read again", "error", err)
 	}
+}
+
+// rememberFiles stores the digests of files.
+func (s *source) rememberFiles(seen *sight) error {
+	if seen == s.stored {
+		return nil
+	}
+	first := s.stored == nil
+	s.stored = seen
+	if first && s.recalls && s.index.scanner.learned == 0 {
+		_ = os.Chtimes(s.memory, time.Time{}, s.storedAt) // else pruneSources may have it read again, no more
+		return nil                                        // it has all that is worth remembering
+	}
+	return storeMemory(s.memory, s.index.scanner.known, func(add func(entry)) error {
+		return eachEntry(seen.all, ability{keeps: keepAll}, func(e entry, _ keeps) error {
+			add(e)
+			return nil
+		})
+	})
 }
 
 // pruneSources removes the oldest of too many files.
@@ -94,9 +102,7 @@ func pruneSources(dir string) error {
 	}
 	slices.SortFunc(names, func(a, b string) int { return written[a].Compare(written[b]) })
 	for _, name := range names[:len(names)-mostSources] {
-		if rmErr := os.Remove(name); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
-			err = errors.Join(err, rmErr)
-		}
+		err = errors.Join(err, forgetSource(name))
 	}
 	return err
 }

@@ -97,6 +97,7 @@ func TestSourceMemoryIsBounded(t *testing.T) {
 	for i := range mostSources + 5 {
 		name := filepath.Join(dir, fmt.Sprint(i)+sourceSuffix)
 		write(t, name, "")
+		write(t, listsOf(name), "")
 		at := time.Unix(int64(1e9+i), 0)
 		if err := os.Chtimes(name, at, at); err != nil {
 			t.Fatal(err)
@@ -106,7 +107,7 @@ func TestSourceMemoryIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	left, _ := filepath.Glob(filepath.Join(dir, "*"))
-	if _, err := os.Stat(filepath.Join(dir, "5"+sourceSuffix)); len(left) != mostSources || err != nil {
+	if _, err := os.Stat(filepath.Join(dir, "5"+sourceSuffix)); len(left) != 2*mostSources || err != nil {
 		t.Errorf("%d are left, and the first of those that are to stay: %v", len(left), err)
 	}
 }

@@ -67,6 +67,16 @@ func (m *Memory) Get(d Digest) *List {
 	return e.Value.(*remembered).list
 }
 
+// Peek returns what Get does, and does not count as use.
+func (m *Memory) Peek(d Digest) *List {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e, ok := m.index[d]; ok {
+		return e.Value.(*remembered).list
+	}
+	return nil
+}
+
 // Used returns how many bytes of the budget are taken.
 func (m *Memory) Used() int64 {
 	m.mu.Lock()
