@@ -9,6 +9,7 @@ import (
 	"hash"
 	"os"
 	"path"
+	"time"
 )
 
 // flushEvery is how many bytes of a file are written before the disk is to begin
@@ -139,10 +140,29 @@ func (c *incoming) place() error {
 		if err := t.move(c.name, e); err != nil {
 			return err
 		}
+		if c.hash != nil {
+			t.note(e)
+		}
 		t.placed[e.digest] = e.path
 	}
 	c.name = ""
 	return nil
+}
+
+// note remembers the digest of a file that this Receive wrote, and moved into place a
+// moment ago, so that it need not be read for it. Its name was a secret before; whoever
+// wrote into it since gave it another time of modification, except where the source's
+// is of these very moments.
+func (t *target) note(e entry) {
+	info, err := t.root.Lstat(e.path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() != e.size || info.ModTime().UnixNano() != e.mtime || time.Until(info.ModTime()) > -quiet {
+		return
+	}
+	if fp, ok := fingerprintOf(info); ok {
+		// From now on its times prove what it is, as those of one that was left alone do.
+		at := time.Unix(0, max(fp.mtime, fp.ctime)).Add(quiet + 1)
+		t.scanner.remember(e.path, hashed{fp: fp, size: e.size, digest: e.digest, at: at, bare: true})
+	}
 }
 
 // discard removes the file, if it was not placed.

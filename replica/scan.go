@@ -61,6 +61,8 @@ type hashed struct {
 	digest digest
 	xattrs string
 	at     time.Time // before the first byte was read
+	// bare says that xattrs were not read.
+	bare bool
 }
 
 // tree is what is done with the files of a volume: what *os.Root does.
@@ -300,7 +302,12 @@ func (s *scanner) look(ctx context.Context, above *os.File, name string) (found,
 func (s *scanner) lookInto(ctx context.Context, above *os.File, f *found, info fs.FileInfo) (err error) {
 	wanted := s.wants == nil || s.wants(f.path, f.size)
 	if h, unchanged := s.recall(f.path, info); unchanged {
-		if f.xattrs = h.xattrs; wanted {
+		if f.xattrs = h.xattrs; h.bare {
+			if f.xattrs, err = s.xattrsOf(f.entry, above, path.Base(f.path)); err != nil {
+				return err
+			}
+		}
+		if wanted {
 			f.hashed, f.size, f.digest = true, h.size, h.digest
 			s.count(1, h.size)
 		}
