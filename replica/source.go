@@ -60,6 +60,8 @@ type source struct {
 // sight is a volume as it was seen.
 type sight struct {
 	all []*found
+	// at is when the look began; what was not looked at then was seen before.
+	at time.Time
 	// temporary are files under way in it: the volume is a copy itself.
 	temporary []string
 	// skipped are paths that no entry may have.
@@ -183,11 +185,12 @@ func (s *source) look(ctx context.Context, mark func(*index)) (*sight, error) {
 		return nil, err
 	}
 	mark(s.index)
+	begin := time.Now()
 	all, err := s.index.refresh(ctx)
 	if err != nil {
 		return nil, err
 	}
-	next := &sight{all: all, skipped: slices.Clone(s.index.scanner.skipped)}
+	next := &sight{all: all, at: begin, skipped: slices.Clone(s.index.scanner.skipped)}
 	s.complain(next)
 	for _, f := range s.index.scanner.temporary {
 		next.temporary = append(next.temporary, f.path)

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"hash"
 	"io"
@@ -108,11 +107,9 @@ func (h hasher) Zeros(ctx context.Context, n int64) error { return writeZeros(ct
 // outgoing is the content of a file on its way to the receiver.
 type outgoing struct {
 	wire *wire
-	hash hash.Hash // nil where it is only parts of it
+	hash hash.Hash // nil where it need not be known
 	data int64     // bytes sent
 }
-
-func (s *sender) outgoing() *outgoing { return &outgoing{wire: s.wire, hash: sha256.New()} }
 
 // Write sends data.
 func (o *outgoing) Write(p []byte) (int, error) {
