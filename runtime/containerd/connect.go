@@ -99,11 +99,14 @@ func (r *Runtime) client(ctx context.Context) (*client.Client, error) {
 	if err := reach(ctx, r.address); err != nil {
 		return nil, err
 	}
+	store := &contentStore{rt: r}
 	c, err = client.New(r.address, client.WithDefaultNamespace(r.namespace),
+		client.WithServices(client.WithContentStore(store)),
 		client.WithExtraDialOpts([]grpc.DialOption{grpc.WithChainUnaryInterceptor(r.watchCalls)}))
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd: %w", err)
 	}
+	store.connected(c)
 	if err := r.sweepDead(ctx, c); err != nil {
 		return nil, errors.Join(fmt.Errorf("clean up after a program that was killed: %w", err), c.Close())
 	}

@@ -125,6 +125,8 @@ func (g *gathering) ensure(ctx context.Context, desc ocispec.Descriptor) (bool, 
 			return true, nil
 		case ctx.Err() != nil:
 			return false, context.Cause(ctx)
+		case errors.Is(err, content.ErrReset):
+			continue
 		case errors.Is(err, errNobody) && !alone:
 			return false, nil
 		case !errors.Is(err, errNobody) && !errors.Is(err, errCorrupt):
