@@ -20,6 +20,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -27,6 +28,9 @@ const (
 	// in which containerd gathers it: below, to have it read there costs more than
 	// the socket does.
 	intoFileFrom = 4 << 20
+	// flushEvery is how many bytes are written before the disk is to begin with them:
+	// containerd waits for it in the end.
+	flushEvery = 8 << 20
 	// handBackPatience is how long containerd may take to let go of a blob, which it
 	// writes to the disk before.
 	handBackPatience = time.Minute
@@ -76,7 +80,7 @@ func (s *contentStore) Writer(ctx context.Context, opts ...content.WriterOpt) (c
 		s.rt.log.Debug("a blob goes through containerd's socket", "ref", o.Ref, "reason", err)
 		return w, nil
 	}
-	return &fileWriter{Writer: w, store: s, opts: opts, file: f, offset: status.Offset}, nil
+	return &fileWriter{Writer: w, store: s, opts: opts, file: f, offset: status.Offset, flushed: status.Offset}, nil
 }
 
 // openIngest opens the file in which containerd gathers what it knows by a
@@ -146,6 +150,8 @@ type fileWriter struct {
 	// is what has to be used.
 	file   *os.File
 	offset int64
+	// flushed is how far the disk has begun.
+	flushed int64
 }
 
 // Write implements io.Writer.
@@ -154,7 +160,10 @@ func (w *fileWriter) Write(p []byte) (int, error) {
 		return w.Writer.Write(p)
 	}
 	n, err := w.file.Write(p)
-	w.offset += int64(n)
+	if w.offset += int64(n); w.offset-w.flushed >= flushEvery {
+		_ = unix.SyncFileRange(int(w.file.Fd()), w.flushed, w.offset-w.flushed, unix.SYNC_FILE_RANGE_WRITE) // it saves time
+		w.flushed = w.offset
+	}
 	return n, err
 }
 
@@ -175,7 +184,7 @@ func (w *fileWriter) Truncate(size int64) error {
 	if err := w.file.Truncate(size); err != nil {
 		return err
 	}
-	w.offset = size
+	w.offset, w.flushed = size, size
 	return nil
 }
 
