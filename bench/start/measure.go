@@ -68,7 +68,7 @@ func (w *world) startOne(ctx context.Context, c *contender, name string) (answer
 	var wg sync.WaitGroup
 	began := time.Now()
 	wg.Go(func() {
-		answerErr = answered(ctx, addr)
+		answerErr = answered(ctx, addr, one)
 		answer = time.Since(began)
 	})
 	if err = c.start(ctx, name, port); err != nil {
@@ -103,7 +103,7 @@ func (w *world) measureMemory(ctx context.Context) ([]footprint, error) {
 		if err := c.start(ctx, name, port); err != nil {
 			return nil, err
 		}
-		if err := answered(ctx, fmt.Sprintf("127.0.0.1:%d", port)); err != nil {
+		if err := answered(ctx, fmt.Sprintf("127.0.0.1:%d", port), one); err != nil {
 			return nil, err
 		}
 		select {
@@ -174,7 +174,7 @@ func (w *world) startMany(ctx context.Context, c *contender, many int, start fun
 	began := time.Now()
 	err := start(ctx, names, ports)
 	if err == nil {
-		err = each(many, func(i int) error { return answered(ctx, fmt.Sprintf("127.0.0.1:%d", ports[i])) })
+		err = each(many, func(i int) error { return answered(ctx, fmt.Sprintf("127.0.0.1:%d", ports[i]), crowded) })
 	}
 	took := time.Since(began)
 	if err != nil {

@@ -9,18 +9,26 @@ import (
 	"time"
 )
 
-const (
-	// pollEvery is how often a server is asked that does not answer yet.
-	pollEvery = time.Millisecond
-	// pollPatience is how long to wait for one answer before asking again
+// pace is how a server is asked that does not answer yet.
+type pace struct {
+	// every is how often.
+	every time.Duration
+	// patience is how long to wait for one answer before asking again
 	// besides. What is sent to a container whose network is not up yet is lost,
 	// and sent again by the kernel after a second; that is no fault of whoever
 	// starts it.
-	pollPatience = 5 * time.Millisecond
+	patience time.Duration
+}
+
+var (
+	// one is for one server, and crowded for each of many: to ask those as often would
+	// be most of the work.
+	one     = pace{every: time.Millisecond, patience: 5 * time.Millisecond}
+	crowded = pace{every: 20 * time.Millisecond, patience: 200 * time.Millisecond}
 )
 
 // answered waits until a server answers a GET with 200.
-func answered(ctx context.Context, addr string) error {
+func answered(ctx context.Context, addr string, p pace) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -36,7 +44,7 @@ func answered(ctx context.Context, addr string) error {
 			case <-ctx.Done():
 			}
 		})
-		wait := time.NewTimer(pollPatience)
+		wait := time.NewTimer(p.patience)
 		for asking := true; asking; {
 			select {
 			case <-ctx.Done():
@@ -45,7 +53,7 @@ func answered(ctx context.Context, addr string) error {
 				if last == nil {
 					return nil
 				}
-				wait.Reset(max(0, pollEvery-time.Since(began)))
+				wait.Reset(max(0, p.every-time.Since(began)))
 			case <-wait.C:
 				asking = false
 			}

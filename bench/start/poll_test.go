@@ -22,7 +22,7 @@ func TestAnswered(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	if err := answered(t.Context(), server.Listener.Addr().String()); err != nil {
+	if err := answered(t.Context(), server.Listener.Addr().String(), one); err != nil {
 		t.Fatal(err)
 	}
 	if n := asked.Load(); n < 3 {
@@ -39,7 +39,7 @@ func TestAnsweredGivesUp(t *testing.T) {
 	ln.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := answered(ctx, addr); !errors.Is(err, context.Canceled) {
+	if err := answered(ctx, addr, one); !errors.Is(err, context.Canceled) {
 		t.Errorf("the error is %v", err)
 	}
 }

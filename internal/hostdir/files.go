@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 
 	"github.com/budgiehq/budgie/internal/ownership"
 )
@@ -68,9 +69,10 @@ func Sync(dir string) error {
 }
 
 // RemoveTree deletes a directory with all that is in it, also where the
-// container took its own permissions away. It follows no links.
+// container took its own permissions away. It follows no links. Others may look
+// meanwhile whether its lock is free, and make its file for that.
 func RemoveTree(dir string) error {
-	err := os.RemoveAll(dir)
+	err := removeAll(dir)
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
@@ -80,7 +82,21 @@ func RemoveTree(dir string) error {
 	}
 	defer root.Close()
 	openAll(root, ".")
-	return os.RemoveAll(dir)
+	return removeAll(dir)
+}
+
+// mostLookers is how many others may make a file in a directory while it goes.
+const mostLookers = 1000
+
+// removeAll does what os.RemoveAll does, which gives up where a file is made in a
+// directory that was just emptied.
+func removeAll(dir string) (err error) {
+	for range mostLookers {
+		if err = os.RemoveAll(dir); !errors.Is(err, syscall.ENOTEMPTY) {
+			break
+		}
+	}
+	return err
 }
 
 // openAll lets the owner into all directories. Errors show when the deletion
