@@ -102,7 +102,7 @@ func TestGuardMakesTheChains(t *testing.T) {
 		_ = exec.Command("iptables", append([]string{"-w"}, strings.Fields(args)...)...).Run() // it may not be there
 	}
 	for range 2 {
-		if err := guard(t.Context()); err != nil {
+		if err := guard(t.Context(), testSubnet); err != nil {
 			t.Fatal(err)
 		}
 		dropped(t) // the rule is there, once
@@ -111,6 +111,39 @@ func TestGuardMakesTheChains(t *testing.T) {
 				t.Errorf("chain %s: %v: %s", chain, err, out)
 			}
 		}
+	}
+}
+
+// testSubnet is for what no container is in.
+const testSubnet = "198.51.100.0/24"
+
+// The rule that lets containers out is there once for each subnet, and made again where
+// it was lost.
+func TestGuardLetsOut(t *testing.T) {
+	containerdtest.Need(t)
+	flush := func() {
+		if out, err := exec.Command("iptables", "-w", "-t", "nat", "-F", "POSTROUTING").CombinedOutput(); err != nil {
+			t.Fatalf("iptables: %v\n%s", err, out)
+		}
+	}
+	t.Cleanup(flush) // containers that start later have their rule made
+	rules := func() int {
+		out, err := exec.Command("iptables", "-w", "-t", "nat", "-S", "POSTROUTING").CombinedOutput()
+		if err != nil {
+			t.Fatalf("iptables: %v\n%s", err, out)
+		}
+		return strings.Count(string(out), "-s "+testSubnet)
+	}
+	for range 2 {
+		for range 2 {
+			if err := guard(t.Context(), testSubnet); err != nil {
+				t.Fatal(err)
+			}
+			if n := rules(); n != 1 {
+				t.Errorf("there are %d rules for the subnet", n)
+			}
+		}
+		flush()
 	}
 }
 
@@ -140,7 +173,7 @@ func dropped(t *testing.T) int {
 
 func TestGuardWithoutIptables(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	if err := guard(t.Context()); err == nil || !strings.Contains(err.Error(), "apt-get install iptables") {
+	if err := guard(t.Context(), testSubnet); err == nil || !strings.Contains(err.Error(), "apt-get install iptables") {
 		t.Errorf("guard = %v", err)
 	}
 }

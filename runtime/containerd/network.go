@@ -81,7 +81,7 @@ func (r *Runtime) attach(ctx context.Context, cfg runtime.Config) ([]runtime.Add
 	// Nothing listens in the container yet, so that it may be connected while the
 	// firewall is looked at.
 	guarded := make(chan error, 1)
-	go func() { guarded <- guard(ctx) }()
+	go func() { guarded <- guard(ctx, r.subnet) }()
 	r.step(ctx, "connect to the bridge")
 	result, err := cni.AddNetworkList(ctx, cni.list, attachment(cfg.ID))
 	if err != nil {
@@ -218,7 +218,7 @@ func (r *Runtime) cni(lock *os.File) (*network, error) {
 			strings.Join(missing, ", "), strings.Join(dirs, ", "))
 	}
 	conf := fmt.Sprintf(`{"cniVersion": "0.4.0", "name": "budgie", "plugins": [
-  {"type": "bridge", "bridge": %q, "isGateway": true, "ipMasq": true, "hairpinMode": true,
+  {"type": "bridge", "bridge": %q, "isGateway": true, "hairpinMode": true,
    "ipam": {"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": %q}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}`, bridge, filepath.Join(runDir, "cni"), r.subnet)
 	list, err := libcni.NetworkConfFromBytes([]byte(conf))
 	if err != nil {
