@@ -116,7 +116,7 @@ func (s *contentStore) openIngest(ctx context.Context, ref string, n int64) (*os
 	if found == "" {
 		return nil, fmt.Errorf("it is not below %s", root)
 	}
-	f, err := os.OpenFile(filepath.Join(found, "data"), os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW, 0)
+	f, err := os.OpenFile(filepath.Join(found, "data"), os.O_WRONLY|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -154,12 +154,13 @@ type fileWriter struct {
 	flushed int64
 }
 
-// Write implements io.Writer.
+// Write implements io.Writer. It writes each byte to its own place: where containerd was
+// started anew meanwhile, somebody else may have the blob by now, and the same bytes in it.
 func (w *fileWriter) Write(p []byte) (int, error) {
 	if w.file == nil {
 		return w.Writer.Write(p)
 	}
-	n, err := w.file.Write(p)
+	n, err := w.file.WriteAt(p, w.offset)
 	if w.offset += int64(n); w.offset-w.flushed >= flushEvery {
 		_ = unix.SyncFileRange(int(w.file.Fd()), w.flushed, w.offset-w.flushed, unix.SYNC_FILE_RANGE_WRITE) // it saves time
 		w.flushed = w.offset

@@ -141,6 +141,28 @@ func TestBlobsAreWrittenIntoTheirFiles(t *testing.T) {
 	})
 }
 
+// A containerd that is started anew while a blob comes takes it all the same in the end.
+func TestBlobComesOverARestartOfContainerd(t *testing.T) {
+	containerdtest.Need(t)
+	d := private(t, containerdtest.Latest)
+	r := open(t, d, t.TempDir())
+	t.Cleanup(func() { _ = r.Close() }) // what matters is looked at
+	in := newIntake(t, r, 2*intoFileFrom)
+	w := in.writer(true, 0)
+	in.write(w, in.data[:intoFileFrom])
+	d.Kill()
+	in.write(w, in.data[intoFileFrom:][:intoFileFrom/2])
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
+	in.write(w, in.data[intoFileFrom*3/2:])
+	if err := in.commit(w); err != nil {
+		t.Fatal(err)
+	}
+	in.arrived()
+	empty(t, d)
+}
+
 // Where the file cannot be had, or is not containerd's, a blob goes through the
 // socket.
 func TestBlobsThatCannotBeWrittenIntoTheirFiles(t *testing.T) {
