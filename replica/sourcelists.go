@@ -32,6 +32,7 @@ func listsOf(memory string) string { return strings.TrimSuffix(memory, sourceSuf
 // costs no more than one that is not there.
 func (s *source) recallLists() {
 	had := sha256.New()
+	lists := make(map[delta.Digest]*delta.List)
 	_, err := readSummed(listsOf(s.memory), func(r *summedReader) error {
 		if err := r.heading(listsHeading); err != nil {
 			return err
@@ -52,7 +53,7 @@ func (s *source) recallLists() {
 			if err != nil {
 				return err
 			}
-			s.lists.Put(delta.Digest(d), l)
+			lists[delta.Digest(d)] = l
 			had.Write(d[:])
 		}
 		return nil
@@ -62,6 +63,9 @@ func (s *source) recallLists() {
 		return
 	}
 	s.storedLists = digest(had.Sum(nil))
+	for d, l := range lists { // all of them are what was written
+		s.lists.Put(d, l)
+	}
 }
 
 // rememberLists stores the lists of the files that were seen, as far as they are known,
