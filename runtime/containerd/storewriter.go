@@ -31,6 +31,9 @@ const (
 	// flushEvery is how many bytes are written before the disk is to begin with them:
 	// containerd waits for it in the end.
 	flushEvery = 8 << 20
+	// roomBeside is how many bytes have to be free beside a blob: where the disk may
+	// become full, containerd finds that out itself.
+	roomBeside = 64 << 20
 	// handBackPatience is how long containerd may take to let go of a blob, which it
 	// writes to the disk before.
 	handBackPatience = time.Minute
@@ -75,7 +78,7 @@ func (s *contentStore) Writer(ctx context.Context, opts ...content.WriterOpt) (c
 	if status.Offset >= o.Desc.Size {
 		return w, nil
 	}
-	f, err := s.openIngest(ctx, o.Ref, status.Offset)
+	f, err := s.openIngest(ctx, o.Ref, status.Offset, o.Desc.Size-status.Offset)
 	if err != nil {
 		s.rt.log.Debug("a blob goes through containerd's socket", "ref", o.Ref, "reason", err)
 		return w, nil
@@ -86,7 +89,7 @@ func (s *contentStore) Writer(ctx context.Context, opts ...content.WriterOpt) (c
 // openIngest opens the file in which containerd gathers what it knows by a
 // reference, and of which it has n bytes. It is an error where the file cannot be
 // had, or may be another one.
-func (s *contentStore) openIngest(ctx context.Context, ref string, n int64) (*os.File, error) {
+func (s *contentStore) openIngest(ctx context.Context, ref string, n, missing int64) (*os.File, error) {
 	root, err := s.rt.contentDir(ctx, s.c)
 	if err != nil {
 		return nil, err
@@ -123,6 +126,10 @@ func (s *contentStore) openIngest(ctx context.Context, ref string, n int64) (*os
 	info, err := f.Stat()
 	if err == nil && (!info.Mode().IsRegular() || info.Size() != n) {
 		err = fmt.Errorf("%s is %v with %d bytes, and containerd has %d", f.Name(), info.Mode().Type(), info.Size(), n)
+	}
+	var fs unix.Statfs_t
+	if err == nil && unix.Fstatfs(int(f.Fd()), &fs) == nil && int64(fs.Bavail)*int64(fs.Bsize) < missing+roomBeside {
+		err = fmt.Errorf("there may not be room for %d bytes more", missing)
 	}
 	if err != nil {
 		_ = f.Close() // nothing was written
