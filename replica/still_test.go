@@ -53,7 +53,8 @@ func TestFilesThatChangeAsTheyAreSentUnhashed(t *testing.T) {
 			t.Error("its times prove nothing")
 		}
 		here, there := net.Pipe()
-		changed := string(content[0]+1) + content[1:]
+		end := len(content) - 1
+		changed := content[:end] + string([]byte{content[end] + 1})
 		conn := &writingConn{Conn: here, n: len(content) / 2}
 		conn.hook = func() {
 			conn.hook = nil
