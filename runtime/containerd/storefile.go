@@ -27,19 +27,28 @@ func (r *Runtime) openFile(ctx context.Context, c *client.Client, d digest.Diges
 		return nil, err
 	}
 	// The layout of the store that containerd has (its docs/content-flow.md).
-	f, err := os.Open(filepath.Join(dir, "blobs", d.Algorithm().String(), d.Encoded()))
+	f, err := openSized(filepath.Join(dir, "blobs", d.Algorithm().String(), d.Encoded()), os.O_RDONLY, size)
+	if err != nil {
+		return nil, err
+	}
+	return fileBlob{f, size}, nil
+}
+
+// openSized opens a regular file that has so many bytes, and nothing else.
+func openSized(name string, flag int, size int64) (*os.File, error) {
+	f, err := os.OpenFile(name, flag, 0)
 	if err != nil {
 		return nil, err
 	}
 	info, err := f.Stat()
 	if err == nil && (!info.Mode().IsRegular() || info.Size() != size) {
-		err = fmt.Errorf("%s is %v with %d bytes instead of a file with %d", f.Name(), info.Mode().Type(), info.Size(), size)
+		err = fmt.Errorf("%s is %v with %d bytes instead of a file with %d", name, info.Mode().Type(), info.Size(), size)
 	}
 	if err != nil {
-		_ = f.Close()
+		_ = f.Close() // nothing was done with it
 		return nil, err
 	}
-	return fileBlob{f, size}, nil
+	return f, nil
 }
 
 // contentDir returns the directory of containerd's content store. A containerd

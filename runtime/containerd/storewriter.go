@@ -88,21 +88,34 @@ func (s *contentStore) Writer(ctx context.Context, opts ...content.WriterOpt) (c
 
 // openIngest opens the file in which containerd gathers what it knows by a
 // reference, and of which it has n bytes. It is an error where the file cannot be
-// had, or may be another one.
+// had, or may be another one, or where the disk may have no room for what is missing.
 func (s *contentStore) openIngest(ctx context.Context, ref string, n, missing int64) (*os.File, error) {
-	root, err := s.rt.contentDir(ctx, s.c)
+	dir, err := s.findIngest(ctx, ref)
 	if err != nil {
 		return nil, err
+	}
+	var fs unix.Statfs_t
+	if unix.Statfs(dir, &fs) == nil && int64(fs.Bavail)*int64(fs.Bsize) < missing+roomBeside {
+		return nil, fmt.Errorf("there may not be room for %d bytes more", missing)
+	}
+	return openSized(filepath.Join(dir, "data"), os.O_WRONLY|syscall.O_NOFOLLOW, n)
+}
+
+// findIngest returns the directory of what containerd knows by a reference. Its store
+// has one for each blob that is not whole yet, with the reference in one file and the
+// content in another.
+func (s *contentStore) findIngest(ctx context.Context, ref string) (string, error) {
+	root, err := s.rt.contentDir(ctx, s.c)
+	if err != nil {
+		return "", err
 	}
 	namespace, ok := namespaces.Namespace(ctx)
 	if !ok {
 		namespace = s.rt.namespace
 	}
-	// The layout of the store that containerd has: a directory for each blob that is
-	// not whole yet, with its reference in one file and its content in another.
 	dirs, err := os.ReadDir(filepath.Join(root, "ingest"))
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	found := ""
 	for _, d := range dirs {
@@ -111,31 +124,15 @@ func (s *contentStore) openIngest(ctx context.Context, ref string, n, missing in
 		switch {
 		case err != nil || !isRef(string(text), namespace, ref):
 		case found != "":
-			return nil, fmt.Errorf("%s and %s have the same reference", found, dir)
+			return "", fmt.Errorf("%s and %s have the same reference", found, dir)
 		default:
 			found = dir
 		}
 	}
 	if found == "" {
-		return nil, fmt.Errorf("it is not below %s", root)
+		return "", fmt.Errorf("it is not below %s", root)
 	}
-	f, err := os.OpenFile(filepath.Join(found, "data"), os.O_WRONLY|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && (!info.Mode().IsRegular() || info.Size() != n) {
-		err = fmt.Errorf("%s is %v with %d bytes, and containerd has %d", f.Name(), info.Mode().Type(), info.Size(), n)
-	}
-	var fs unix.Statfs_t
-	if err == nil && unix.Fstatfs(int(f.Fd()), &fs) == nil && int64(fs.Bavail)*int64(fs.Bsize) < missing+roomBeside {
-		err = fmt.Errorf("there may not be room for %d bytes more", missing)
-	}
-	if err != nil {
-		_ = f.Close() // nothing was written
-		return nil, err
-	}
-	return f, nil
+	return found, nil
 }
 
 // isRef reports whether containerd's text is a reference of a namespace: there is a

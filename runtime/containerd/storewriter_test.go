@@ -95,14 +95,32 @@ func (in *intake) arrived() {
 	in.end()
 }
 
+// whole writes all of the blob, and checks that it arrives.
+func (in *intake) whole(w content.Writer) {
+	in.Helper()
+	in.write(w, in.data)
+	if err := in.commit(w); err != nil {
+		in.Error(err)
+	}
+	in.arrived()
+}
+
+// intaking returns a Runtime of a daemon of its own.
+func intaking(t *testing.T, v containerdtest.Version) (*containerdtest.Daemon, *Runtime) {
+	t.Helper()
+	containerdtest.Need(t)
+	d := private(t, v)
+	r := open(t, d, t.TempDir())
+	t.Cleanup(func() { _ = r.Close() }) // what matters is looked at
+	return d, r
+}
+
 // A large blob is written into the file in which containerd gathers it, is taken up
 // again where it was, and has to have its digest in the end.
 func TestBlobsAreWrittenIntoTheirFiles(t *testing.T) {
 	containerdtest.Need(t)
 	containerdtest.EachVersion(t, func(t *testing.T, v containerdtest.Version) {
-		d := private(t, v)
-		r := open(t, d, t.TempDir())
-		t.Cleanup(func() { _ = r.Close() }) // what matters is looked at
+		d, r := intaking(t, v)
 		in := newIntake(t, r, intoFileFrom)
 		half := len(in.data) / 2
 
@@ -124,29 +142,17 @@ func TestBlobsAreWrittenIntoTheirFiles(t *testing.T) {
 		if err := w.Truncate(0); err != nil {
 			t.Error(err)
 		}
-		in.write(w, in.data)
-		if err := in.commit(w); err != nil {
-			t.Error(err)
-		}
-		in.arrived()
+		in.whole(w)
 
 		small := newIntake(t, r, intoFileFrom-1)
-		w = small.writer(false, 0)
-		small.write(w, small.data)
-		if err := small.commit(w); err != nil {
-			t.Error(err)
-		}
-		small.arrived()
+		small.whole(small.writer(false, 0))
 		empty(t, d)
 	})
 }
 
 // A containerd that is started anew while a blob comes takes it all the same in the end.
 func TestBlobComesOverARestartOfContainerd(t *testing.T) {
-	containerdtest.Need(t)
-	d := private(t, containerdtest.Latest)
-	r := open(t, d, t.TempDir())
-	t.Cleanup(func() { _ = r.Close() }) // what matters is looked at
+	d, r := intaking(t, containerdtest.Latest)
 	in := newIntake(t, r, 2*intoFileFrom)
 	w := in.writer(true, 0)
 	in.write(w, in.data[:intoFileFrom])
@@ -166,22 +172,11 @@ func TestBlobComesOverARestartOfContainerd(t *testing.T) {
 // Where the file cannot be had, or is not containerd's, a blob goes through the
 // socket.
 func TestBlobsThatCannotBeWrittenIntoTheirFiles(t *testing.T) {
-	containerdtest.Need(t)
-	d := private(t, containerdtest.Latest)
-	r := open(t, d, t.TempDir())
-	t.Cleanup(func() { _ = r.Close() }) // what matters is looked at
+	d, r := intaking(t, containerdtest.Latest)
 	in := newIntake(t, r, intoFileFrom)
 	other := t.TempDir()
 	r.content.Store(&other)
-	whole := func(in *intake, w content.Writer) {
-		t.Helper()
-		in.write(w, in.data)
-		if err := in.commit(w); err != nil {
-			t.Error(err)
-		}
-		in.arrived()
-	}
-	whole(in, in.writer(false, 0)) // there is none
+	in.whole(in.writer(false, 0)) // there is none
 
 	in = newIntake(t, r, intoFileFrom)
 	ingest := filepath.Join(other, "ingest", "another")
@@ -201,10 +196,10 @@ func TestBlobsThatCannotBeWrittenIntoTheirFiles(t *testing.T) {
 	if err := in.commit(w); !errors.Is(err, content.ErrReset) {
 		t.Fatalf("%v", err)
 	}
-	whole(in, w)
+	in.whole(w)
 
 	in = newIntake(t, r, intoFileFrom)
-	whole(in, in.writer(false, 0)) // from then on
+	in.whole(in.writer(false, 0)) // from then on
 	empty(t, d)
 }
 
