@@ -175,15 +175,24 @@ func TestSlowStartMovesKeysOnce(t *testing.T) {
 	})
 }
 
-// Under load a newcomer has no more requests under way than its part.
+// Under load a newcomer has no more requests under way than its part, and little
+// less: what it misses is what the lot gave to the other while it had room.
 func TestSlowStartUnderLoad(t *testing.T) {
+	const runs = 200 // since who rests is drawn by lot, only the mean of many says something
 	synctest.Test(t, func(t *testing.T) {
-		p, m := warming(t, bunfile.LeastConnections, 1, 10*time.Second)
-		for range 110 {
-			p.pick(nil, 0)
+		all := 0
+		for range runs {
+			p, m := warming(t, bunfile.LeastConnections, 1, 10*time.Second)
+			for range 110 {
+				p.pick(nil, 0)
+			}
+			if m.active > 11 {
+				t.Errorf("%d of 110 are under way at the newcomer, want 10 at most", m.active)
+			}
+			all += m.active
 		}
-		if m.active < 5 || m.active > 11 {
-			t.Errorf("%d of 110 are under way at the newcomer, want 10", m.active)
+		if mean := float64(all) / runs; mean < 7.5 {
+			t.Errorf("%.1f of 110 are under way at the newcomer on average, want nearly 10", mean)
 		}
 	})
 }
