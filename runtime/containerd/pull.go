@@ -223,7 +223,10 @@ func broken(err error) bool {
 	if request, ok := errors.AsType[*url.Error](err); ok && !request.Timeout() {
 		err = request.Err
 	}
-	_, network := errors.AsType[net.Error](err)
+	failed, network := errors.AsType[net.Error](err)
+	if _, file := failed.(syscall.Errno); file { // it is one by its methods alone, also where a file could not be written
+		network = false
+	}
 	return network || errors.Is(err, stall.ErrStalled) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||
 		errors.Is(err, syscall.ECONNRESET)
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -266,6 +267,7 @@ func TestBrokenTransfers(t *testing.T) {
 		{request(&tls.CertificateVerificationError{Err: errors.New("unknown authority")}), false},
 		{request(errors.New("stopped after 10 redirects")), false},
 		{errors.New("no such manifest"), false},
+		{fmt.Errorf("copy: %w", &fs.PathError{Op: "write", Path: "data", Err: syscall.ENOSPC}), false},
 	} {
 		if got := broken(c.err); got != c.want {
 			t.Errorf("broken(%v) = %v", c.err, got)

@@ -31,9 +31,6 @@ const (
 	// flushEvery is how many bytes are written before the disk is to begin with them:
 	// containerd waits for it in the end.
 	flushEvery = 8 << 20
-	// roomBeside is how many bytes have to be free beside a blob: where the disk may
-	// become full, containerd finds that out itself.
-	roomBeside = 64 << 20
 	// handBackPatience is how long containerd may take to let go of a blob, which it
 	// writes to the disk before.
 	handBackPatience = time.Minute
@@ -78,7 +75,7 @@ func (s *contentStore) Writer(ctx context.Context, opts ...content.WriterOpt) (c
 	if status.Offset >= o.Desc.Size {
 		return w, nil
 	}
-	f, err := s.openIngest(ctx, o.Ref, status.Offset, o.Desc.Size-status.Offset)
+	f, err := s.openIngest(ctx, o.Ref, status.Offset)
 	if err != nil {
 		s.rt.log.Debug("a blob goes through containerd's socket", "ref", o.Ref, "reason", err)
 		return w, nil
@@ -88,15 +85,11 @@ func (s *contentStore) Writer(ctx context.Context, opts ...content.WriterOpt) (c
 
 // openIngest opens the file in which containerd gathers what it knows by a
 // reference, and of which it has n bytes. It is an error where the file cannot be
-// had, or may be another one, or where the disk may have no room for what is missing.
-func (s *contentStore) openIngest(ctx context.Context, ref string, n, missing int64) (*os.File, error) {
+// had, or may be another one.
+func (s *contentStore) openIngest(ctx context.Context, ref string, n int64) (*os.File, error) {
 	dir, err := s.findIngest(ctx, ref)
 	if err != nil {
 		return nil, err
-	}
-	var fs unix.Statfs_t
-	if unix.Statfs(dir, &fs) == nil && int64(fs.Bavail)*int64(fs.Bsize) < missing+roomBeside {
-		return nil, fmt.Errorf("there may not be room for %d bytes more", missing)
 	}
 	return openSized(filepath.Join(dir, "data"), os.O_WRONLY|syscall.O_NOFOLLOW, n)
 }
