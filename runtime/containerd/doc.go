@@ -24,11 +24,12 @@
 //
 // Network bridge, the default, gives it an address on a bridge of this machine,
 // by the standard CNI plugins. This machine reaches the ports at that address;
-// nothing is published by firewall rules, and one keeps other machines from being
-// forwarded there. Network host shares the machine's network: then each port is a
-// free loopback port, and the container finds in PORT and
-// BUDGIE_PORT_<container_port> where to listen, as with the process runtime.
-// Network none has a loopback interface alone.
+// nothing is published by firewall rules. A chain of rules that all containers share
+// lets them reach others and keeps other machines from being forwarded there; the
+// firewall plugin is asked only where firewalld is installed. Network host shares the
+// machine's network: then each port is a free loopback port, and the container finds
+// in PORT and BUDGIE_PORT_<container_port> where to listen, as with the process
+// runtime. Network none has a loopback interface alone.
 //
 // # Images
 //

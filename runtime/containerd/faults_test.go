@@ -196,6 +196,7 @@ func takeOver(t *testing.T, r *Runtime, id string, first int) {
 // that moment too rarely.
 func TestHalfWrittenNetwork(t *testing.T) {
 	d := daemon(t)
+	pretendFirewalld(t) // for the step after
 	for way, half := range []string{"", `{"kind":"cniCacheV1","containerId":"`} {
 		dir, id := t.TempDir(), runtimetest.NewID()
 		killAtPoint(t, d, dir, id, bunfile.NetworkBridge, slices.Index(life, "start: open the firewall"))

@@ -8,7 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +19,7 @@ import (
 
 	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/internal/containerdtest"
+	"github.com/budgiehq/budgie/runtime"
 )
 
 // R7: there is no way around the published ports, and the host's rules for them.
@@ -24,6 +28,9 @@ import (
 func TestCaseR7NoWayAroundPublishedPorts(t *testing.T) {
 	lan := containerdtest.NewLAN(t)
 	b := newBench(t)
+	// The host lets nothing through by itself, as with Docker.
+	tables(t, "", "iptables", "-w", "-P", "FORWARD", "DROP")
+	t.Cleanup(func() { tables(t, "", "iptables", "-w", "-P", "FORWARD", "ACCEPT") })
 	serve := shell("cd /tmp && echo page > index.html && exec httpd -f -p 80")
 	serve.Network = bunfile.NetworkBridge
 	serve.Ports = []bunfile.Port{{ContainerPort: 80, Protocol: bunfile.TCP}}
@@ -94,70 +101,158 @@ func TestCaseR7NoWayAroundPublishedPorts(t *testing.T) {
 	}
 }
 
-// Where the firewall is as new, as after a boot, guard makes the chains of the
-// firewall plugin, too: plugins that make them at the same time fail.
-func TestGuardMakesTheChains(t *testing.T) {
-	containerdtest.Need(t)
-	for _, args := range []string{"-F FORWARD", "-F CNI-FORWARD", "-F CNI-ADMIN", "-X CNI-FORWARD", "-X CNI-ADMIN"} {
-		_ = exec.Command("iptables", append([]string{"-w"}, strings.Fields(args)...)...).Run() // it may not be there
+// testSubnet and otherSubnet are for what no container is in.
+const testSubnet, otherSubnet = "198.51.100.0/24", "203.0.113.0/24"
+
+// tables runs one of iptables' tools.
+func tables(t *testing.T, in, tool string, args ...string) string {
+	t.Helper()
+	out, err := iptables(context.Background(), in, tool, args...) // also when a test is over
+	if err != nil {
+		t.Fatalf("%s %q: %v", tool, args, err)
 	}
+	return out
+}
+
+// ownRules are Budgie's rules for subnets that only tests have, and for all, in order.
+func ownRules(t *testing.T) []string {
+	t.Helper()
+	var own []string
+	for line := range strings.Lines(tables(t, "", "iptables-save")) {
+		if strings.Contains(line, "budgie: ") && !strings.Contains(line, DefaultSubnet) || strings.Contains(line, "-j "+forwardChain) {
+			own = append(own, strings.TrimSpace(line))
+		}
+	}
+	return own
+}
+
+// forgetTestRules removes what tests of guard made: containers that start later have
+// what they need made.
+func forgetTestRules(t *testing.T) {
+	tables(t, "", "iptables", "-w", "-F", "FORWARD")
+	tables(t, "", "iptables", "-w", "-t", "nat", "-F", "POSTROUTING")
+	for _, chain := range []string{forwardChain, "CNI-FORWARD", adminChain} {
+		_ = exec.Command("iptables", "-w", "-F", chain).Run() // it may not be there
+		_ = exec.Command("iptables", "-w", "-X", chain).Run()
+	}
+}
+
+// Whatever is lost of the rules is made again, once, and nothing else is touched: rules
+// for other subnets and of the machine's owner stay.
+func TestGuardMakesWhatIsMissing(t *testing.T) {
+	containerdtest.Need(t)
+	forgetTestRules(t)
+	t.Cleanup(func() { forgetTestRules(t) })
+	here := func(subnets ...string) {
+		t.Helper()
+		for _, subnet := range subnets {
+			if err := guard(t.Context(), subnet); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	here(testSubnet, otherSubnet)
+	const owners = "-A " + adminChain + " -s 192.0.2.1/32 -j DROP"
+	tables(t, "*filter\n"+owners+"\nCOMMIT\n", "iptables-restore", "-w", "--noflush")
+	all := ownRules(t)
+	if len(all) != 8 {
+		t.Fatalf("the rules are\n%s", strings.Join(all, "\n"))
+	}
+	want := slices.Sorted(slices.Values(all))
+	for _, lost := range all {
+		table := "filter"
+		if strings.Contains(lost, "POSTROUTING") {
+			table = "nat"
+		}
+		tables(t, "*"+table+"\n-D"+strings.TrimPrefix(lost, "-A")+"\nCOMMIT\n", "iptables-restore", "-w", "--noflush")
+		if n := len(ownRules(t)); n != len(all)-1 {
+			t.Fatalf("without %q there are %d rules", lost, n)
+		}
+		here(testSubnet, otherSubnet, testSubnet)
+		now := ownRules(t)
+		if slices.Sort(now); !slices.Equal(now, want) {
+			t.Errorf("after %q was lost the rules are\n%s", lost, strings.Join(now, "\n"))
+		}
+	}
+	saved := tables(t, "", "iptables-save")
+	if !strings.Contains(saved, owners) {
+		t.Errorf("the owner's rule is gone:\n%s", saved)
+	}
+	if _, chain, _ := strings.Cut(saved, "\n-A "+forwardChain+" "); !strings.HasSuffix(strings.SplitN(chain, "\n", 2)[0], "-j "+adminChain) {
+		t.Errorf("the owner's rules do not come first:\n%s", saved)
+	}
+	forgetTestRules(t)
+	here(testSubnet, otherSubnet)
+	if now := ownRules(t); len(now) != len(all) {
+		t.Errorf("after all were lost the rules are\n%s", strings.Join(now, "\n"))
+	}
+}
+
+// A subnet is the same however it is written.
+func TestGuardKnowsSubnets(t *testing.T) {
+	containerdtest.Need(t)
+	forgetTestRules(t)
+	t.Cleanup(func() { forgetTestRules(t) })
 	for range 2 {
-		if err := guard(t.Context(), testSubnet); err != nil {
+		if err := guard(t.Context(), "198.51.100.9/24"); err != nil {
 			t.Fatal(err)
 		}
-		dropped(t) // the rule is there, once
-		for _, chain := range []string{"CNI-FORWARD", "CNI-ADMIN"} {
-			if out, err := exec.Command("iptables", "-w", "-nL", chain).CombinedOutput(); err != nil {
-				t.Errorf("chain %s: %v: %s", chain, err, out)
-			}
+		if own := ownRules(t); len(own) != 6 {
+			t.Errorf("the rules are\n%s", strings.Join(own, "\n"))
 		}
 	}
 }
 
-// testSubnet is for what no container is in.
-const testSubnet = "198.51.100.0/24"
+// pretendFirewalld has this machine look as if it had firewalld, which does not run.
+func pretendFirewalld(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "firewall-cmd"), []byte("#!/bin/sh\nexit 252\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
 
-// The rule that lets containers out is there once for each subnet, and made again where
-// it was lost.
-func TestGuardLetsOut(t *testing.T) {
-	containerdtest.Need(t)
-	flush := func() {
-		if out, err := exec.Command("iptables", "-w", "-t", "nat", "-F", "POSTROUTING").CombinedOutput(); err != nil {
-			t.Fatalf("iptables: %v\n%s", err, out)
-		}
-	}
-	t.Cleanup(flush) // containers that start later have their rule made
-	rules := func() int {
-		out, err := exec.Command("iptables", "-w", "-t", "nat", "-S", "POSTROUTING").CombinedOutput()
+// Where firewalld may run the firewall plugin is asked to let a container through, and
+// takes that back, also when firewalld was removed meanwhile.
+func TestFirewallPluginBesideFirewalld(t *testing.T) {
+	b := newBench(t)
+	s := shell("sleep 1000")
+	s.Network = bunfile.NetworkBridge
+	s.Ports = []bunfile.Port{{ContainerPort: 80, Protocol: bunfile.TCP}}
+	rulesFor := func(st runtime.Status) int {
+		t.Helper()
+		ip, _, err := net.SplitHostPort(st.Addresses[0].HostPort)
 		if err != nil {
-			t.Fatalf("iptables: %v\n%s", err, out)
+			t.Fatal(err)
 		}
-		return strings.Count(string(out), "-s "+testSubnet)
+		return strings.Count(tables(t, "", "iptables-save"), " "+ip+"/32 ")
 	}
-	for range 2 {
-		for range 2 {
-			if err := guard(t.Context(), testSubnet); err != nil {
-				t.Fatal(err)
-			}
-			if n := rules(); n != 1 {
-				t.Errorf("there are %d rules for the subnet", n)
-			}
+	_, st := b.run(s)
+	if n := rulesFor(st); n != 0 {
+		t.Errorf("without firewalld a container has %d rules", n)
+	}
+	t.Run("with firewalld", func(t *testing.T) {
+		pretendFirewalld(t)
+		_, st = b.run(s)
+		if n := rulesFor(st); n == 0 {
+			t.Error("the firewall plugin was not asked")
 		}
-		flush()
-	}
+	})
+	// The bench ends here, and finds what is left.
 }
 
 // dropped is how many packets the rule of guard has dropped. There is one such
 // rule, however many containers were started.
 func dropped(t *testing.T) int {
 	t.Helper()
-	out, err := exec.Command("iptables", "-w", "-nvxL", "FORWARD").CombinedOutput()
+	out, err := exec.Command("iptables", "-w", "-nvxL", forwardChain).CombinedOutput()
 	if err != nil {
 		t.Fatalf("iptables: %v\n%s", err, out)
 	}
 	count, rules := 0, 0
 	for line := range strings.Lines(string(out)) {
-		if fields := strings.Fields(line); strings.Contains(line, "/* budgie:") {
+		if fields := strings.Fields(line); strings.Contains(line, "/* budgie:") && fields[2] == "DROP" {
 			n, err := strconv.Atoi(fields[0])
 			if err != nil {
 				t.Fatalf("iptables says %q", line)

@@ -36,7 +36,13 @@ const (
 var pluginDirs = [...]string{"/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"}
 
 // plugins are those that a bridge needs.
-var plugins = [...]string{"bridge", "host-local", "firewall"}
+func plugins() []string {
+	needed := []string{"bridge", "host-local"}
+	if firewalld() {
+		needed = append(needed, "firewall")
+	}
+	return needed
+}
 
 func netnsPath(id string) string { return filepath.Join(runDir, "netns", id) }
 
@@ -90,13 +96,15 @@ func (r *Runtime) attach(ctx context.Context, cfg runtime.Config) ([]runtime.Add
 	if err = errors.Join(<-guarded, err); err != nil {
 		return nil, err
 	}
-	r.step(ctx, "open the firewall")
-	wall, err := firewall(result)
-	if err == nil {
-		_, err = cni.AddNetworkList(ctx, wall, attachment(cfg.ID))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open the firewall for the bridge %s: %w", bridge, err)
+	if firewalld() {
+		r.step(ctx, "open the firewall")
+		wall, err := firewall(result)
+		if err == nil {
+			_, err = cni.AddNetworkList(ctx, wall, attachment(cfg.ID))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open the firewall for the bridge %s: %w", bridge, err)
+		}
 	}
 	now, err := types100.NewResultFromResult(result)
 	if err != nil {
@@ -163,11 +171,17 @@ func (r *Runtime) closeFirewall(ctx context.Context, cni *network, id string) er
 	if result == nil {
 		return nil
 	}
-	r.step(ctx, "close the firewall")
 	wall, err := firewall(result)
 	if err != nil {
 		return err
 	}
+	if !firewalld() {
+		// It may have been there when the container was started.
+		if opened, err := cni.GetNetworkListCachedResult(wall, attachment(id)); err == nil && opened == nil {
+			return nil
+		}
+	}
+	r.step(ctx, "close the firewall")
 	return cni.DelNetworkList(ctx, wall, attachment(id))
 }
 
@@ -192,7 +206,8 @@ type network struct {
 	list *libcni.NetworkConfigList
 }
 
-// firewall is what lets the addresses that the bridge gave through. It is a list
+// firewall is what lets the addresses that the bridge gave through where firewalld is:
+// elsewhere the rules of guard do, which cost less. It is a list
 // of its own, so that what the bridge gave is on record before: a firewall plugin
 // knows by nothing else what it did, or was about to do when it was killed.
 func firewall(result types.Result) (*libcni.NetworkConfigList, error) {
@@ -208,7 +223,7 @@ func firewall(result types.Result) (*libcni.NetworkConfigList, error) {
 func (r *Runtime) cni(lock *os.File) (*network, error) {
 	dirs := slices.Concat(filepath.SplitList(os.Getenv("CNI_PATH")), pluginDirs[:])
 	var missing []string
-	for _, p := range plugins {
+	for _, p := range plugins() {
 		if !slices.ContainsFunc(dirs, func(dir string) bool { _, err := os.Stat(filepath.Join(dir, p)); return err == nil }) {
 			missing = append(missing, p)
 		}
