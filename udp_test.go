@@ -38,7 +38,8 @@ func dialUDP(t *testing.T, addr string) net.Conn {
 	return conn
 }
 
-// ask sends a datagram until an answer comes, as a client of UDP does.
+// ask sends a datagram until an answer comes, as a client of UDP does. Who answers
+// repeats the question in the end.
 func ask(t *testing.T, conn net.Conn, question string) string {
 	t.Helper()
 	buf := make([]byte, 1<<16)
@@ -47,8 +48,15 @@ func ask(t *testing.T, conn net.Conn, question string) string {
 			continue // the last one was refused
 		}
 		_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-		if n, err := conn.Read(buf); err == nil {
-			return string(buf[:n])
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				break
+			}
+			// One to another question is late: that was put again meanwhile.
+			if answer := string(buf[:n]); strings.HasSuffix(answer, question) {
+				return answer
+			}
 		}
 	}
 	t.Fatalf("no answer to %q from %s", question, conn.RemoteAddr())
