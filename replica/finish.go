@@ -73,12 +73,13 @@ func (t *target) finish(ctx context.Context, m *manifest) (removed int, err erro
 
 // look lists the tree anew.
 func (t *target) look(ctx context.Context) ([]*found, error) {
+	clear(t.local.by) // a large tree is not kept twice
+	t.looked = nil
 	all, err := t.list(ctx)
 	if err != nil {
 		return nil, err
 	}
 	all = t.m.veil(all)
-	clear(t.local.by)
 	for _, f := range all {
 		t.local.by[f.path] = f
 	}
@@ -241,6 +242,13 @@ func (t *target) symlink(e entry) error {
 	return t.rename(name, e)
 }
 
+// unlist gives up what index found and what was done since, before the tree is listed
+// anew: a large one is not kept twice.
+func (t *target) unlist() {
+	t.local, t.looked = newPlaces(0), nil
+	t.content, t.placed, t.staged = make(map[digest]string), make(map[digest]string), make(map[string]string)
+}
+
 // verify reads the whole tree again, as far as it was not read before and left
 // alone since, and compares it with m.
 func (t *target) verify(ctx context.Context, m *manifest) (*manifest, error) {
@@ -248,6 +256,7 @@ func (t *target) verify(ctx context.Context, m *manifest) (*manifest, error) {
 	for dir := range t.touched {
 		t.image.mark(dir)
 	}
+	t.unlist()
 	all, err := t.list(ctx)
 	if err != nil {
 		return nil, err

@@ -55,11 +55,12 @@ func (x *index) take(b watch.Batch) {
 func (x *index) refresh(ctx context.Context) ([]*found, error) {
 	defer x.scanner.rest()
 	if x.stale {
+		x.dirs, x.scanned = nil, nil // of no use any more: a large tree is not kept twice
 		all, err := x.scanner.scan(ctx)
 		if err != nil {
 			return nil, err
 		}
-		x.root, x.dirs, x.scanned = *all[0], nil, all
+		x.root, x.scanned = *all[0], all
 		clear(x.dirty)
 		x.stale = false
 		return all, nil
