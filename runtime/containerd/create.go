@@ -120,17 +120,9 @@ func (r *Runtime) build(ctx context.Context, c *client.Client, cfg runtime.Confi
 	// The disk and containerd work at the same time.
 	var written errgroup.Group
 	written.Go(func() error { return writeFiles(dir, cfg) })
-	_, err = c.NewContainer(ctx, cfg.ID,
-		client.WithContainerLabels(map[string]string{"budgie.name": cfg.Spec.Name}),
-		client.WithImage(img),
-		client.WithAdditionalContainerLabels(map[string]string{digestLabel: img.Target().Digest.String()}),
-		client.WithImageStopSignal(img, "SIGTERM"),
-		r.stepOption("make the snapshot"),
-		client.WithNewSnapshot(cfg.ID, img),
-		r.stepOption("make the specification"),
-		client.WithNewSpec(r.specOptions(img, cfg)...),
-		r.stepOption("make the container"),
-	)
+	if err = r.newContainer(ctx, c, img, cfg); remains(err) {
+		err = r.newContainer(ctx, c, img, cfg)
+	}
 	if err = errors.Join(written.Wait(), err); err != nil {
 		return err
 	}
@@ -142,6 +134,22 @@ func (r *Runtime) build(ctx context.Context, c *client.Client, cfg runtime.Confi
 		return err
 	}
 	return hostdir.Sync(r.dir)
+}
+
+// newContainer makes what containerd has of a container.
+func (r *Runtime) newContainer(ctx context.Context, c *client.Client, img client.Image, cfg runtime.Config) error {
+	_, err := c.NewContainer(ctx, cfg.ID,
+		client.WithContainerLabels(map[string]string{"budgie.name": cfg.Spec.Name}),
+		client.WithImage(img),
+		client.WithAdditionalContainerLabels(map[string]string{digestLabel: img.Target().Digest.String()}),
+		client.WithImageStopSignal(img, "SIGTERM"),
+		r.stepOption("make the snapshot"),
+		client.WithNewSnapshot(cfg.ID, img),
+		r.stepOption("make the specification"),
+		client.WithNewSpec(r.specOptions(img, cfg)...),
+		r.stepOption("make the container"),
+	)
+	return err
 }
 
 // writeFiles writes what the directory of a new container holds.

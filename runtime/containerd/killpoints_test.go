@@ -429,6 +429,7 @@ func TestHangingContainerd(t *testing.T) {
 // What the other tests look for would be found if it were there.
 func TestLeftoversAreNoticed(t *testing.T) {
 	containerdtest.Need(t)
+	pretendFirewalld(t) // for rules of its own
 	containerdtest.EachVersion(t, func(t *testing.T, v containerdtest.Version) {
 		d := private(t, v)
 		r := open(t, d, t.TempDir())

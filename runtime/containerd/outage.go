@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/containerd/containerd/api/services/version/v1"
@@ -117,10 +118,23 @@ func (r *Runtime) awaken(ctx context.Context, conn any) error {
 	return nil // where it is not there after all, the next call says so
 }
 
+// remains reports whether containerd found the directory of a snapshot there already:
+// it was killed before it had written down that it made it. It has removed that then, so
+// that the next attempt succeeds. Its errors come as text.
+func remains(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "failed to rename: rename ") && strings.Contains(err.Error(), ": "+syscall.EEXIST.Error())
+}
+
 // explainOutage says what to do about an error that comes from the absence of
-// containerd.
+// containerd, or from its having been killed.
 func (r *Runtime) explainOutage(ctx context.Context, err error) error {
-	if err == nil || !errdefs.IsUnavailable(err) {
+	if err == nil {
+		return nil
+	}
+	if remains(err) {
+		return fmt.Errorf("containerd was killed while it made a snapshot, and has only now removed what it left; try again: %w", err)
+	}
+	if !errdefs.IsUnavailable(err) {
 		return err
 	}
 	if operationOf(ctx).silent.Load() || mute(err) {

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/budgiehq/budgie/internal/containerdtest"
 	"github.com/budgiehq/budgie/runtime"
+	"github.com/budgiehq/budgie/runtime/runtimetest"
 )
 
 // A containerd that hung before anybody connected to it is said to hang, too: the
@@ -158,4 +161,49 @@ func TestExecOverAnOutage(t *testing.T) {
 		t.Error(err)
 	}
 	empty(t, d)
+}
+
+// A containerd that was killed while it made a snapshot may have left its directory, on
+// which the next one fails.
+func TestRemainsOfASnapshot(t *testing.T) {
+	containerdtest.Need(t)
+	containerdtest.EachVersion(t, func(t *testing.T, v containerdtest.Version) {
+		d := private(t, v)
+		r := open(t, d, t.TempDir())
+		defer r.Close()
+		ids := []string{runtimetest.NewID(), runtimetest.NewID()}
+		create := func(id string) {
+			if err := r.Create(t.Context(), runtime.Config{ID: id, Spec: shell("exit 0")}); err != nil {
+				t.Error(err)
+			}
+		}
+		create(ids[0])
+		snapshots := filepath.Join(d.Dir, "root", "io.containerd.snapshotter.v1.overlayfs", "snapshots")
+		made, err := os.ReadDir(snapshots)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := 0
+		for _, dir := range made {
+			n, err := strconv.Atoi(dir.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = max(last, n)
+		}
+		remains := filepath.Join(snapshots, strconv.Itoa(last+1))
+		if err := os.MkdirAll(filepath.Join(remains, "left"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		create(ids[1])
+		if _, err := os.Stat(filepath.Join(remains, "left")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("what was left there was not in the way: %v", err)
+		}
+		for _, id := range ids {
+			if err := r.Remove(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+		}
+		empty(t, d)
+	})
 }
