@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The network of ctr --cni: the same plugins as Budgie's, with names of its own.
+// The network of ctr --cni, as it is commonly configured: the standard plugins also make
+// the firewall's rules, for each container. Budgie has rules for all in their place.
 const (
 	ctrNetwork = `{"cniVersion": "0.4.0", "name": "bench", "plugins": [
   {"type": "bridge", "bridge": "bench0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
