@@ -90,13 +90,18 @@ func TestHTTPProbeOfHangingBackends(t *testing.T) {
 // probeOf returns the probe of a check, with a second for an answer, where connections
 // lead to serve.
 func probeOf(serve func(net.Conn)) func(context.Context, string) error {
-	cfg := Config{Mode: bunfile.ModeHTTP, Dial: func(context.Context, string) (net.Conn, error) {
+	cfg := Config{Mode: bunfile.ModeHTTP, Dial: pipesTo(serve)}
+	return proberFor(cfg, Check{Path: "/health", Timeout: time.Second}, connector(cfg))
+}
+
+// pipesTo connects with serve, by a pipe in memory.
+func pipesTo(serve func(net.Conn)) func(context.Context, string) (net.Conn, error) {
+	return func(context.Context, string) (net.Conn, error) {
 		mine, theirs := net.Pipe()
 		go func() {
 			defer theirs.Close()
 			serve(theirs)
 		}()
 		return mine, nil
-	}}
-	return proberFor(cfg, Check{Path: "/health", Timeout: time.Second}, connector(cfg))
+	}
 }

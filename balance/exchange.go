@@ -97,6 +97,9 @@ func (ex *exchange) gotConn(info httptrace.GotConnInfo) {
 	if !ok {
 		return
 	}
+	if info.Reused {
+		c.settle()
+	}
 	ex.conn, ex.reused = c, info.Reused
 	ex.sentAt, ex.readAt = c.sent.Load(), c.received.Load()
 	if sent {

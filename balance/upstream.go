@@ -95,6 +95,14 @@ type upstreamConn struct {
 	writing  atomic.Int64 // writes under way
 	sealed   atomic.Bool
 
+	// What keeps an answer that nobody asked for from being taken for one to the next
+	// request, see settle: whether Read waits, whom to tell that it does or never will
+	// again, and whether the connection has been taken and nothing sent on it since.
+	reading atomic.Bool
+	closed  atomic.Bool
+	settled atomic.Pointer[chan struct{}]
+	unasked atomic.Bool
+
 	// Of the fast path: deadlines that are set, when it was put aside, and the
 	// way to read and write it, of which direct is nil where that is no TCP.
 	readBy, writeBy time.Time
@@ -113,7 +121,33 @@ func (c *upstreamConn) seal() int64 {
 	return sent
 }
 
+// errUnasked: a backend said more than it was asked for.
+var errUnasked = errors.New("the backend sent something on a connection on which nothing was under way")
+
+// settle is called when http.Transport has taken a connection that was used before, and
+// before it sends anything on it. What a backend sent beyond its last answer may be read
+// already, and http.Transport finds that out in a goroutine of its own: were the next
+// request faster, that would be its answer (RFC 9112 section 9.2). So this waits until
+// that goroutine asks for more, which it does where it has nothing left, or has closed the
+// connection; what it gets then before anything is sent is an error.
+func (c *upstreamConn) settle() {
+	c.unasked.Store(true)
+	settled := make(chan struct{})
+	c.settled.Store(&settled)
+	if !c.reading.Load() && !c.closed.Load() {
+		<-settled
+	}
+}
+
+// tellSettled tells who waits in settle that it need not any more.
+func (c *upstreamConn) tellSettled() {
+	if settled := c.settled.Swap(nil); settled != nil {
+		close(*settled)
+	}
+}
+
 func (c *upstreamConn) Write(p []byte) (int, error) {
+	c.unasked.Store(false)
 	c.writing.Add(1)
 	defer c.writing.Add(-1)
 	if c.sealed.Load() {
@@ -135,7 +169,13 @@ func (c *upstreamConn) Write(p []byte) (int, error) {
 }
 
 func (c *upstreamConn) Read(p []byte) (int, error) {
+	c.reading.Store(true)
+	c.tellSettled()
 	n, err := c.Conn.Read(p)
+	c.reading.Store(false)
+	if n > 0 && c.unasked.Load() {
+		return 0, errUnasked
+	}
 	c.received.Add(int64(n))
 	return n, err
 }
@@ -151,5 +191,7 @@ func (c *upstreamConn) CloseWrite() error {
 
 func (c *upstreamConn) Close() error {
 	c.set.remove(c)
+	c.closed.Store(true)
+	c.tellSettled()
 	return c.Conn.Close()
 }
