@@ -35,7 +35,7 @@ func (b behaving) Stop() {
 
 // behaviour is the suite's subject: frontends of mode HTTP with more options.
 func behaviour(more ...balance.Option) behaviourtest.Subject {
-	s := behaviourtest.Subject{Header: 300 * time.Millisecond, Stall: time.Second, Response: 300 * time.Millisecond}
+	s := behaviourtest.Subject{Header: time.Second, Stall: time.Second, Response: time.Second}
 	s.Start = func(ctx context.Context, setup behaviourtest.Setup) (behaviourtest.Proxy, error) {
 		// As published ports are listened on: the kernel can be told to hold newcomers
 		// off while such a listener is closed.
