@@ -96,7 +96,7 @@ func askHTTP1(connect func(context.Context, string) (net.Conn, error)) func(*htt
 			return 0, err
 		}
 		defer conn.Close()
-		defer context.AfterFunc(req.Context(), func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+		defer context.AfterFunc(req.Context(), func() { conn.Close() })()
 		defer func() {
 			if req.Context().Err() != nil && err != nil {
 				err = context.Cause(req.Context())

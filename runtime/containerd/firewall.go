@@ -15,12 +15,13 @@ import (
 	"strings"
 )
 
-// guard has the rules that all containers on the bridge share in place, see [missing].
+// guard has the rules that all containers on the bridge share in place, see [rules].
 //
 // They stay when the last container is gone, as the bridge does. They are looked for
 // at every start, since firewalls are loaded anew at times.
 func guard(ctx context.Context, subnet string) error {
-	if lines, err := missing(ctx, subnet); err != nil || lines == "" {
+	all := rules(subnet)
+	if lost, err := missing(ctx, all); err != nil || len(lost) == 0 {
 		return err
 	}
 	if err := os.MkdirAll(runDir, 0o711); err != nil {
@@ -31,123 +32,126 @@ func guard(ctx context.Context, subnet string) error {
 		return err
 	}
 	defer lock.Close()
-	lines, err := missing(ctx, subnet)
-	if err != nil || lines == "" {
+	lost, err := missing(ctx, all)
+	if err != nil || len(lost) == 0 {
 		return err
 	}
-	if _, err := iptables(ctx, lines, "iptables-restore", "-w", "--noflush"); err != nil {
-		return fmt.Errorf("make the firewall's rules for the bridge %s: %w", bridge, err)
+	if err := makeChains(ctx); err != nil {
+		return err
+	}
+	for _, r := range lost {
+		action := "-A"
+		if r.first {
+			action = "-I"
+		}
+		if _, err := iptables(ctx, "iptables", r.args(action)...); err != nil {
+			return fmt.Errorf("have the firewall know that %s: %w", r.says, err)
+		}
 	}
 	return nil
 }
 
-// missing returns what of the rules for a subnet is not there, as iptables-restore
-// takes it.
-func missing(ctx context.Context, subnet string) (string, error) {
-	saved, err := iptables(ctx, "", "iptables-save")
-	if err != nil {
-		return "", fmt.Errorf("look at the firewall's rules for the bridge %s: %w", bridge, err)
-	}
-	return missingFrom(saved, subnet), nil
-}
-
 const (
-	// forwardChain is a chain of Budgie's own in the table filter. The chain FORWARD
-	// begins with it.
+	// forwardChain is a chain of Budgie's own in the table filter.
 	forwardChain = "BUDGIE-FORWARD"
 	// adminChain is where the owner of a machine puts rules that go before all
-	// others for containers: that of the firewall plugin.
-	adminChain = "CNI-ADMIN"
+	// others for containers, and pluginChain that of the firewall plugin, whose both are.
+	adminChain, pluginChain = "CNI-ADMIN", "CNI-FORWARD"
 )
 
-// A rule of the firewall is known by its chain, its comment and what it does.
-type rule struct{ chain, match, comment, does string }
+// makeChains makes the chains that are not there, and leaves the others as they are.
+func makeChains(ctx context.Context) error {
+	chains := []string{forwardChain, adminChain}
+	if firewalld() {
+		// The plugin looks for its chains and then makes them: of two at the same time
+		// one fails.
+		chains = append(chains, pluginChain)
+	}
+	for _, chain := range chains {
+		if _, err := iptables(ctx, "iptables", "-w", "-N", chain); err != nil && !strings.Contains(err.Error(), "exists") {
+			return fmt.Errorf("make the chain %s of the firewall: %w", chain, err)
+		}
+	}
+	return nil
+}
 
-func (r rule) String() string {
-	return fmt.Sprintf("-A %s %s -m comment --comment %q -j %s", r.chain, r.match, "budgie: "+r.comment, r.does)
+// A rule of the firewall is known by its chain, by what it says of itself and by what it
+// does.
+type rule struct {
+	table, chain, match, says, does string
+	// first: it goes before the others of its chain.
+	first bool
+}
+
+func (r rule) comment() string { return "budgie: " + r.says }
+
+// args are what iptables is to be called with to do something with the rule.
+func (r rule) args(action string) []string {
+	return slices.Concat([]string{"-w", "-t", r.table, action, r.chain}, strings.Fields(r.match),
+		[]string{"-m", "comment", "--comment", r.comment(), "-j", r.does})
 }
 
 // is reports whether a line of iptables-save is the rule: that writes what a rule
 // matches in its own way.
 func (r rule) is(line string) bool {
-	return strings.HasPrefix(line, "-A "+r.chain+" ") && strings.Contains(line, fmt.Sprintf("--comment %q ", "budgie: "+r.comment)) &&
+	return strings.HasPrefix(line, "-A "+r.chain+" ") && strings.Contains(line, fmt.Sprintf("--comment %q ", r.comment())) &&
 		strings.HasSuffix(line, " -j "+r.does)
 }
 
-var (
-	ownersRules = rule{forwardChain, "", "the owner of the machine comes first", adminChain}
-	answersIn   = rule{forwardChain, "-o " + bridge + " -m conntrack --ctstate RELATED,ESTABLISHED", "containers get answers", "ACCEPT"}
-	// othersOut keeps other machines from reaching containers otherwise than through
-	// published ports, where the host's rules for those hold. Containers need a host
-	// that forwards, and such a host also forwards what another machine sends by way of
-	// it to a container's own address. What rules of the host's own translate to
-	// containers passes.
-	othersOut = rule{forwardChain, "-o " + bridge + " ! -i " + bridge + " -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT", "containers are reached through published ports", "DROP"}
-)
-
-// outwards lets the containers of a subnet out.
-func outwards(subnet string) rule {
-	return rule{forwardChain, "-s " + subnet + " -i " + bridge, "containers of " + subnet + " reach others", "ACCEPT"}
-}
-
-// masquerade has containers go out with the address of the host.
-func masquerade(subnet string) rule {
-	return rule{"POSTROUTING", "-s " + subnet + " ! -d " + subnet + " ! -o " + bridge, "containers of " + subnet + " have the address of the host outside", "MASQUERADE"}
-}
-
-// missingFrom is missing where the rules of the host are what iptables-save says.
-// There is one of each for all containers: that the standard plugins make several for
-// each of them, by a process each, would be half of the time of a start.
-func missingFrom(saved, subnet string) string {
+// rules are those for a subnet, in the order in which they are made. There is one of each
+// for all containers: that the standard plugins make several for each of them, by a
+// process each, would be half of the time of a start.
+//
+// One keeps other machines from reaching containers otherwise than through published
+// ports, where the host's rules for those hold. Containers need a host that forwards, and
+// such a host also forwards what another machine sends by way of it to a container's own
+// address. What rules of the host's own translate to containers passes.
+func rules(subnet string) []rule {
 	if p, err := netip.ParsePrefix(subnet); err == nil {
-		subnet = p.Masked().String() // as iptables writes it
+		subnet = p.Masked().String() // however it was written
 	}
-	lines := strings.Split(saved, "\n")
-	has := func(r rule) bool { return slices.ContainsFunc(lines, r.is) }
-	var filter, nat []string
-	own := []rule{ownersRules, answersIn, othersOut, outwards(subnet)}
-	if !slices.ContainsFunc(own, func(r rule) bool { return !has(r) }) {
-		own = nil // they are all there
+	return []rule{
+		{"filter", forwardChain, "", "the owner of the machine comes first", adminChain, true},
+		{"filter", forwardChain, "-o " + bridge + " ! -i " + bridge + " -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT", "containers are reached through published ports", "DROP", false},
+		{"filter", forwardChain, "-o " + bridge + " -m conntrack --ctstate RELATED,ESTABLISHED", "containers get answers", "ACCEPT", false},
+		{"filter", forwardChain, "-s " + subnet + " -i " + bridge, "containers of " + subnet + " reach others", "ACCEPT", false},
+		{"filter", "FORWARD", "", "containers have rules of their own", forwardChain, true},
+		{"nat", "POSTROUTING", "-s " + subnet + " ! -d " + subnet + " ! -o " + bridge, "containers of " + subnet + " have the address of the host outside", "MASQUERADE", false},
 	}
-	if own != nil {
-		if !strings.Contains(saved, "\n:"+adminChain+" ") {
-			filter = append(filter, ":"+adminChain+" - [0:0]")
-		}
-		filter = append(filter, ":"+forwardChain+" - [0:0]") // which empties it
-		for _, r := range own {
-			filter = append(filter, r.String())
-		}
-		for _, line := range lines {
-			// Those of other subnets: a rule of theirs is as good as new.
-			if strings.HasPrefix(line, "-A "+forwardChain+" -s ") && !own[len(own)-1].is(line) {
-				filter = append(filter, line)
-			}
-		}
-	}
-	if !slices.ContainsFunc(lines, func(line string) bool {
-		return strings.HasPrefix(line, "-A FORWARD ") && strings.HasSuffix(line, "-j "+forwardChain)
-	}) {
-		filter = append(filter, "-I FORWARD -j "+forwardChain)
-	}
-	if r := masquerade(subnet); !has(r) {
-		nat = append(nat, r.String())
-	}
-	return table("filter", filter) + table("nat", nat)
 }
 
-// table returns lines for a table as iptables-restore takes them.
-func table(name string, lines []string) string {
-	if len(lines) == 0 {
-		return ""
+// missing returns those of the rules that are not there.
+func missing(ctx context.Context, all []rule) (lost []rule, err error) {
+	saved := map[string]string{"filter": "", "nat": ""}
+	for table := range saved {
+		// A table in which somebody has rules that are none of iptables' is not shown.
+		if saved[table], err = iptables(ctx, "iptables-save", "-t", table); errors.Is(err, exec.ErrNotFound) || ctx.Err() != nil {
+			return nil, fmt.Errorf("look at the firewall's rules for the bridge %s: %w", bridge, err)
+		} else if err != nil {
+			saved[table] = hidden
+		}
 	}
-	return "*" + name + "\n" + strings.Join(lines, "\n") + "\nCOMMIT\n"
+	for _, r := range all {
+		there := slices.ContainsFunc(strings.Split(saved[r.table], "\n"), r.is)
+		if !there && strings.Contains(saved[r.table], hidden) {
+			_, err := iptables(ctx, "iptables", r.args("-C")...)
+			there = err == nil
+		}
+		if !there {
+			lost = append(lost, r)
+		}
+	}
+	return lost, nil
 }
+
+// hidden is what iptables-save says of a table instead of showing it, in a comment.
+const hidden = "is incompatible"
 
 // iptables runs one of iptables' tools and returns what it prints.
-func iptables(ctx context.Context, in, tool string, args ...string) (string, error) {
+func iptables(ctx context.Context, tool string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, tool, args...)
 	var out, said bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(in), &out, &said
+	cmd.Stdout, cmd.Stderr = &out, &said
 	err := cmd.Run()
 	switch {
 	case err == nil:

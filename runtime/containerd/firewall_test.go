@@ -29,8 +29,8 @@ func TestCaseR7NoWayAroundPublishedPorts(t *testing.T) {
 	lan := containerdtest.NewLAN(t)
 	b := newBench(t)
 	// The host lets nothing through by itself, as with Docker.
-	tables(t, "", "iptables", "-w", "-P", "FORWARD", "DROP")
-	t.Cleanup(func() { tables(t, "", "iptables", "-w", "-P", "FORWARD", "ACCEPT") })
+	tables(t, "iptables", "-w", "-P", "FORWARD", "DROP")
+	t.Cleanup(func() { tables(t, "iptables", "-w", "-P", "FORWARD", "ACCEPT") })
 	serve := shell("cd /tmp && echo page > index.html && exec httpd -f -p 80")
 	serve.Network = bunfile.NetworkBridge
 	serve.Ports = []bunfile.Port{{ContainerPort: 80, Protocol: bunfile.TCP}}
@@ -105,9 +105,9 @@ func TestCaseR7NoWayAroundPublishedPorts(t *testing.T) {
 const testSubnet, otherSubnet = "198.51.100.0/24", "203.0.113.0/24"
 
 // tables runs one of iptables' tools.
-func tables(t *testing.T, in, tool string, args ...string) string {
+func tables(t *testing.T, tool string, args ...string) string {
 	t.Helper()
-	out, err := iptables(context.Background(), in, tool, args...) // also when a test is over
+	out, err := iptables(context.Background(), tool, args...) // also when a test is over
 	if err != nil {
 		t.Fatalf("%s %q: %v", tool, args, err)
 	}
@@ -118,8 +118,8 @@ func tables(t *testing.T, in, tool string, args ...string) string {
 func ownRules(t *testing.T) []string {
 	t.Helper()
 	var own []string
-	for line := range strings.Lines(tables(t, "", "iptables-save")) {
-		if strings.Contains(line, "budgie: ") && !strings.Contains(line, DefaultSubnet) || strings.Contains(line, "-j "+forwardChain) {
+	for line := range strings.Lines(tables(t, "iptables-save")) {
+		if strings.Contains(line, "budgie: ") && !strings.Contains(line, DefaultSubnet) {
 			own = append(own, strings.TrimSpace(line))
 		}
 	}
@@ -129,9 +129,9 @@ func ownRules(t *testing.T) []string {
 // forgetTestRules removes what tests of guard made: containers that start later have
 // what they need made.
 func forgetTestRules(t *testing.T) {
-	tables(t, "", "iptables", "-w", "-F", "FORWARD")
-	tables(t, "", "iptables", "-w", "-t", "nat", "-F", "POSTROUTING")
-	for _, chain := range []string{forwardChain, "CNI-FORWARD", adminChain} {
+	tables(t, "iptables", "-w", "-F", "FORWARD")
+	tables(t, "iptables", "-w", "-t", "nat", "-F", "POSTROUTING")
+	for _, chain := range []string{forwardChain, pluginChain, adminChain} {
 		_ = exec.Command("iptables", "-w", "-F", chain).Run() // it may not be there
 		_ = exec.Command("iptables", "-w", "-X", chain).Run()
 	}
@@ -153,7 +153,7 @@ func TestGuardMakesWhatIsMissing(t *testing.T) {
 	}
 	here(testSubnet, otherSubnet)
 	const owners = "-A " + adminChain + " -s 192.0.2.1/32 -j DROP"
-	tables(t, "*filter\n"+owners+"\nCOMMIT\n", "iptables-restore", "-w", "--noflush")
+	tables(t, "iptables", "-w", "-A", adminChain, "-s", "192.0.2.1/32", "-j", "DROP")
 	all := ownRules(t)
 	if len(all) != 8 {
 		t.Fatalf("the rules are\n%s", strings.Join(all, "\n"))
@@ -164,7 +164,9 @@ func TestGuardMakesWhatIsMissing(t *testing.T) {
 		if strings.Contains(lost, "POSTROUTING") {
 			table = "nat"
 		}
-		tables(t, "*"+table+"\n-D"+strings.TrimPrefix(lost, "-A")+"\nCOMMIT\n", "iptables-restore", "-w", "--noflush")
+		what, comment, _ := strings.Cut(strings.TrimPrefix(lost, "-A "), " --comment \"")
+		comment, does, _ := strings.Cut(comment, "\" -j ")
+		tables(t, "iptables", slices.Concat([]string{"-w", "-t", table, "-D"}, strings.Fields(what), []string{"--comment", comment, "-j", does})...)
 		if n := len(ownRules(t)); n != len(all)-1 {
 			t.Fatalf("without %q there are %d rules", lost, n)
 		}
@@ -174,7 +176,7 @@ func TestGuardMakesWhatIsMissing(t *testing.T) {
 			t.Errorf("after %q was lost the rules are\n%s", lost, strings.Join(now, "\n"))
 		}
 	}
-	saved := tables(t, "", "iptables-save")
+	saved := tables(t, "iptables-save")
 	if !strings.Contains(saved, owners) {
 		t.Errorf("the owner's rule is gone:\n%s", saved)
 	}
@@ -186,6 +188,46 @@ func TestGuardMakesWhatIsMissing(t *testing.T) {
 	if now := ownRules(t); len(now) != len(all) {
 		t.Errorf("after all were lost the rules are\n%s", strings.Join(now, "\n"))
 	}
+}
+
+// Where a table has rules that iptables does not understand, and so does not show, each
+// rule is asked for, and none is made twice; nor does another table stand in the way.
+func TestGuardBesideRulesOfOthers(t *testing.T) {
+	containerdtest.Need(t)
+	forgetTestRules(t)
+	t.Cleanup(func() { forgetTestRules(t) })
+	here := func() {
+		t.Helper()
+		if err := guard(t.Context(), testSubnet); err != nil {
+			t.Fatal(err)
+		}
+	}
+	here()
+	tables(t, "iptables", "-w", "-A", adminChain, "-s", "192.0.2.1/32", "-j", "DROP")
+	want := tables(t, "iptables-save")
+	for _, chain := range []string{"filter FORWARD", "nat POSTROUTING"} {
+		out, err := exec.Command("nft", strings.Fields("-e -a add rule ip "+chain+" ct state invalid counter")...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("nft: %v: %s", err, out)
+		}
+		_, handle, _ := strings.Cut(string(out), "# handle ")
+		if out, err := iptables(t.Context(), "iptables-save", "-t", strings.Fields(chain)[0]); err == nil && !strings.Contains(out, hidden) {
+			t.Errorf("the table is shown:\n%s", out)
+		}
+		here()
+		here()
+		if out, err := exec.Command("nft", strings.Fields("delete rule ip "+chain+" handle "+handle)...).CombinedOutput(); err != nil {
+			t.Fatalf("nft: %v: %s", err, out)
+		}
+	}
+	if now := tables(t, "iptables-save"); !slices.Equal(rulesOf(now), rulesOf(want)) {
+		t.Errorf("the rules are\n%s\nwant\n%s", now, want)
+	}
+}
+
+// rulesOf are the rules that iptables-save shows, without its comments and counters.
+func rulesOf(saved string) []string {
+	return slices.DeleteFunc(strings.Split(saved, "\n"), func(line string) bool { return !strings.HasPrefix(line, "-A") })
 }
 
 // A subnet is the same however it is written.
@@ -226,7 +268,7 @@ func TestFirewallPluginBesideFirewalld(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return strings.Count(tables(t, "", "iptables-save"), " "+ip+"/32 ")
+		return strings.Count(tables(t, "iptables-save"), " "+ip+"/32 ")
 	}
 	_, st := b.run(s)
 	if n := rulesFor(st); n != 0 {
