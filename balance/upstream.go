@@ -132,6 +132,9 @@ var errUnasked = errors.New("the backend sent something on a connection on which
 // connection; what it gets then before anything is sent is an error.
 func (c *upstreamConn) settle() {
 	c.unasked.Store(true)
+	if c.reading.Load() {
+		return // as nearly always
+	}
 	settled := make(chan struct{})
 	c.settled.Store(&settled)
 	if !c.reading.Load() && !c.closed.Load() {
