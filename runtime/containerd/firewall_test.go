@@ -255,6 +255,24 @@ func pretendFirewalld(t *testing.T) {
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
+// Where the firewall is as new, as after a boot, guard makes the chains of the firewall
+// plugin, too: plugins that make them at the same time fail.
+func TestGuardMakesTheChains(t *testing.T) {
+	containerdtest.Need(t)
+	forgetTestRules(t)
+	t.Cleanup(func() { forgetTestRules(t) })
+	pretendFirewalld(t)
+	for range 2 {
+		if err := guard(t.Context(), testSubnet); err != nil {
+			t.Fatal(err)
+		}
+		dropped(t) // the rule is there, once
+		for _, chain := range []string{adminChain, pluginChain} {
+			tables(t, "iptables", "-w", "-nL", chain)
+		}
+	}
+}
+
 // Where firewalld may run the firewall plugin is asked to let a container through, and
 // takes that back, also when firewalld was removed meanwhile.
 func TestFirewallPluginBesideFirewalld(t *testing.T) {
