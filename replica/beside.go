@@ -83,7 +83,7 @@ func (r *receiver) remember(now bool) error {
 		return nil
 	}
 	if r.base != r.same || r.copy.scanner.learned > 0 { // else it is what was loaded
-		mem := &memory{m: r.base, known: r.copy.scanner.known}
+		mem := &memory{m: r.base, unseen: r.unseen, known: r.copy.scanner.known}
 		if err := mem.store(r.side.memory()); err != nil {
 			return err
 		}
@@ -114,7 +114,7 @@ func (r *receiver) recall() {
 		mem, r.forgot = &memory{m: forgotten(), known: make(map[string]*hashed)}, true
 	}
 	if mem != nil {
-		r.base = mem.m
+		r.base, r.unseen = mem.m, mem.unseen
 		if !r.full {
 			r.copy.scanner.known = mem.known
 		}

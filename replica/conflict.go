@@ -57,7 +57,7 @@ func (r *receiver) strange(was, will *manifest) (strange, lost []string) {
 		if f.kind == kindSymlink {
 			content, known = linkDigest(f.target), true
 		}
-		if known && (r.ours[content] || sameContent(f.entry, was.file(name)) || sameContent(f.entry, will.file(name))) {
+		if known && (r.ours[content] || sameContent(f.entry, was.file(name)) || sameContent(f.entry, will.file(name)) || sameContent(f.entry, r.unseen[name])) {
 			continue
 		}
 		strange = append(strange, name)
@@ -66,11 +66,16 @@ func (r *receiver) strange(was, will *manifest) (strange, lost []string) {
 	if r.unfinished {
 		return strange, nil // it may have been removed by the change that was cut off
 	}
-	for _, e := range was.entries {
-		name, e := e.path, was.resolve(e)
+	look := func(name string, e entry) {
 		if _, there := r.copy.local.get(name); !there && (e.kind == kindFile || e.kind == kindSymlink) && sameContent(e, will.file(name)) {
 			lost = append(lost, name)
 		}
+	}
+	for _, e := range was.entries {
+		look(e.path, was.resolve(e))
+	}
+	for name, e := range r.unseen {
+		look(name, e)
 	}
 	slices.Sort(lost)
 	return strange, lost
@@ -144,6 +149,11 @@ func (r *receiver) before() []entry {
 	}
 	for _, e := range r.base.entries {
 		if _, there := r.copy.local.get(e.path); there {
+			all = append(all, e)
+		}
+	}
+	for name, e := range r.unseen {
+		if f, there := r.copy.local.get(name); there && f.kind != kindUnread {
 			all = append(all, e)
 		}
 	}

@@ -3,6 +3,8 @@ package replica
 import (
 	"bufio"
 	"encoding/binary"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -13,32 +15,43 @@ import (
 //	"budgie copy 1\n"
 //	each entry as in the protocol, behind the length of that (4 bytes); for a file
 //	then 1, its fingerprint (5 numbers of 8 bytes) and when it was read (8 bytes),
-//	or 0 where that is not known
+//	or 0 where that is not known; and then each entry that the source could not read
+//	any more, which is no longer one of the copy's, with the length's highest bit set
 type memory struct {
-	m     *manifest
-	known map[string]*hashed
+	m      *manifest
+	unseen map[string]entry
+	known  map[string]*hashed
 }
+
+// unseenBit marks the length of an entry that the copy only was.
+const unseenBit = 1 << 31
 
 const memoryHeading = "budgie copy 1\n"
 
 // store writes the file.
 func (mem *memory) store(name string) error {
-	return storeMemory(name, mem.known, func(add func(entry)) error {
+	return storeMemory(name, mem.known, func(add func(e entry, mark uint32)) error {
 		for _, e := range mem.m.entries {
-			add(e)
+			add(e, 0)
+		}
+		for _, path := range slices.Sorted(maps.Keys(mem.unseen)) {
+			e := mem.unseen[path]
+			e.path = path // another name of a file has the file's entry
+			add(e, unseenBit)
 		}
 		return nil
 	})
 }
 
-// storeMemory does so of all the entries that each adds, in their order.
-func storeMemory(name string, known map[string]*hashed, each func(add func(entry)) error) error {
+// storeMemory does so of all the entries that each adds, in their order, with what their
+// lengths are marked with.
+func storeMemory(name string, known map[string]*hashed, each func(add func(e entry, mark uint32)) error) error {
 	return storeSummed(name, func(w *bufio.Writer) error {
 		_, _ = w.WriteString(memoryHeading) // the writer remembers its error
 		var buf []byte
-		return each(func(e entry) {
+		return each(func(e entry, mark uint32) {
 			buf = appendEntry(binary.BigEndian.AppendUint32(buf[:0], 0), e)
-			binary.BigEndian.PutUint32(buf, uint32(len(buf)-4))
+			binary.BigEndian.PutUint32(buf, uint32(len(buf)-4)|mark)
 			if e.kind == kindFile {
 				buf = appendHashed(buf, known[e.path], e)
 			}
@@ -61,17 +74,28 @@ func appendHashed(b []byte, k *hashed, e entry) []byte {
 // loadMemory reads the file. It is nil where there is none.
 func loadMemory(name string) (*memory, error) {
 	mem := &memory{m: &manifest{keeps: keepAll}}
-	there, err := readMemory(name, func(n int64) { mem.m.entries = make([]entry, 0, n) }, mem.m.add, &mem.known)
+	there, err := readMemory(name, func(n int64) { mem.m.entries = make([]entry, 0, n) }, mem.add, &mem.known)
 	if !there || err != nil {
 		return nil, err
 	}
 	return mem, nil
 }
 
+func (mem *memory) add(e entry, unseen bool) error {
+	if !unseen {
+		return mem.m.add(e)
+	}
+	if mem.unseen == nil {
+		mem.unseen = make(map[string]entry)
+	}
+	mem.unseen[e.path] = e
+	return nil
+}
+
 // loadKnown reads what the file says of the content of files. It is nil where there is
 // none.
 func loadKnown(name string) (known map[string]*hashed, err error) {
-	there, err := readMemory(name, func(int64) {}, func(e entry) error {
+	there, err := readMemory(name, func(int64) {}, func(e entry, _ bool) error {
 		if k := known[e.target]; e.kind == kindHardLink && k != nil {
 			known[e.path] = k
 		}
@@ -85,7 +109,7 @@ func loadKnown(name string) (known map[string]*hashed, err error) {
 
 // readMemory reads the file, if it is there: it says about how many entries it has,
 // and then each of them.
-func readMemory(name string, begin func(n int64), each func(entry) error, known *map[string]*hashed) (there bool, err error) {
+func readMemory(name string, begin func(n int64), each func(e entry, unseen bool) error, known *map[string]*hashed) (there bool, err error) {
 	return readSummed(name, func(r *summedReader) error {
 		n := min(max(0, r.size)/bytesRemembered, maxEntries)
 		begin(n)
@@ -107,16 +131,20 @@ type memoryReader struct {
 const bytesRemembered = 128
 
 // read reads all entries.
-func (r *memoryReader) read(each func(entry) error) error {
+func (r *memoryReader) read(each func(e entry, unseen bool) error) error {
 	if err := r.heading(memoryHeading); err != nil {
 		return err
 	}
 	for r.more() {
-		size, err := r.bytes(4)
-		if err != nil || binary.BigEndian.Uint32(size) > maxFrame {
+		b, err := r.bytes(4)
+		if err != nil {
 			return errNoMemory
 		}
-		encoded, err := r.bytes(int(binary.BigEndian.Uint32(size)))
+		size, unseen := binary.BigEndian.Uint32(b)&^unseenBit, b[0] >= 1<<7
+		if size > maxFrame {
+			return errNoMemory
+		}
+		encoded, err := r.bytes(int(size))
 		if err != nil {
 			return errNoMemory
 		}
@@ -128,7 +156,7 @@ func (r *memoryReader) read(each func(entry) error) error {
 			r.xattrs = e.xattrs
 		}
 		e.xattrs = r.xattrs // neighbours often have the same
-		if each(e) != nil {
+		if each(e, unseen) != nil {
 			return errNoMemory
 		}
 		if e.kind == kindFile {

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +19,8 @@ func TestHalfAMemoryIsReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := (&memory{m: m}).store(name); err != nil {
+	unseen := map[string]entry{"dir/b": file("dir/b", "2"), "l": {path: "l", kind: kindSymlink, target: "a"}}
+	if err := (&memory{m: m, unseen: unseen}).store(name); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(dir)
@@ -26,7 +28,7 @@ func TestHalfAMemoryIsReplaced(t *testing.T) {
 		t.Errorf("there is %v, %v", entries, err)
 	}
 	mem, err := loadMemory(name)
-	if err != nil || !slices.Equal(mem.m.entries, m.entries) {
+	if err != nil || !slices.Equal(mem.m.entries, m.entries) || !maps.Equal(mem.unseen, unseen) {
 		t.Errorf("got %+v, %v", mem, err)
 	}
 }

@@ -30,6 +30,9 @@ type receiver struct {
 	// m is what the copy is to become, acked what the sender knows that it is, and
 	// base what it was when it was last complete, nil where that is not known.
 	m, acked, base *manifest
+	// unseen is what base does not say of what the copy was, by path: its source cannot
+	// read it any more.
+	unseen map[string]entry
 	// begun says that the copy is becoming m.
 	begun bool
 	// untried is why nothing is known of what the copy can keep: all that is done
@@ -433,6 +436,7 @@ func (r *receiver) finish(ctx context.Context) error {
 	if digest(bye) != mine {
 		return fmt.Errorf("%w: the sender computed the digest %x, the receiver %x", ErrVerify, bye, mine)
 	}
+	r.unseen = r.m.unseen(r.base, r.unseen)
 	r.acked, r.base, r.forgot = r.m, r.m, false
 	return r.remember(r.following == nil)
 }

@@ -80,9 +80,9 @@ func (s *source) rememberFiles(seen *sight) error {
 		_ = os.Chtimes(s.memory, time.Time{}, s.storedAt) // else pruneSources may have it read again, no more
 		return nil                                        // it has all that is worth remembering
 	}
-	return storeMemory(s.memory, s.index.scanner.known, func(add func(entry)) error {
+	return storeMemory(s.memory, s.index.scanner.known, func(add func(e entry, mark uint32)) error {
 		return eachEntry(seen.all, ability{keeps: keepAll}, func(e entry, _ keeps) error {
-			add(e)
+			add(e, 0)
 			return nil
 		})
 	})

@@ -84,6 +84,38 @@ func (m *manifest) veil(all []*found) []*found {
 	return veiled
 }
 
+// unseen returns what a copy has, as its source once had it, of what m says is
+// unreadable: the files and links of what was the manifest before, and of what was
+// unseen then. With it, what the source has become there meanwhile is told from what
+// something else wrote into the copy, once it can be read again.
+func (m *manifest) unseen(was *manifest, before map[string]entry) map[string]entry {
+	hidden := make(map[string]bool)
+	for _, e := range m.entries {
+		if e.kind == kindUnread {
+			hidden[e.path] = true
+		}
+	}
+	if len(hidden) == 0 {
+		return nil
+	}
+	now := make(map[string]entry)
+	for name, e := range before {
+		if below(hidden, name) {
+			now[name] = e
+		}
+	}
+	if was == nil {
+		return now
+	}
+	for _, e := range was.entries {
+		name, e := e.path, was.resolve(e)
+		if (e.kind == kindFile || e.kind == kindSymlink) && below(hidden, name) {
+			now[name] = e
+		}
+	}
+	return now
+}
+
 // below reports whether a path, or one above it, is in a set.
 func below(set map[string]bool, path string) bool {
 	for ; path != ""; path = parent(path) {

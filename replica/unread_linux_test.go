@@ -114,17 +114,48 @@ func TestUnreadableFilesStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	chmod(0o755)
-	sent, _ := copyAsNobody(t, src, dst)
+	write(t, filepath.Join(dst, "dir", "mine"), "mine")
+	sent, received := copyAsNobody(t, src, dst)
 	if len(sent.Skipped) > 0 {
 		t.Errorf("when all can be read again it skips %q", sent.Skipped)
 	}
-	want("readable again", map[string]string{"f": "2", "dir/x": "2", "dir/y": "1"})
+	if len(received.Conflicts) != 1 || received.Conflicts[0].Path != "dir/mine" {
+		t.Errorf("beside what was written into the copy there are conflicts: %+v", received.Conflicts)
+	}
+	want("readable again", map[string]string{"f": "2", "dir/x": "2", "dir/y": "1", "dir/mine": ""})
 	if err := os.RemoveAll(filepath.Join(src, "dir")); err != nil {
 		t.Fatal(err)
 	}
 	copyAsNobody(t, src, dst)
 	want("removed", map[string]string{"dir/x": "", "dir/y": ""})
 	write(t, filepath.Join(src, "dir"), "") // for the cleanup
+}
+
+// What comes back empty, after it could not be read, is a loss as any other.
+func TestUnreadableFilesCountAsLost(t *testing.T) {
+	all := []entry{file("dir/1", "1"), file("dir/2", "2"), file("dir/3", "3"), file("f", "f")}
+	local := newPlaces(len(all))
+	unseen := make(map[string]entry)
+	for _, e := range all {
+		local.put(e.path, found{entry: e, hashed: true})
+		if parent(e.path) != "" {
+			unseen[e.path] = e
+		}
+	}
+	r := &receiver{
+		base:      &manifest{entries: []entry{volume, {path: "dir", kind: kindUnread}, all[3]}},
+		m:         &manifest{entries: []entry{volume, {path: "dir", kind: kindDir}, all[3]}},
+		unseen:    unseen,
+		following: &following{maxLoss: 0.5},
+		copy:      &target{local: local},
+	}
+	if err := r.hold(); !errors.Is(err, ErrLoss) {
+		t.Errorf("hold: %v", err)
+	}
+	r.unseen = nil
+	if err := r.hold(); err != nil {
+		t.Errorf("where nothing had been there: %v", err)
+	}
 }
 
 // A follower says what is missing, as long as it is.
