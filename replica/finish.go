@@ -93,7 +93,10 @@ const mostRemovals = 100
 // removeAllExtra removes what is extra of all that was found, and what came into a
 // directory that was about to go.
 func (t *target) removeAllExtra(ctx context.Context, all []*found, m *manifest) (removed int, err error) {
-	for range mostRemovals {
+	for round := range mostRemovals {
+		if round > 0 && t.attic != nil {
+			t.attic.begin() // what comes may have the name of what was kept
+		}
 		t.countNames(all)
 		n, err := t.removeExtra(all, m)
 		removed += n
@@ -250,7 +253,7 @@ func (t *target) unlist() {
 }
 
 // verify reads the whole tree again, as far as it was not read before and left
-// alone since, and compares it with m.
+// alone since, and compares it with m. Where it differs it returns what is there, too.
 func (t *target) verify(ctx context.Context, m *manifest) (*manifest, error) {
 	t.scanner.wants = nil
 	for dir := range t.touched {
@@ -266,7 +269,7 @@ func (t *target) verify(ctx context.Context, m *manifest) (*manifest, error) {
 		return nil, fmt.Errorf("%w: %w", ErrVerify, err)
 	}
 	if copied.digest() != m.digest() {
-		return nil, fmt.Errorf("%w: %s; something else writes there, or the file system cannot keep it",
+		return copied, fmt.Errorf("%w: %s; something else writes there, or the file system cannot keep it",
 			ErrVerify, m.difference(copied))
 	}
 	t.made = nil // it stays, empty or not

@@ -316,6 +316,14 @@ func (m *manifest) find(path string) (entry, bool) {
 	return m.entries[i], true
 }
 
+// hasMore reports whether there is something that another manifest does not have.
+func (m *manifest) hasMore(than *manifest) bool {
+	return slices.ContainsFunc(m.entries, func(e entry) bool {
+		_, there := than.find(e.path)
+		return !there && e.kind != kindSpecial
+	})
+}
+
 // addFrame decodes a frame of entries and adds them.
 func (m *manifest) addFrame(payload []byte) error {
 	if len(payload) == 0 {

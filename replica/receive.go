@@ -393,20 +393,30 @@ func (r *receiver) some(ctx context.Context, wanted []uint32, has map[uint32]fou
 }
 
 // become makes the copy equal to the manifest, looks at all of it again, and returns
-// its digest.
+// its digest. What came into the copy meanwhile is removed as what was there before is.
 func (r *receiver) become(ctx context.Context) (mine digest, removed int, err error) {
-	if removed, err = r.copy.finish(ctx, r.m); err != nil {
-		return digest{}, 0, err
+	for round := range mostRemovals {
+		if round > 0 && r.copy.attic != nil {
+			r.copy.attic.begin() // what comes may have the name of what was kept
+		}
+		n, err := r.copy.finish(ctx, r.m)
+		removed += n
+		r.removed += n
+		if err != nil {
+			return digest{}, removed, err
+		}
+		r.progress.begin(Progress{Step: Verifying, TotalFiles: r.m.files(), TotalBytes: r.m.total})
+		r.copy.scanner.seen = r.progress.add
+		copied, err := r.copy.verify(ctx, r.m)
+		r.copy.scanner.seen = nil
+		if err == nil {
+			return copied.digest(), removed, nil
+		}
+		if copied == nil || !copied.hasMore(r.m) {
+			return digest{}, removed, err
+		}
 	}
-	r.removed += removed
-	r.progress.begin(Progress{Step: Verifying, TotalFiles: r.m.files(), TotalBytes: r.m.total})
-	r.copy.scanner.seen = r.progress.add
-	copied, err := r.copy.verify(ctx, r.m)
-	r.copy.scanner.seen = nil
-	if err != nil {
-		return digest{}, 0, err
-	}
-	return copied.digest(), removed, nil
+	return digest{}, removed, fmt.Errorf("%w: something makes files in the copy that the source does not have, again and again", ErrConflicts)
 }
 
 // finish has the copy equal to the manifest, and compares digests with the sender.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/budgiehq/budgie/replica"
 	"github.com/budgiehq/budgie/replica/replicatest"
@@ -53,5 +54,50 @@ func TestCaseV8FollowersWritesDuringAChangeAreKept(t *testing.T) {
 		if got, err := os.ReadFile(c.Kept); err != nil || string(got) != mine[c.Path] {
 			t.Errorf("%s is kept as %q, %v", c.Path, got, err)
 		}
+	}
+}
+
+// What something else puts into a copy when that is about to be compared with its source
+// is kept and reported, and the copy is compared again.
+func TestWrittenWhileVerified(t *testing.T) {
+	base := t.TempDir()
+	src, dst := filepath.Join(base, "src"), filepath.Join(base, "copy")
+	write(t, src, "a", "1")
+	times := 0
+	receive := func(tell func(replica.Progress)) replica.Report {
+		here, there := net.Pipe()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := replica.New().Send(t.Context(), here, src); err != nil {
+				t.Errorf("Send: %v", err)
+			}
+			_ = here.Close()
+		})
+		report, err := replica.New(replica.Remember(time.Hour, 1<<20)).Receive(t.Context(), there, dst, replica.ReceiveOptions{Tell: tell})
+		_ = there.Close()
+		wg.Wait()
+		if err != nil {
+			t.Fatalf("Receive: %v", err)
+		}
+		return report
+	}
+	receive(nil)
+	write(t, src, "a", "22")
+	report := receive(func(p replica.Progress) {
+		if p.Step == replica.Verifying && p.Files == 0 && times < 3 {
+			times++
+			write(t, dst, filepath.Join("dir", "mine"), "mine")
+		}
+	})
+	if times != 3 || len(report.Conflicts) != 3 {
+		t.Fatalf("after %d times the conflicts are %+v", times, report.Conflicts)
+	}
+	for _, c := range report.Conflicts {
+		if got, err := os.ReadFile(c.Kept); c.Path != "dir/mine" || err != nil || string(got) != "mine" {
+			t.Errorf("%s is kept as %q, %v", c.Path, got, err)
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(dst, "*")); err != nil || len(left) != 1 {
+		t.Errorf("the copy has %q, %v", left, err)
 	}
 }
