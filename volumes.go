@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -255,6 +256,7 @@ func (v *volumeCopies) take(i int, owner volumeOwner, s replica.FollowState) {
 		}
 		now.PendingFiles, now.PendingBytes = s.PendingFiles, s.PendingBytes
 		now.Reason, now.Held = s.Reason, s.Held
+		now.NotKept = strings.Join(s.NotKept, "; ")
 		now.Conflicts = s.ConflictCount
 		if s.ConflictCount == 0 {
 			now.Kept = ""
@@ -348,7 +350,7 @@ func (v *volumeCopies) due() bool {
 	for i, now := range v.states {
 		was := v.told[i]
 		if was.Phase != now.Phase && (now.Phase != lifecycle.Syncing || since >= syncStoreBusy) ||
-			was.Held != now.Held || was.Reason != now.Reason || was.Conflicts != now.Conflicts || was.Node != now.Node {
+			was.Held != now.Held || was.Reason != now.Reason || was.NotKept != now.NotKept || was.Conflicts != now.Conflicts || was.Node != now.Node {
 			return true
 		}
 		if was.PendingBytes != now.PendingBytes && since >= syncStoreBusy || was.SyncedAt != now.SyncedAt && since >= syncStoreIdle {

@@ -48,6 +48,9 @@ type VolumeSync struct {
 	Kept      string `json:"kept,omitempty"`
 	// Reason is why it is suspended or cut off, or what its owner cannot read.
 	Reason string `json:"reason,omitempty"`
+	// NotKept says in words what its owner has and the copy cannot keep; empty where
+	// that is nothing.
+	NotKept string `json:"not_kept,omitempty"`
 	// Held identifies the content that waits for a person's consent; empty where
 	// there is none.
 	Held string `json:"held,omitempty"`

@@ -46,6 +46,8 @@ type FollowState struct {
 	PendingBytes int64
 	// Reason is why it is suspended, or what its source cannot read.
 	Reason string
+	// NotKept says what the source has and the copy cannot keep, as [Report] does.
+	NotKept []string
 	// Held is what identifies the content that the source has and that the copy
 	// does not take over unless a person says so; empty where there is none.
 	Held string
@@ -254,6 +256,7 @@ func (r *receiver) synced() {
 	f.state.Phase, f.state.SyncedAt = Synced, time.Now()
 	f.state.PendingFiles, f.state.PendingBytes = 0, 0
 	f.state.Reason, f.state.Held = r.base.unreadable(), ""
+	f.state.NotKept = r.left.lines()
 	if first || f.state.Digest != nameOf(r.base) {
 		report := r.base.report()
 		f.state.Digest, f.state.Files, f.state.Bytes = report.Digest, report.Files, report.Bytes
@@ -286,9 +289,28 @@ func (r *receiver) stay(reason error) error {
 	return nil
 }
 
+// leftBefore reads what cannot be kept of what a difference makes, if a frame is that,
+// and returns the one that begins the difference.
+func (r *receiver) leftBefore(kind byte, payload []byte) (byte, []byte, error) {
+	r.left = leftOut{}
+	if kind != frameLeftOut {
+		return kind, payload, nil
+	}
+	var err error
+	if r.left, err = decodeLeftOut(payload); err != nil {
+		return 0, nil, err
+	}
+	return r.wire.read()
+}
+
 // change makes the copy become what the source has become.
 func (r *receiver) change(ctx context.Context, kind byte, payload []byte) error {
 	var err error
+	if r.wire.version >= version4 {
+		if kind, payload, err = r.leftBefore(kind, payload); err != nil {
+			return err
+		}
+	}
 	if r.m, err = r.wire.patched(r.acked, kind, payload); err != nil {
 		return err
 	}

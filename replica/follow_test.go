@@ -262,7 +262,25 @@ func TestCaseV8FollowersWritesAreKept(t *testing.T) {
 	}
 }
 
-// The same, while nobody follows.
+// What no copy can have is said as long as it is there.
+func TestFollowSaysWhatIsLeftOut(t *testing.T) {
+	l := newLink(t, replicatest.Tree{"a": replicatest.F("a")})
+	l.start(t)
+	l.equal(t)
+	reserved := filepath.Join(l.src, ".budgie-sync-"+strings.Repeat("0", 32))
+	must(t, os.Mkdir(reserved, 0o755))
+	s := l.until(t, "what is left out", func(s replica.FollowState) bool { return len(s.NotKept) == 1 })
+	if !strings.Contains(s.NotKept[0], filepath.Base(reserved)) {
+		t.Errorf("it says %q", s.NotKept)
+	}
+	l.stop()
+	l.start(t)
+	l.until(t, "the same after a while", func(s replica.FollowState) bool { return len(s.NotKept) == 1 && s.Phase == replica.Synced })
+	must(t, os.Remove(reserved))
+	l.until(t, "nothing left out", func(s replica.FollowState) bool { return len(s.NotKept) == 0 && s.Phase == replica.Synced })
+}
+
+// What is written in a copy is kept, too, where nobody follows meanwhile.
 func TestCaseV8FollowersWritesAreKeptLater(t *testing.T) {
 	l := newLink(t, replicatest.Tree{"a": replicatest.F("a"), "b": replicatest.F("b"), "big": replicatest.F(strings.Repeat("x", 1<<20))})
 	l.start(t)

@@ -93,6 +93,7 @@ const (
 	frameChunkList
 	framePacked
 	frameSame
+	frameSince
 )
 
 // ability is what a receiver says of itself.
@@ -140,11 +141,18 @@ func (w *wire) offered() (a ability, base *digest, err error) {
 }
 
 // leftOut says of what the receiver cannot keep how often the source has it,
-// and where for the first time.
-type leftOut [len(keepNames)]struct {
+// and where for the first time. The last one is for what has a path that no entry may
+// have.
+type leftOut [leftPaths + 1]struct {
 	count uint32
 	first string
 }
+
+// leftPaths is where leftOut says so, and mostLeftPath how much of such a path it has.
+const (
+	leftPaths    = len(keepNames)
+	mostLeftPath = 256
+)
 
 // add counts what an entry has.
 func (l *leftOut) add(what keeps, path string) {
@@ -154,6 +162,14 @@ func (l *leftOut) add(what keeps, path string) {
 			l[i].first = path
 		}
 		l[i].count++
+	}
+}
+
+// addPaths counts paths that no entry may have.
+func (l *leftOut) addPaths(paths []string) {
+	if len(paths) > 0 {
+		l[leftPaths].count = uint32(len(paths))
+		l[leftPaths].first = paths[0][:min(len(paths[0]), mostLeftPath)]
 	}
 }
 
@@ -193,11 +209,15 @@ func decodeLeftOut(payload []byte) (l leftOut, err error) {
 func (l *leftOut) lines() []string {
 	var lines []string
 	for i, left := range l {
+		name := "what has a path that is too long, too deep or reserved"
+		if i < leftPaths {
+			name = keepNames[i]
+		}
 		switch {
 		case left.count == 1:
-			lines = append(lines, fmt.Sprintf("%s: of %q", keepNames[i], left.first))
+			lines = append(lines, fmt.Sprintf("%s: of %q", name, left.first))
 		case left.count > 1:
-			lines = append(lines, fmt.Sprintf("%s: of %d entries, first %q", keepNames[i], left.count, left.first))
+			lines = append(lines, fmt.Sprintf("%s: of %d entries, first %q", name, left.count, left.first))
 		}
 	}
 	return lines

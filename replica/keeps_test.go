@@ -108,9 +108,10 @@ func TestLargestEntryFitsInAFrame(t *testing.T) {
 		t.Errorf("attributes that do not fit: %v", err)
 	}
 	var l leftOut
-	for i := range l {
+	for i := range leftPaths {
 		l.add(1<<i, strings.Repeat("x", maxPath))
 	}
+	l.addPaths([]string{strings.Repeat("x", 2*maxFrame)})
 	if n := len(l.encode()); n > maxFrame {
 		t.Errorf("what is left out has %d bytes", n)
 	}

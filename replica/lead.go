@@ -55,7 +55,10 @@ func (s *sender) lead(ctx context.Context, now snapshot, a answer) (Report, erro
 			return s.report(have), err
 		}
 		offered = now.sum
-		if err := errors.Join(s.wire.difference(have.m, now.m), s.wire.seal(now.m, now.sum), s.wire.flush()); err != nil {
+		if s.wire.version >= version4 {
+			err = s.leaveOut(now)
+		}
+		if err := errors.Join(err, s.wire.difference(have.m, now.m), s.wire.seal(now.m, now.sum), s.wire.flush()); err != nil {
 			return Report{}, err
 		}
 		if a, err = s.wanted(now.m); err != nil {
@@ -128,7 +131,7 @@ func (s *sender) news(ctx context.Context, offered digest, wish byte) (now snaps
 		if reason == nil {
 			if now, err := s.snapshot(seen); err != nil {
 				reason = err
-			} else if now.sum != offered || wish == nextNow {
+			} else if now.sum != offered || wish == nextNow || s.wire.version >= version4 && now.left != s.said {
 				return now, nil, nil
 			}
 		}

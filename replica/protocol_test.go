@@ -19,11 +19,12 @@ func TestProtocolDocumentIsRight(t *testing.T) {
 	doc := string(text)
 	kib, mib := fmt.Sprintf("Files of %d KiB and more", deltaFrom>>10), fmt.Sprintf("files of %d MiB and more", askFrom>>20)
 	patience := fmt.Sprintf("nothing at all for %d seconds", int(defaultSilence.Seconds()))
-	want := []string{kib, mib, patience, fmt.Sprintf("version %d\n", maxVersion), "`" + magic + "`", "`" + temporaryPrefix + "`"}
+	want := []string{kib, mib, patience, fmt.Sprintf("version %d\n", maxVersion), "`" + magic + "`", "`" + temporaryPrefix + "`",
+		fmt.Sprintf("number %d", leftPaths), fmt.Sprintf("%d bytes", mostLeftPath)}
 	for i, name := range []string{"hello", "error", "entries", "manifest", "want", "wantEnd", "data", "fileEnd", "again", "done", "verified", "bye", "next", "idle", "removed", "hold"} {
 		want = append(want, fmt.Sprintf("| %d | %s |", int(frameHello)+i, name))
 	}
-	for i, name := range []string{"keeps", "leftOut", "zeros", "have", "copy", "chunks", "chunkList", "packed", "same"} {
+	for i, name := range []string{"keeps", "leftOut", "zeros", "have", "copy", "chunks", "chunkList", "packed", "same", "since"} {
 		want = append(want, fmt.Sprintf("| %d | %s |", int(frameKeeps)+i, name))
 	}
 	for what, limit := range map[string]int64{
@@ -40,8 +41,8 @@ func TestProtocolDocumentIsRight(t *testing.T) {
 			t.Errorf("kind %v is %d on the wire, not as documented", k, k)
 		}
 	}
-	if frameHold != 16 || framePacked != 39 || frameSame != 40 {
-		t.Errorf("frame types are %d, %d and %d, not as documented", frameHold, framePacked, frameSame)
+	if frameHold != 16 || framePacked != 39 || frameSame != 40 || frameSince != 41 {
+		t.Errorf("frame types are %d, %d, %d and %d, not as documented", frameHold, framePacked, frameSame, frameSince)
 	}
 	flat := strings.Join(strings.Fields(doc), " ")
 	for _, w := range want {

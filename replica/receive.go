@@ -202,6 +202,9 @@ func (r *receiver) manifest() error {
 			same.keeps = r.copy.keeps
 			r.m, r.same = &same, &same
 			return nil
+		case kind == frameSince && len(payload) == 0 && r.offered && len(m.entries) == 0 && r.wire.version >= version4:
+			r.m, err = r.changed()
+			return err
 		case kind == frameManifest && len(payload) == 4+sha256.Size:
 			r.wire.mayWrite = true
 			n := binary.BigEndian.Uint32(payload)

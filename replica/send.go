@@ -28,6 +28,9 @@ type sender struct {
 	viewed *sight
 	view   snapshot
 
+	// said is what the receiver was told that it cannot keep.
+	said leftOut
+
 	root        tree
 	buf         buffer
 	transferred int64
@@ -153,6 +156,9 @@ func (s *sender) snapshot(seen *sight) (snapshot, error) {
 	if err != nil {
 		return snapshot{}, fmt.Errorf("this volume cannot be copied: %w", err)
 	}
+	if s.wire.version >= version4 {
+		left.addPaths(seen.skipped)
+	}
 	s.viewed, s.view = seen, snapshot{m: m, sum: m.digest(), left: left, temporary: slices.Concat(seen.skipped, seen.temporary)}
 	return s.view, nil
 }
@@ -227,25 +233,27 @@ func (s *sender) send(ctx context.Context, m *manifest, a answer) (missed string
 
 // announce sends the manifest, and ends the turn.
 func (s *sender) announce(now snapshot) error {
-	same := s.base != nil && *s.base == now.sum
-	if !same {
-		if err := s.wire.entries(now.m.entries); err != nil {
-			return err
-		}
-	}
-	if left := now.left.encode(); len(left) > 0 {
-		if err := s.wire.write(frameLeftOut, left); err != nil {
-			return err
-		}
-	}
-	end := func() error { return s.wire.seal(now.m, now.sum) }
-	if same {
-		end = func() error { return s.wire.write(frameSame) }
-	}
-	if err := end(); err != nil {
+	if err := s.leaveOut(now); err != nil {
 		return err
 	}
-	return s.wire.flush()
+	if s.base != nil && *s.base == now.sum {
+		return errors.Join(s.wire.write(frameSame), s.wire.flush())
+	}
+	list := func() error { return s.wire.entries(now.m.entries) }
+	if had := s.had(); had != nil {
+		list = func() error { return errors.Join(s.wire.write(frameSince), s.wire.difference(had, now.m)) }
+	}
+	return errors.Join(list(), s.wire.seal(now.m, now.sum), s.wire.flush())
+}
+
+// leaveOut says what the receiver cannot keep, if that is anything.
+func (s *sender) leaveOut(now snapshot) error {
+	s.said = now.left
+	left := now.left.encode()
+	if len(left) == 0 {
+		return nil
+	}
+	return s.wire.write(frameLeftOut, left)
 }
 
 // answer is what a receiver says to a manifest.

@@ -46,6 +46,8 @@ type source struct {
 	recalls     bool
 	storedLists digest
 	storedAt    time.Time
+	// past is what memory was at first; nil where it was not there.
+	past *os.File
 	// complaint is what was last said of what cannot be copied.
 	complaint string
 
@@ -101,6 +103,9 @@ func (s *source) close() {
 	s.stop()
 	s.wg.Wait()
 	s.remember(s.now, true) // nobody looks any more
+	if s.past != nil {
+		_ = s.past.Close() // it was only read
+	}
 	if s.root != nil {
 		_ = s.root.Close() // it was only read
 	}
@@ -159,7 +164,7 @@ func (s *source) take(next *sight, err error) (*sight, error) {
 			s.tell()
 		}
 		return nil, err
-	case s.now != nil && slices.EqualFunc(s.now.all, next.all, sameFound):
+	case s.now != nil && slices.EqualFunc(s.now.all, next.all, sameFound) && slices.Equal(s.now.skipped, next.skipped):
 		if was != nil {
 			s.tell()
 		}

@@ -42,6 +42,7 @@ func (s *source) recalled() map[string]*hashed {
 		return make(map[string]*hashed)
 	}
 	s.recallLists()
+	s.keepPast()
 	known, err := loadKnown(s.memory)
 	if err != nil {
 		s.log.Warn("what is remembered of a volume cannot be read: all of it is read again", "error", err)

@@ -63,19 +63,28 @@ func readSummed(name string, read func(r *summedReader) error) (there bool, err 
 	if err != nil {
 		return false, err
 	}
-	size := info.Size() - sha256.Size
-	sum := sha256.New()
-	r := &summedReader{r: bufio.NewReaderSize(io.LimitReader(f, size), 64<<10), sum: sum, size: size}
-	if err = read(r); err == nil {
-		tail := make([]byte, sha256.Size)
-		if _, err = f.ReadAt(tail, size); err == nil && !bytes.Equal(tail, sum.Sum(nil)) {
-			err = errNoMemory
-		}
-	}
-	if err != nil {
+	if err := checkSummed(f, info.Size(), read); err != nil {
 		return false, fmt.Errorf("%s: %w", name, err)
 	}
 	return true, nil
+}
+
+// checkSummed reads one that is open, and so long.
+func checkSummed(f io.ReaderAt, length int64, read func(r *summedReader) error) error {
+	size := length - sha256.Size
+	sum := sha256.New()
+	r := &summedReader{r: bufio.NewReaderSize(io.NewSectionReader(f, 0, size), 64<<10), sum: sum, size: size}
+	if err := read(r); err != nil {
+		return err
+	}
+	tail := make([]byte, sha256.Size)
+	if _, err := f.ReadAt(tail, size); err != nil {
+		return err
+	}
+	if !bytes.Equal(tail, sum.Sum(nil)) {
+		return errNoMemory
+	}
+	return nil
 }
 
 // summedReader reads a summed file, and computes the sum of what it reads.

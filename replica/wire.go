@@ -24,6 +24,8 @@ import (
 //	          manifest  number of entries (4 bytes), digest of the tree
 //	          or, instead of entries and manifest:
 //	          same      it is what the copy was
+//	          or, instead of entries alone:
+//	          since removed* entries*  what turns what the copy was into it (see past.go)
 //	receiver  want*     indexes of files to send (4 bytes each), ascending
 //	          have*     of these: index, digest of what is in its place
 //	          wantEnd   0: the copy is all, 1: it follows
@@ -76,11 +78,14 @@ const (
 const (
 	magic      = "budgie/v" // 8 bytes that no other protocol begins with
 	minVersion = 2
-	maxVersion = 3
+	maxVersion = 4
 	// version3 is the version from which on frames may come packed (see pack.go), and a
 	// receiver may ask for a full check (see keeps.go) and say what its copy was (see
 	// base.go).
 	version3 = 3
+	// version4 is the version from which on a sender may say what has changed since (see
+	// past.go).
+	version4 = 4
 )
 
 // Hard limits. What is beyond them is refused before memory is spent on it.

@@ -95,6 +95,9 @@ func (a *app) printVolumes(list []budgie.VolumeStatus) {
 		if v.Sync.Reason != "" {
 			a.note("%s: volume %s: %s: %s", v.Name, v.Target, v.Sync.Phase, v.Sync.Reason)
 		}
+		if v.Sync.NotKept != "" {
+			a.note("%s: volume %s: the copy cannot keep %s", v.Name, v.Target, v.Sync.NotKept)
+		}
 		if v.Local && v.Sync.Held != "" {
 			a.note("  \"budgie status -accept %s\" takes that over; what is lost is kept in %s.kept for a day", v.Name, v.Dir)
 		}
@@ -154,6 +157,7 @@ type volumeJSON struct {
 	Conflicts    int        `json:"conflicts"`
 	Kept         string     `json:"kept,omitempty"`
 	Reason       string     `json:"reason,omitempty"`
+	NotKept      string     `json:"not_kept,omitempty"`
 	Held         string     `json:"held,omitempty"`
 }
 
@@ -162,7 +166,7 @@ func volumeJSONOf(v budgie.VolumeStatus) volumeJSON {
 	j := volumeJSON{
 		Container: v.Container, Name: v.Name, ServiceID: v.ServiceID, Node: v.Node, Local: v.Local, Target: v.Target, Dir: v.Dir,
 		Owner: s.Phase == "", Term: v.Term, State: string(s.Phase), PendingFiles: s.PendingFiles, PendingBytes: s.PendingBytes,
-		Conflicts: s.Conflicts, Kept: s.Kept, Reason: s.Reason, Held: s.Held,
+		Conflicts: s.Conflicts, Kept: s.Kept, Reason: s.Reason, NotKept: s.NotKept, Held: s.Held,
 	}
 	if !s.SyncedAt.IsZero() {
 		j.SyncedAt = &s.SyncedAt
