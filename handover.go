@@ -46,6 +46,9 @@ func WithTakeOver() Option { return func(c *config) { c.takeOver = true } }
 // Close waits for what is under way, as long as the containers' stop_timeout says.
 func (c *Client) Replaced() <-chan struct{} { return c.hand.replaced }
 
+// setReplaced says that another process has taken over.
+func (h *handOver) setReplaced() { h.once.Do(func() { close(h.replaced) }) }
+
 // What can be asked for: what a supervisor has, what the program has that runs a
 // container itself, or the address of a Balance.
 const (

@@ -27,7 +27,10 @@ func (g giver) Offer(want string) (handover.Offer, error) {
 	case want == wantSupervisor && c.isSupervising():
 		o.scope = scopeSupervisor
 		o.release, o.abort = o.releaseSupervision, func() { o.request.outcome <- false }
-		o.done = func() { o.request.outcome <- true }
+		o.done = func() {
+			c.hand.setReplaced() // before the program is told, which may end then
+			o.request.outcome <- true
+		}
 	case ofContainer && c.keeperOf(id) != nil && !c.keeperOf(id).supervised:
 		o.scope = scopeOwn
 		o.release, o.abort, o.done = o.releaseOwn, o.takeOwnBack, o.leaveOwn
@@ -117,7 +120,7 @@ func (o *offer) Done() {
 		o.done()
 	}
 	o.end()
-	o.c.hand.once.Do(func() { close(o.c.hand.replaced) })
+	o.c.hand.setReplaced()
 }
 
 // Abort goes on as before.

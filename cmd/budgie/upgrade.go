@@ -135,22 +135,36 @@ func (u *upgrader) start(ctx context.Context) (string, error) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }() // ends with the successor, which outlives this process
-	select {
-	case <-u.client.Replaced():
-	case err := <-ended:
-		if err == nil {
-			err = errors.New("exit status 0")
-		}
-		return "", fmt.Errorf("the successor ended (%w): its messages are where this process's are", err)
-	case <-ctx.Done():
-		_ = cmd.Process.Kill()
-		return "", fmt.Errorf("the successor did not take over: %w", context.Cause(ctx))
+	if err := untilReplaced(ctx, u.client.Replaced(), ended); err != nil {
+		_ = cmd.Process.Kill() // or it has ended
+		return "", err
 	}
 	u.successor, u.ended = cmd, ended
 	if err := tellManager(fmt.Sprintf("MAINPID=%d", cmd.Process.Pid)); err != nil {
 		fmt.Fprintln(u.a.stderr, "budgie: the service manager cannot be told of the successor:", err)
 	}
 	return fmt.Sprintf("process %d (%s) has taken over", cmd.Process.Pid, u.exe), nil
+}
+
+// untilReplaced waits until a successor has taken over. Once it has, that counts whatever
+// else happens: this process ends then, and ctx with it.
+func untilReplaced(ctx context.Context, replaced <-chan struct{}, ended <-chan error) error {
+	select {
+	case <-replaced:
+		return nil
+	case err := <-ended:
+		if err == nil {
+			err = errors.New("exit status 0")
+		}
+		return fmt.Errorf("the successor ended (%w): its messages are where this process's are", err)
+	case <-ctx.Done():
+	}
+	select {
+	case <-replaced:
+		return nil
+	default:
+		return fmt.Errorf("the successor did not take over: %w", context.Cause(ctx))
+	}
 }
 
 // await waits for the end of the successor, if one was started here, passes signals on

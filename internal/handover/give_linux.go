@@ -106,7 +106,8 @@ func Serve(dir string, g Giver) (closeServer func(), err error) {
 			}
 			wg.Go(func() {
 				defer c.Close()
-				defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+				// What is under way may still have to say how it ended.
+				defer context.AfterFunc(ctx, func() { _ = c.CloseRead() })()
 				(&giving{conn{c}, g}).serve(ctx)
 			})
 		}
