@@ -173,6 +173,14 @@ func (t *target) keepRemoved(f found) error {
 	return t.attic.keepOld(t.root, f, false)
 }
 
+// keepAnew gives what is kept from now on a place of its own: it may have the name of
+// what was kept before.
+func (t *target) keepAnew() {
+	if t.attic != nil {
+		t.attic.begin()
+	}
+}
+
 // keepOld keeps what the source replaced or removed, unless it has gone. Where there
 // is no room for that it is not kept: what the source has now would never come.
 func (a *attic) keepOld(copied tree, f found, link bool) error {

@@ -93,16 +93,14 @@ const mostRemovals = 100
 // removeAllExtra removes what is extra of all that was found, and what came into a
 // directory that was about to go.
 func (t *target) removeAllExtra(ctx context.Context, all []*found, m *manifest) (removed int, err error) {
-	for round := range mostRemovals {
-		if round > 0 && t.attic != nil {
-			t.attic.begin() // what comes may have the name of what was kept
-		}
+	for range mostRemovals {
 		t.countNames(all)
 		n, err := t.removeExtra(all, m)
 		removed += n
 		if !errors.Is(err, syscall.ENOTEMPTY) {
 			return removed, err
 		}
+		t.keepAnew()
 		if all, err = t.look(ctx); err != nil {
 			return removed, err
 		}

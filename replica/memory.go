@@ -121,7 +121,8 @@ func readMemory(name string, begin func(n int64), each func(e entry, unseen bool
 // memoryReader reads a memory.
 type memoryReader struct {
 	*summedReader
-	// known takes what is known of files, which room is for; xattrs are the last ones.
+	// known takes what is known of files, which room is for, unless it is nil; xattrs
+	// are the last ones.
 	known  map[string]*hashed
 	room   block[hashed]
 	xattrs string
@@ -176,6 +177,9 @@ func (r *memoryReader) hashed(e entry) error {
 	b, err := r.bytes(6 * 8)
 	if err != nil {
 		return errNoMemory
+	}
+	if r.known == nil {
+		return nil
 	}
 	var n [6]int64
 	for i := range n {

@@ -33,16 +33,9 @@ func (s *source) was(sum digest, receiver ability) (*manifest, error) {
 		return nil, nil
 	}
 	m := &manifest{keeps: receiver.keeps}
-	known := make(map[string]*hashed)
-	info, err := s.past.Stat()
-	if err == nil {
-		err = checkSummed(s.past, info.Size(), func(r *summedReader) error {
-			return (&memoryReader{summedReader: r, known: known}).read(func(e entry, _ bool) error {
-				clear(known) // nobody asks for it
-				return m.addAsKept(e)
-			})
-		})
-	}
+	err := checkSummed(s.past, func(r *summedReader) error {
+		return (&memoryReader{summedReader: r}).read(func(e entry, _ bool) error { return m.addAsKept(e) })
+	})
 	if err != nil {
 		return nil, fmt.Errorf("what a volume was: %w", err)
 	}

@@ -398,10 +398,7 @@ func (r *receiver) some(ctx context.Context, wanted []uint32, has map[uint32]fou
 // become makes the copy equal to the manifest, looks at all of it again, and returns
 // its digest. What came into the copy meanwhile is removed as what was there before is.
 func (r *receiver) become(ctx context.Context) (mine digest, removed int, err error) {
-	for round := range mostRemovals {
-		if round > 0 && r.copy.attic != nil {
-			r.copy.attic.begin() // what comes may have the name of what was kept
-		}
+	for range mostRemovals {
 		n, err := r.copy.finish(ctx, r.m)
 		removed += n
 		r.removed += n
@@ -418,6 +415,7 @@ func (r *receiver) become(ctx context.Context) (mine digest, removed int, err er
 		if copied == nil || !copied.hasMore(r.m) {
 			return digest{}, removed, err
 		}
+		r.copy.keepAnew()
 	}
 	return digest{}, removed, fmt.Errorf("%w: something makes files in the copy that the source does not have, again and again", ErrConflicts)
 }

@@ -59,19 +59,19 @@ func readSummed(name string, read func(r *summedReader) error) (there bool, err 
 		return false, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return false, err
-	}
-	if err := checkSummed(f, info.Size(), read); err != nil {
+	if err := checkSummed(f, read); err != nil {
 		return false, fmt.Errorf("%s: %w", name, err)
 	}
 	return true, nil
 }
 
-// checkSummed reads one that is open, and so long.
-func checkSummed(f io.ReaderAt, length int64, read func(r *summedReader) error) error {
-	size := length - sha256.Size
+// checkSummed reads one that is open, from its beginning.
+func checkSummed(f *os.File, read func(r *summedReader) error) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	size := info.Size() - sha256.Size
 	sum := sha256.New()
 	r := &summedReader{r: bufio.NewReaderSize(io.NewSectionReader(f, 0, size), 64<<10), sum: sum, size: size}
 	if err := read(r); err != nil {
