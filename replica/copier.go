@@ -105,7 +105,7 @@ func (c *Copier) Follow(ctx context.Context, conn io.ReadWriter, dir string, opt
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r := c.receiver(ctx, conn, dir)
-	r.following = &following{FollowOptions: opts, maxLoss: c.maxLoss, scanEvery: c.scanEvery, state: FollowState{Phase: Starting}}
+	r.following = &following{FollowOptions: opts, maxLoss: c.maxLoss, scans: fullScans{every: c.scanEvery}, state: FollowState{Phase: Starting}}
 	r.following.silence = c.silence
 	r.progress = &progress{tell: r.following.progress}
 	r.interrupt = func() { cancel(fmt.Errorf("%w: the source said nothing for %s", ErrSilent, c.silence)) }

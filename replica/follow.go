@@ -87,9 +87,8 @@ type following struct {
 	limit   *complaint
 	// changed says that something changed in the copy.
 	changed bool
-	// scanned is when all of the copy was last looked at.
-	scanned   time.Time
-	scanEvery time.Duration
+	// scans are those of all of the copy.
+	scans fullScans
 }
 
 // accepts reports whether a person said that the copy may become so.
@@ -128,7 +127,8 @@ func (r *receiver) follow(ctx context.Context) error {
 		return err
 	}
 	defer w.Close()
-	f.watcher, f.limit, f.scanned = w, newComplaint(r.log), time.Now()
+	f.watcher, f.limit = w, newComplaint(r.log)
+	f.scans.begin()
 	defer func() { _ = r.remember(true) }() // it is worth less time the next time
 	r.copy.live = true
 	f.changed = r.spared // what was done to it since it was looked at is to be found
@@ -166,14 +166,17 @@ func (r *receiver) wish(ctx context.Context) (byte, error) {
 			if errors.Is(b.Reason, watch.ErrRootGone) {
 				return nextChange, fmt.Errorf("the directory of the copy was moved or replaced: %w", b.Reason)
 			}
+			f.scans.take(b)
 			r.copy.image.take(b)
 			f.changed = true
 		default:
 			more = false
 		}
 	}
-	if time.Since(f.scanned) > f.scanEvery {
-		f.scanned, f.changed = time.Now(), true
+	full := f.scans.wait() == 0
+	if full {
+		f.scans.begin()
+		f.changed = true
 		r.copy.image.markAll()
 	}
 	if r.copy.attic != nil {
@@ -186,6 +189,9 @@ func (r *receiver) wish(ctx context.Context) (byte, error) {
 	r.m = r.base
 	if err := r.copy.index(ctx, r.m, true); err != nil {
 		return nextChange, err
+	}
+	if full {
+		f.scans.end()
 	}
 	strange, lost := r.strange(r.base, r.base)
 	if len(strange)+len(lost) > 0 || r.copy.differs(r.base) {

@@ -76,3 +76,17 @@ func TestCutWhileLinkingIsNoConflict(t *testing.T) {
 		})
 	}
 }
+
+// What is written by a name that comes and goes at once reaches the copy, where the
+// file has another name of which the system says nothing.
+func TestFollowWritesByNamesThatPass(t *testing.T) {
+	l := newLink(t, replicatest.Tree{"a/file": replicatest.F("old"), "b": {}})
+	l.start(t)
+	l.equal(t)
+	passing := filepath.Join(l.src, "b", "link")
+	must(t, os.Link(filepath.Join(l.src, "a", "file"), passing), os.WriteFile(passing, []byte("new text"), 0o644), os.Remove(passing))
+	l.until(t, "what was written", func(replica.FollowState) bool {
+		got, err := os.ReadFile(filepath.Join(l.dst, "a", "file"))
+		return err == nil && string(got) == "new text"
+	})
+}

@@ -270,9 +270,14 @@ const sourceRetry = time.Second
 // keepUp follows the volume by a watcher, as long as that watches what the path
 // leads to.
 func (s *source) keepUp(w watch.Watcher) {
-	_, err := s.list(s.ctx)
-	scan := time.NewTicker(s.scanEvery)
-	defer scan.Stop()
+	scans := fullScans{every: s.scanEvery}
+	scan := func() error {
+		scans.begin()
+		defer scans.end()
+		_, err := s.list(s.ctx)
+		return err
+	}
+	err := scan()
 	limit := newComplaint(s.log)
 	for s.ctx.Err() == nil {
 		var again <-chan time.Time
@@ -283,14 +288,15 @@ func (s *source) keepUp(w watch.Watcher) {
 		case <-s.ctx.Done():
 		case b := <-w.Changes():
 			limit.take(b)
+			scans.take(b)
 			_, err = s.update(s.ctx, func(x *index) { x.take(b) })
 			if err == nil && errors.Is(b.Reason, watch.ErrRootGone) {
 				return // there is a directory again, and it needs another watcher
 			}
-		case <-scan.C:
-			_, err = s.list(s.ctx)
+		case <-time.After(scans.wait()):
+			err = scan()
 		case <-again:
-			_, err = s.list(s.ctx)
+			err = scan()
 		}
 	}
 }

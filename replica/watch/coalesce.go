@@ -22,6 +22,8 @@ type coalescer struct {
 	bytes       int // of the names in dirs
 	everything  bool
 	reason      error
+	unseen      bool
+	batches     int       // that were taken
 	first, last time.Time // of what is collected
 }
 
@@ -49,6 +51,21 @@ func (c *coalescer) dirty(dir string) {
 	}
 	c.dirs[dir] = struct{}{}
 	c.bytes += len(dir)
+}
+
+// passed notes that something came and went that nobody can have seen.
+func (c *coalescer) passed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.touch()
+	c.unseen = true
+}
+
+// taken returns how many batches were.
+func (c *coalescer) taken() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.batches
 }
 
 // all marks everything. The last reason counts: it says how things stand.
@@ -115,9 +132,10 @@ func (c *coalescer) take() Batch {
 	defer c.mu.Unlock()
 	b := Batch{All: c.everything, Reason: c.reason}
 	if !b.All {
-		b.Dirs = slices.Sorted(maps.Keys(c.dirs))
+		b.Dirs, b.Passed = slices.Sorted(maps.Keys(c.dirs)), c.unseen
 	}
-	c.everything, c.reason, c.bytes, c.first = false, nil, 0, time.Time{}
+	c.batches++
+	c.everything, c.reason, c.unseen, c.bytes, c.first = false, nil, false, 0, time.Time{}
 	c.dirs = make(map[string]struct{})
 	return b
 }

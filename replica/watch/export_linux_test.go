@@ -26,7 +26,7 @@ func OpenGated(gate chan struct{}) func(string, ...Option) (Watcher, error) {
 	return func(root string, opts ...Option) (Watcher, error) {
 		c := newConfig(opts)
 		out := newCoalescer(c)
-		return newWatcher(c, out, &gated{&inotify{path: root, dirty: out.dirty, kernel: system}, gate}, false)
+		return newWatcher(c, out, &gated{&inotify{path: root, dirty: out.dirty, passing: newPassing(out), kernel: system}, gate}, false)
 	}
 }
 
@@ -48,7 +48,7 @@ func OpenLossy(root string, opts ...Option) (Watcher, error) {
 	c := newConfig(opts)
 	c.check /= 50
 	out := newCoalescer(c)
-	return newWatcher(c, out, &lossy{&inotify{path: root, dirty: out.dirty, kernel: system}, rand.New(rand.NewPCG(rand.Uint64(), 0))}, false)
+	return newWatcher(c, out, &lossy{&inotify{path: root, dirty: out.dirty, passing: newPassing(out), kernel: system}, rand.New(rand.NewPCG(rand.Uint64(), 0))}, false)
 }
 
 // OpenFailing returns a constructor of watchers whose attempts to add a watch

@@ -34,7 +34,7 @@ func newInotify(root string, c config, k kernel) (Watcher, error) {
 		return nil, fmt.Errorf("watch %s: %w", root, err)
 	}
 	out := newCoalescer(c)
-	w, err := newWatcher(c, out, &inotify{path: path, dirty: out.dirty, kernel: k}, false)
+	w, err := newWatcher(c, out, &inotify{path: path, dirty: out.dirty, passing: newPassing(out), kernel: k}, false)
 	if err != nil {
 		return nil, fmt.Errorf("watch %s: %w", root, err)
 	}
@@ -54,9 +54,10 @@ const watchMask = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN
 // now, not trust the event: the queue is in order, so whatever the name stands
 // for at the end, a look comes after it.
 type inotify struct {
-	path   string
-	dirty  func(dir string)
-	kernel kernel
+	path    string
+	dirty   func(dir string)
+	passing *passing
+	kernel  kernel
 
 	info os.FileInfo // of the root
 	file *os.File    // the instance; nil while nothing is watched
@@ -155,7 +156,7 @@ func relay(file *os.File, to chan<- chunk, quit <-chan struct{}) {
 func (w *inotify) handle(c chunk) error {
 	for data := c.data; len(data) >= unix.SizeofInotifyEvent; {
 		wd := int(int32(binary.NativeEndian.Uint32(data)))
-		mask := binary.NativeEndian.Uint32(data[4:])
+		mask, cookie := binary.NativeEndian.Uint32(data[4:]), binary.NativeEndian.Uint32(data[8:])
 		end := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(data[12:]))
 		name, _, _ := strings.Cut(string(data[unix.SizeofInotifyEvent:end]), "\x00")
 		data = data[end:]
@@ -164,11 +165,15 @@ func (w *inotify) handle(c chunk) error {
 		}
 		// Others are of watches that were given up.
 		if n := w.byWD[wd]; n != nil {
+			if name != "" {
+				w.passing.event(mask, cookie, n.join(name))
+			}
 			if err := w.event(n, mask, name); err != nil {
 				return err
 			}
 		}
 	}
+	w.passing.settle()
 	if c.err != nil {
 		return fmt.Errorf("read inotify events: %w", c.err)
 	}

@@ -28,7 +28,8 @@
 // Symbolic links are entries like others, never followed; the root alone may be
 // one. Not seen are changes that the kernel does not report: writes through a
 // memory map (until it is unmapped), through another name of a hard link (the
-// directory of the name that was used is named), through another bind mount's
+// directory of the name that was used is named; where the name has gone again
+// meanwhile, [Batch].Passed says so on Linux), through another bind mount's
 // path, by other machines on a network file system, and file systems being
 // mounted below the root. A full scan now and then is still needed.
 //
@@ -50,6 +51,10 @@ type Batch struct {
 	// slashes; "." is the root. Names are the bytes that the system has. Nil
 	// if All is set.
 	Dirs []string
+	// Passed says that a file may have changed below a directory that was not named:
+	// something came and went before anybody can have seen whether it was another name
+	// of that file, or led to one. A scan before long is needed. False if All is set.
+	Passed bool
 	// All says that anything may have changed.
 	All bool
 	// Reason says why All is set: [ErrOverflow], [ErrTooMany], [ErrRootGone], a
