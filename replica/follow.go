@@ -46,7 +46,8 @@ type FollowState struct {
 	PendingBytes int64
 	// Reason is why it is suspended, or what its source cannot read.
 	Reason string
-	// NotKept says what the source has and the copy cannot keep, as [Report] does.
+	// NotKept says what the source has and the copy cannot keep, as [Report] does,
+	// special files among it.
 	NotKept []string
 	// Held is what identifies the content that the source has and that the copy
 	// does not take over unless a person says so; empty where there is none.
@@ -262,7 +263,7 @@ func (r *receiver) synced() {
 	f.state.Phase, f.state.SyncedAt = Synced, time.Now()
 	f.state.PendingFiles, f.state.PendingBytes = 0, 0
 	f.state.Reason, f.state.Held = r.base.unreadable(), ""
-	f.state.NotKept = r.left.lines()
+	f.state.NotKept = append(r.left.lines(), r.base.special()...)
 	if first || f.state.Digest != nameOf(r.base) {
 		report := r.base.report()
 		f.state.Digest, f.state.Files, f.state.Bytes = report.Digest, report.Files, report.Bytes

@@ -132,22 +132,37 @@ const mostUnread = 5
 // unreadable says in words what of a volume its sender cannot read; "" where that is
 // nothing.
 func (m *manifest) unreadable() string {
-	if m == nil {
+	n, names := m.namesOf(kindUnread)
+	if n == 0 {
 		return ""
 	}
-	n, names := 0, ""
+	return fmt.Sprintf("its owner cannot read %d of its files or directories, and copies keep what they have of them:%s", n, names)
+}
+
+// special says in words what of a volume is nothing that a copy could have; nil where
+// that is nothing.
+func (m *manifest) special() []string {
+	n, names := m.namesOf(kindSpecial)
+	if n == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("sockets, devices and pipes: %d of them:%s", n, names)}
+}
+
+// namesOf counts the entries of a kind, and returns the paths of the first ones.
+func (m *manifest) namesOf(k kind) (n int, names string) {
+	if m == nil {
+		return 0, ""
+	}
 	for _, e := range m.entries {
-		if e.kind == kindUnread {
+		if e.kind == k {
 			if n++; n <= mostUnread {
 				names += fmt.Sprintf(" %q", e.path)
 			}
 		}
 	}
-	if n == 0 {
-		return ""
-	}
 	if n > mostUnread {
 		names += " …"
 	}
-	return fmt.Sprintf("its owner cannot read %d of its files or directories, and copies keep what they have of them:%s", n, names)
+	return n, names
 }
