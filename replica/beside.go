@@ -106,6 +106,9 @@ func (r *receiver) recall() {
 	r.copy.attic.aside = bytes
 	if f := r.following; f != nil {
 		f.state.Conflicts, f.state.ConflictCount = last, count
+		if count > 0 {
+			f.tell(false) // it may go no further, because of them
+		}
 	}
 	r.copy.attic.begin()
 	mem, err := loadMemory(r.side.memory())

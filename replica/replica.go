@@ -76,7 +76,7 @@ var (
 	ErrNames = errors.New("file system cannot tell names apart or keep them")
 	// ErrConflicts: more was set aside, of what something else than the source wrote
 	// into the copy, than [Remember] allows.
-	ErrConflicts = errors.New("a copy stays as it is, since something else writes into it again and again")
+	ErrConflicts = errors.New("a copy stays as it is, since something else writes into it")
 	// ErrBusy: another process, or another Copier that remembers, receives into the
 	// same copy.
 	ErrBusy = errors.New("a copy is busy")

@@ -147,7 +147,8 @@ func (a *attic) conflicts() (last []Conflict, count int, bytes int64) {
 // until there is more of that than a person should find unawares.
 func (a *attic) keepAside(copied tree, name string, link bool) (where string, err error) {
 	if a.aside > a.size {
-		return "", fmt.Errorf("%w: what was written into it takes %d bytes in %s; take from there what you need, and remove it", ErrConflicts, a.aside, filepath.Join(a.dir, atticConflicts))
+		return "", fmt.Errorf("%w: what was set aside of that takes %.1f MiB in %s, and %.1f MiB is the most; take from there what you need, and remove it",
+			ErrConflicts, float64(a.aside)/(1<<20), filepath.Join(a.dir, atticConflicts), float64(a.size)/(1<<20))
 	}
 	if where, err = a.keep(copied, atticConflicts, name, link); err != nil {
 		return "", err
