@@ -52,8 +52,11 @@ var (
 	// ErrOwner: a replica cannot be made the owner of its volumes, or is it
 	// already.
 	ErrOwner = errors.New("cannot become the owner of the volumes")
-	// ErrNothingHeld: no copy of a volume waits for a person's consent.
-	ErrNothingHeld = errors.New("no copy of a volume waits for consent")
+	// ErrNoOwner: of those who have a service's volumes only one answers that owned
+	// them before another was made their owner.
+	ErrNoOwner = errors.New("nobody has the volumes as their owner has them")
+	// ErrNothingHeld: no copy of a volume on this machine waits for a person's consent.
+	ErrNothingHeld = errors.New("no copy of a volume on this machine waits for consent")
 	// ErrTokenFixed: the client was given its token, by WithToken or
 	// BUDGIE_TOKEN, and cannot change it.
 	ErrTokenFixed = trust.ErrFixed

@@ -27,8 +27,9 @@ type JoinPlan struct {
 	Spec bunfile.Spec
 	// Runtime is the name of the runtime that would run it.
 	Runtime string
-	// Replicas are the service's replicas that proved to be in the flock, the
-	// one whose specification this is first.
+	// Replicas are the service's replicas that were heard of in the short while that
+	// a join listens and that proved to be in the flock, the one whose specification
+	// this is first. There may be more.
 	Replicas []JoinReplica
 	// Volumes are the service's volumes and where this machine's copies of them
 	// are; Spec has the same directories. Each copy is made before the replica is
@@ -60,8 +61,8 @@ type JoinReplica struct {
 // replica needs none of them. It has an id of its own and carries the service's.
 //
 // Volumes come from the node that owns them, that of the service's first replica
-// unless another one was promoted ([Client.Promote]), else from the first other one
-// that gives them, into directories of this machine's own below the data directory,
+// unless another one was promoted ([Client.Promote]), where it answers within a
+// second or two, else from the first other one that gives them, into directories of this machine's own below the data directory,
 // and are verified before anything of the replica is created. See [OnSeed] and
 // [JoinPlan]. From then on they follow what is written at the owner, for as long as
 // the replica is kept: [lifecycle.Container].Volumes and [Client.VolumeStatus] say
@@ -73,7 +74,8 @@ type JoinReplica struct {
 // [ErrAmbiguous] where it means several services, [ErrNotTrusted] where nodes
 // that announce it do not prove to be in the flock, [ErrJoined] where this
 // machine runs a replica of it, [ErrReplicas] where the service has as many as
-// its replicas.max allows, and [ErrNotAllowed] where what would run is a command
+// its replicas.max allows, [ErrNoOwner] where only a former owner of its volumes
+// has them, and [ErrNotAllowed] where what would run is a command
 // of this machine and [AllowProcess] was not given, or where it has volumes, this
 // program is root's, and the data directory another user's.
 func (c *Client) Join(ctx context.Context, ref string, opts ...RunOption) (lifecycle.Container, error) {
@@ -186,6 +188,9 @@ func (c *Client) planJoin(ctx context.Context, ref string, opts []RunOption) (_ 
 	}
 	first, err := j.fetchSpec(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := j.findOwner(ctx, c); err != nil {
 		return nil, err
 	}
 	return j, c.checkJoin(ctx, j, first, newRunConfig(j.plan.Spec, opts))

@@ -116,7 +116,9 @@ func (c *Client) findMembers(ctx context.Context, ref string) (members []*member
 	if err != nil {
 		return nil, nil, err
 	}
-	all, err := c.hear(ctx, joinFind, func(s discovery.Service) bool { return s.Node != f.NodeID() && mayMean(s, ref) })
+	all, err := c.hear(ctx, joinFind, func(s discovery.Service) bool {
+		return s.Node != f.NodeID() && s.Flock == flock && mayMean(s, ref) // others may have the same name
+	})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -169,9 +169,9 @@ func (v *volumeCopies) keepUp(ctx context.Context, i int, vol bunfile.Volume) {
 		case owner.id == v.k.id:
 			v.own()
 		case owner.node == "" && (newest.term == 0 || v.k.c.isCopy(rec, vol)):
-			v.cut(i, newest, errors.New("the node that owns the volume does not answer: the copy is as old as is said"))
+			v.cut(i, newest, errOwnerAway)
 		case !v.k.c.isCopy(rec, vol):
-			v.superseded(i, newest)
+			v.superseded(i, newest, owner.node != "")
 		default:
 			synced, err := v.follow(ctx, i, vol, owner, moved)
 			if ctx.Err() != nil {
@@ -192,6 +192,9 @@ func (v *volumeCopies) keepUp(ctx context.Context, i int, vol bunfile.Volume) {
 		}
 	}
 }
+
+// errOwnerAway is why a copy does not follow anybody.
+var errOwnerAway = errors.New("the node that owns the volume does not answer: the copy is as old as is said. If it is gone for good, or runs a new service by now, promote a replica, or join that service")
 
 // ownerFound is how long the owner may take to be found before it counts as gone.
 const ownerFound = 3 * time.Second
@@ -249,7 +252,7 @@ func (v *volumeCopies) state(i int) lifecycle.VolumeSync {
 // take notes what is heard of a copy.
 func (v *volumeCopies) take(i int, owner volumeOwner, s replica.FollowState) {
 	v.set(i, func(now *lifecycle.VolumeSync) {
-		now.Node, now.Term = owner.node, owner.term
+		now.Node, now.Term, now.OwnerAnswers = owner.node, owner.term, false
 		now.Phase = lifecycle.SyncPhase(s.Phase)
 		if !s.SyncedAt.IsZero() {
 			now.SyncedAt = s.SyncedAt.UTC().Round(0)
@@ -272,18 +275,22 @@ func (v *volumeCopies) cut(i int, owner volumeOwner, err error) {
 		if owner.node != "" {
 			now.Node, now.Term = owner.node, owner.term
 		}
-		now.Phase, now.Reason = lifecycle.SyncCut, err.Error()
+		now.Phase, now.Reason, now.OwnerAnswers = lifecycle.SyncCut, err.Error(), false
 	})
 }
 
-// superseded notes that another node was made the owner of what a person keeps
-// here.
-func (v *volumeCopies) superseded(i int, owner volumeOwner) {
+// superseded notes that another node, which answers or not, was made the owner of
+// what a person keeps here.
+func (v *volumeCopies) superseded(i int, owner volumeOwner, answers bool) {
+	back := "and does not answer now. To make this replica the owner again, promote it"
+	if answers {
+		back = "and answers. To make this replica the owner again, stop that one and promote this one, or force that: what was written there since is then set aside"
+	}
 	v.set(i, func(now *lifecycle.VolumeSync) {
-		now.Node, now.Term = owner.node, owner.term
+		now.Node, now.Term, now.OwnerAnswers = owner.node, owner.term, answers
 		now.Phase = lifecycle.SyncSuperseded
-		now.Reason = fmt.Sprintf("node %.12s was made the owner of the volume meanwhile: what is here stays as it is, and is not what the other replicas have. "+
-			"To follow, remove this container and join the service; to be the owner again, promote it", owner.node)
+		now.Reason = fmt.Sprintf("node %.12s was made the owner of the volume meanwhile, %s. This replica's directory stays as it is, and is not what the others have; "+
+			"to follow them, remove it and join the service", owner.node, back)
 	})
 }
 
@@ -350,7 +357,7 @@ func (v *volumeCopies) due() bool {
 	for i, now := range v.states {
 		was := v.told[i]
 		if was.Phase != now.Phase && (now.Phase != lifecycle.Syncing || since >= syncStoreBusy) ||
-			was.Held != now.Held || was.Reason != now.Reason || was.NotKept != now.NotKept || was.Conflicts != now.Conflicts || was.Node != now.Node {
+			was.Held != now.Held || was.Reason != now.Reason || was.NotKept != now.NotKept || was.Conflicts != now.Conflicts || was.Node != now.Node || was.OwnerAnswers != now.OwnerAnswers {
 			return true
 		}
 		if was.PendingBytes != now.PendingBytes && since >= syncStoreBusy || was.SyncedAt != now.SyncedAt && since >= syncStoreIdle {
@@ -366,7 +373,9 @@ func (v *volumeCopies) due() bool {
 // stay as they are, and nobody follows them.
 //
 // It returns [ErrOwner] where the replica owns them already, and where their owner
-// answers or a volume never was complete, unless [Force] is given.
+// answers or a volume never was complete, unless [Force] is given. With it, what the
+// owner that answers has written, and this replica has not, is set aside at the
+// others.
 func (c *Client) Promote(ctx context.Context, ref string, opts ...StopOption) (lifecycle.Container, error) {
 	var cfg stopConfig
 	for _, o := range opts {
@@ -377,7 +386,6 @@ func (c *Client) Promote(ctx context.Context, ref string, opts ...StopOption) (l
 		return lifecycle.Container{}, err
 	}
 	rec, err = store.Modify(ctx, c.store, rec.ID, func(r *lifecycle.Container) error {
-		superseded := slices.ContainsFunc(r.Volumes, func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncSuperseded })
 		switch {
 		case len(r.Spec.Volumes) == 0:
 			return fmt.Errorf("%w: the service has no volumes", ErrOwner)
@@ -387,8 +395,8 @@ func (c *Client) Promote(ctx context.Context, ref string, opts ...StopOption) (l
 		term := max(1, r.VolumesTerm())
 		for _, v := range r.Volumes {
 			term = max(term, v.Term)
-			switch {
-			case cfg.force || superseded:
+			switch superseded := v.Phase == lifecycle.SyncSuperseded; {
+			case cfg.force, superseded && !v.OwnerAnswers:
 			case v.Phase == lifecycle.SyncStarting && v.Node == "":
 				return fmt.Errorf("%w: who owns volume %s is not known yet: try again in a moment, or force it", ErrOwner, v.Target)
 			case v.Phase != lifecycle.SyncCut:

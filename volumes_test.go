@@ -211,7 +211,7 @@ func TestPromote(t *testing.T) {
 	noError(t, err)
 	sameWithin(t, here, fourth.Spec.Volumes[0].Source)
 	network.Heal()
-	first := syncedAs(t, a, rec.ServiceID, "the end of a reign", func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncSuperseded })
+	first := syncedAs(t, a, rec.ServiceID, "the end of a reign", func(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncSuperseded && v.OwnerAnswers })
 	if !strings.Contains(first.Reason, "promote") || first.Term != 2 {
 		t.Errorf("the former owner says %+v", first)
 	}
@@ -224,7 +224,10 @@ func TestPromote(t *testing.T) {
 	if got, err := os.ReadFile(filepath.Join(source, "index.html")); err != nil || string(got) != "<h1>hi</h1>" {
 		t.Errorf("the former owner has %q, %v", got, err)
 	}
-	rec, err = a.Promote(t.Context(), rec.ServiceID)
+	if _, err := a.Promote(t.Context(), rec.ServiceID); !errors.Is(err, budgie.ErrOwner) || !strings.Contains(err.Error(), "answers") {
+		t.Errorf("with the new owner there: %v", err)
+	}
+	rec, err = a.Promote(t.Context(), rec.ServiceID, budgie.Force())
 	if err != nil || rec.VolumesTerm() != 3 {
 		t.Fatalf("promoted to %d, %v", rec.VolumesTerm(), err)
 	}

@@ -32,6 +32,9 @@ type VolumeSync struct {
 	Node string `json:"node,omitempty"`
 	// Term is the term in which that node owns it: see [Container.VolumesTerm].
 	Term uint64 `json:"term,omitempty"`
+	// OwnerAnswers says that this node is there; it is told where Phase is
+	// SyncSuperseded, as else the phase says it.
+	OwnerAnswers bool `json:"owner_answers,omitempty"`
 	// Phase is what the copy is doing.
 	Phase SyncPhase `json:"phase"`
 	// SyncedAt is the last moment, by the clock of the copy's node, at which it

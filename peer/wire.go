@@ -234,7 +234,7 @@ func checkVolumes(volumes []lifecycle.VolumeSync) error {
 		case v.PendingFiles < 0 || v.PendingBytes < 0 || v.Conflicts < 0:
 			return errors.New("volumes: a number is negative")
 		}
-		volumes[i].Reason, volumes[i].Kept = plain(v.Reason, mostReason), ""
+		volumes[i].Reason, volumes[i].NotKept, volumes[i].Kept = plain(v.Reason, mostReason), plain(v.NotKept, mostReason), ""
 	}
 	return nil
 }

@@ -92,17 +92,25 @@ func (a *app) printVolumes(list []budgie.VolumeStatus) {
 	}
 	t.write(a.stdout, a.colour)
 	for _, v := range list {
+		which := fmt.Sprintf("%s: volume %s", v.Name, v.Target)
+		if !v.Local {
+			which = fmt.Sprintf("%s on node %.12s: volume %s", v.Name, v.Node, v.Target)
+		}
 		if v.Sync.Reason != "" {
-			a.note("%s: volume %s: %s: %s", v.Name, v.Target, v.Sync.Phase, v.Sync.Reason)
+			a.note("%s: %s: %s", which, v.Sync.Phase, v.Sync.Reason)
 		}
 		if v.Sync.NotKept != "" {
-			a.note("%s: volume %s: the copy cannot keep %s", v.Name, v.Target, v.Sync.NotKept)
+			a.note("%s: the copy cannot keep %s", which, v.Sync.NotKept)
 		}
-		if v.Local && v.Sync.Held != "" {
+		switch {
+		case v.Sync.Held == "":
+		case v.Local:
 			a.note("  \"budgie status -accept %s\" takes that over; what is lost is kept in %s.kept for a day", v.Name, v.Dir)
+		default:
+			a.note("  \"budgie status -accept %s\" on that machine takes that over; what is lost is kept beside the copy for a day", v.Name)
 		}
 		if v.Sync.Kept != "" {
-			a.note("%s: volume %s: what was changed in the copy is kept, the last of it as %s", v.Name, v.Target, v.Sync.Kept)
+			a.note("%s: what was changed in the copy is kept, the last of it as %s", which, v.Sync.Kept)
 		}
 	}
 }
