@@ -50,3 +50,33 @@ func TestListsSayWhatModesSay(t *testing.T) {
 		}
 	}
 }
+
+// Who may read a directory that is locked changes nothing of it, not even for a moment:
+// whoever uses the copy would see that.
+func TestLooksLeaveModesAlone(t *testing.T) {
+	testenv.NeedRoot(t)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "locked", "file"), "1")
+	if err := os.Chmod(filepath.Join(dir, "locked"), 0); err != nil {
+		t.Fatal(err)
+	}
+	stat := func() (st unix.Stat_t) {
+		if err := unix.Lstat(filepath.Join(dir, "locked"), &st); err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	before := stat()
+	root, err := openRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	all, err := (&scanner{root: root, known: make(map[string]*hashed), unlock: true}).scan(t.Context())
+	if err != nil || len(all) != 3 {
+		t.Errorf("%d entries, %v", len(all), err)
+	}
+	if after := stat(); after.Ctim != before.Ctim {
+		t.Error("the directory was changed")
+	}
+}

@@ -240,32 +240,6 @@ var errEscapes = sync.OnceValue(func() error {
 	return err
 })
 
-// enter opens a directory and returns the names in it, with a function that
-// closes it and takes back the permissions that this needed.
-func (s *scanner) enter(e entry) (dir *os.File, names []string, leave func(), err error) {
-	lock := func() {}
-	if s.unlock && e.mode&0o500 != 0o500 {
-		if err := s.root.Chmod(e.osPath(), fileMode(e.mode|0o700)); err == nil {
-			lock = func() { _ = s.root.Chmod(e.osPath(), fileMode(e.mode)) }
-		}
-	}
-	dir, err = s.root.Open(e.osPath())
-	if err == nil {
-		names, err = dir.Readdirnames(-1)
-		if err != nil {
-			_ = dir.Close()
-		}
-	}
-	if err != nil {
-		lock()
-		return nil, nil, nil, err
-	}
-	return dir, names, func() {
-		_ = dir.Close()
-		lock()
-	}, nil
-}
-
 // look describes what is at path, in the directory above. The attributes of
 // directories are left for later.
 func (s *scanner) look(ctx context.Context, above *os.File, name string) (found, error) {
@@ -431,24 +405,6 @@ func (s *scanner) remember(path string, h hashed) {
 	h.path = path
 	s.known[path] = &h
 	s.learned++
-}
-
-// open opens a file for reading, for its owner whatever its mode where the
-// scanner may unlock it.
-func (s *scanner) open(path string, info fs.FileInfo) (*os.File, error) {
-	f, err := openRegular(s.root, path, info)
-	if !s.unlock || !errors.Is(err, fs.ErrPermission) {
-		return f, err
-	}
-	mode := modeOf(info.Mode())
-	if err := s.root.Chmod(path, fileMode(mode|0o400)); err != nil {
-		return nil, err
-	}
-	f, err = openRegular(s.root, path, info)
-	if locked := s.root.Chmod(path, fileMode(mode)); err == nil {
-		err = locked
-	}
-	return f, err
 }
 
 // copyCtx copies from src to dst by way of buf until src's end, limit bytes

@@ -1,0 +1,72 @@
+package replica
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+)
+
+// enter opens a directory and returns the names in it, with a function that
+// closes it and takes back the permissions that this needed.
+func (s *scanner) enter(e entry) (dir *os.File, names []string, leave func(), err error) {
+	lock := func() {}
+	dir, names, err = s.names(e)
+	// Only where it has to be: whoever looks at the copy sees the mode meanwhile.
+	if s.unlock && e.mode&0o500 != 0o500 && s.forbids(e, names, err) {
+		if s.root.Chmod(e.osPath(), fileMode(e.mode|0o700)) == nil {
+			lock = func() { _ = s.root.Chmod(e.osPath(), fileMode(e.mode)) }
+		}
+		if err != nil {
+			dir, names, err = s.names(e)
+		}
+	}
+	if err != nil {
+		lock()
+		return nil, nil, nil, err
+	}
+	return dir, names, func() {
+		_ = dir.Close()
+		lock()
+	}, nil
+}
+
+// names opens a directory and returns the names in it.
+func (s *scanner) names(e entry) (*os.File, []string, error) {
+	dir, err := s.root.Open(e.osPath())
+	if err != nil {
+		return nil, nil, err
+	}
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, nil, errors.Join(err, dir.Close())
+	}
+	return dir, names, nil
+}
+
+// forbids reports whether the mode of a directory keeps its owner from what is in it;
+// err is that of reading the names.
+func (s *scanner) forbids(e entry, names []string, err error) bool {
+	if err == nil && len(names) > 0 {
+		_, err = s.root.Lstat(path.Join(e.path, names[0]))
+	}
+	return errors.Is(err, fs.ErrPermission)
+}
+
+// open opens a file for reading, for its owner whatever its mode where the
+// scanner may unlock it.
+func (s *scanner) open(path string, info fs.FileInfo) (*os.File, error) {
+	f, err := openRegular(s.root, path, info)
+	if !s.unlock || !errors.Is(err, fs.ErrPermission) {
+		return f, err
+	}
+	mode := modeOf(info.Mode())
+	if err := s.root.Chmod(path, fileMode(mode|0o400)); err != nil {
+		return nil, err
+	}
+	f, err = openRegular(s.root, path, info)
+	if locked := s.root.Chmod(path, fileMode(mode)); err == nil {
+		err = locked
+	}
+	return f, err
+}
