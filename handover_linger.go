@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,9 +57,10 @@ func (k *keeper) leaveLingering() {
 // awaitLingering waits until no process that the container was taken over from has
 // connections to it, or ctx ends.
 func (k *keeper) awaitLingering(ctx context.Context) {
-	names, _ := filepath.Glob(filepath.Join(k.c.lingerDir(), k.id+".*")) // the pattern is one
-	for _, name := range names {
-		for ctx.Err() == nil {
+	entries, _ := os.ReadDir(k.c.lingerDir()) // without it there are none
+	for _, e := range entries {
+		name := filepath.Join(k.c.lingerDir(), e.Name())
+		for strings.HasPrefix(e.Name(), k.id+".") && ctx.Err() == nil {
 			l, free, err := lockfile.Try(name)
 			if free {
 				_ = os.Remove(name) // its process has ended without

@@ -43,9 +43,11 @@ func prepareSeed(dir string) error {
 		return err
 	}
 	// A join that was killed may have left what it was about to write beside it.
-	half, err := filepath.Glob(filepath.Join(filepath.Dir(dir), ".tmp-*"))
-	for _, file := range half {
-		err = errors.Join(err, os.Remove(file))
+	entries, err := os.ReadDir(filepath.Dir(dir))
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".tmp-") {
+			err = errors.Join(err, os.Remove(filepath.Join(filepath.Dir(dir), e.Name())))
+		}
 	}
 	return err
 }

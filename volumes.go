@@ -169,7 +169,7 @@ func (v *volumeCopies) keepUp(ctx context.Context, i int, vol bunfile.Volume) {
 		case owner.id == v.k.id:
 			v.own()
 		case owner.node == "" && (newest.term == 0 || v.k.c.isCopy(rec, vol)):
-			v.cut(i, newest, errOwnerAway)
+			v.cut(i, newest, false, errOwnerAway)
 		case !v.k.c.isCopy(rec, vol):
 			v.superseded(i, newest, owner.node != "")
 		default:
@@ -177,7 +177,9 @@ func (v *volumeCopies) keepUp(ctx context.Context, i int, vol bunfile.Volume) {
 			if ctx.Err() != nil {
 				return
 			}
-			v.cut(i, owner, err)
+			if now, _, _ := v.where(); now == owner {
+				v.ended(i, owner, err)
+			}
 			if synced {
 				retry = rosterRetry
 			}
@@ -202,7 +204,14 @@ const ownerFound = 3 * time.Second
 // isCopy reports whether the volume's directory is a copy of this machine's, and
 // not a directory that a person named.
 func (c *Client) isCopy(rec lifecycle.Container, vol bunfile.Volume) bool {
-	return vol.Source == seedDir(c.cfg.dataDir, rec.ServiceID, vol.Target)
+	own := seedDir(c.cfg.dataDir, rec.ServiceID, vol.Target)
+	if vol.Source == own {
+		return true
+	}
+	// The data directory may have been named otherwise when it joined.
+	here, err := realPath(own)
+	there, otherErr := realPath(vol.Source)
+	return err == nil && otherErr == nil && here == there
 }
 
 // follow follows a volume over one connection, for as long as its owner is where
@@ -269,13 +278,25 @@ func (v *volumeCopies) take(i int, owner volumeOwner, s replica.FollowState) {
 	})
 }
 
+// ended notes why following an owner that is there ended.
+func (v *volumeCopies) ended(i int, owner volumeOwner, err error) {
+	if !errors.Is(err, peer.ErrRefused) {
+		v.cut(i, owner, !errors.Is(err, ErrUnreachable), err)
+		return
+	}
+	v.set(i, func(now *lifecycle.VolumeSync) { // the owner's directory is gone, say
+		now.Node, now.Term, now.OwnerAnswers = owner.node, owner.term, false
+		now.Phase, now.Reason = lifecycle.SyncSuspended, err.Error()
+	})
+}
+
 // cut notes that a copy is not followed, and why.
-func (v *volumeCopies) cut(i int, owner volumeOwner, err error) {
+func (v *volumeCopies) cut(i int, owner volumeOwner, answers bool, err error) {
 	v.set(i, func(now *lifecycle.VolumeSync) {
 		if owner.node != "" {
 			now.Node, now.Term = owner.node, owner.term
 		}
-		now.Phase, now.Reason, now.OwnerAnswers = lifecycle.SyncCut, err.Error(), false
+		now.Phase, now.Reason, now.OwnerAnswers = lifecycle.SyncCut, err.Error(), answers
 	})
 }
 
@@ -335,9 +356,7 @@ func (v *volumeCopies) store(states []lifecycle.VolumeSync) {
 			return store.ErrUnchanged
 		}
 		c.Volumes = states
-		c.AcceptedLoss = slices.DeleteFunc(c.AcceptedLoss, func(held string) bool {
-			return !slices.ContainsFunc(states, func(s lifecycle.VolumeSync) bool { return s.Held == held })
-		})
+		c.AcceptedLoss = slices.DeleteFunc(c.AcceptedLoss, func(held string) bool { return !mayHold(states, held) })
 		return nil
 	})
 	if err != nil {
@@ -346,6 +365,14 @@ func (v *volumeCopies) store(states []lifecycle.VolumeSync) {
 	}
 	v.told, v.toldAt = states, time.Now()
 	v.k.poke()
+}
+
+// mayHold reports whether a content is held by a copy, or may be again once a copy that
+// does not follow now does.
+func mayHold(states []lifecycle.VolumeSync, held string) bool {
+	return slices.ContainsFunc(states, func(s lifecycle.VolumeSync) bool {
+		return s.Held == held || s.Held == "" && s.Phase != lifecycle.Synced
+	})
 }
 
 // due reports whether the states should be stored.
@@ -395,11 +422,11 @@ func (c *Client) Promote(ctx context.Context, ref string, opts ...StopOption) (l
 		term := max(1, r.VolumesTerm())
 		for _, v := range r.Volumes {
 			term = max(term, v.Term)
-			switch superseded := v.Phase == lifecycle.SyncSuperseded; {
-			case cfg.force, superseded && !v.OwnerAnswers:
+			switch {
+			case cfg.force, v.Phase == lifecycle.SyncSuperseded && !v.OwnerAnswers:
 			case v.Phase == lifecycle.SyncStarting && v.Node == "":
 				return fmt.Errorf("%w: who owns volume %s is not known yet: try again in a moment, or force it", ErrOwner, v.Target)
-			case v.Phase != lifecycle.SyncCut:
+			case v.Phase != lifecycle.SyncCut || v.OwnerAnswers:
 				return fmt.Errorf("%w: node %.12s owns volume %s and answers: stop the replica there first, or force it", ErrOwner, v.Node, v.Target)
 			case v.SyncedAt.IsZero():
 				return fmt.Errorf("%w: since it runs under its supervisor, the copy of volume %s never was as its source: force it to make it the owner nevertheless", ErrOwner, v.Target)

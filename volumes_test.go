@@ -171,7 +171,8 @@ func TestCaseV8ReplicasWritesAreReported(t *testing.T) {
 
 func isSynced(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.Synced }
 
-func isCut(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncCut }
+// isCut reports whether the owner of a copy is gone.
+func isCut(v lifecycle.VolumeSync) bool { return v.Phase == lifecycle.SyncCut && !v.OwnerAnswers }
 
 // A replica whose owner is gone becomes the owner: the others follow it. The former
 // owner, when it comes back, overwrites nothing, and nothing of it is overwritten.

@@ -19,7 +19,7 @@ const (
 	// owner since. What is here stays as it is, and nobody follows it.
 	SyncSuperseded SyncPhase = "superseded"
 	// SyncCut: the owner of the volume does not answer, or the copy cannot be
-	// written. It is tried again and again.
+	// written (see [VolumeSync].OwnerAnswers). It is tried again and again.
 	SyncCut SyncPhase = "cut off"
 )
 
@@ -33,7 +33,7 @@ type VolumeSync struct {
 	// Term is the term in which that node owns it: see [Container.VolumesTerm].
 	Term uint64 `json:"term,omitempty"`
 	// OwnerAnswers says that this node is there; it is told where Phase is
-	// SyncSuperseded, as else the phase says it.
+	// SyncSuperseded or SyncCut, as else the phase says it.
 	OwnerAnswers bool `json:"owner_answers,omitempty"`
 	// Phase is what the copy is doing.
 	Phase SyncPhase `json:"phase"`

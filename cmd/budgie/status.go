@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/budgiehq/budgie"
@@ -137,14 +138,18 @@ func pendingWord(v lifecycle.VolumeSync) string {
 
 // syncWord says how the copies of a container's volumes are: the worst of them.
 func syncWord(rec lifecycle.Container) string {
-	word := "-"
+	worst := -1
 	for _, v := range rec.Volumes {
-		if word == "-" || v.Phase != lifecycle.Synced {
-			word = string(v.Phase)
-		}
+		worst = max(worst, slices.Index(badness, v.Phase))
 	}
-	return word
+	if worst < 0 {
+		return "-"
+	}
+	return string(badness[worst])
 }
+
+// badness are the phases of copies, the worst last.
+var badness = []lifecycle.SyncPhase{lifecycle.Synced, lifecycle.Syncing, lifecycle.SyncStarting, lifecycle.SyncCut, lifecycle.SyncSuspended, lifecycle.SyncSuperseded}
 
 // volumeJSON is the JSON form of a volume's state. Its names are an interface:
 // scripts rely on them.
