@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -130,7 +131,10 @@ func (c *command) balance(ctx context.Context, a *app, fs *flag.FlagSet, f *bala
 		a.serveUntilEnd(ctx, client, front, missing(args[0], mode))
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), bunfile.DefaultStopTimeout)
 		defer cancel()
-		return front.Shutdown(drain)
+		if err := front.Shutdown(drain); !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		return nil // the log says that connections were cut off, and it has ended as it should
 	}, opts...))
 }
 
