@@ -64,6 +64,28 @@ func algorithmNames() string {
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
+// check says which flags are not valid, or do not go together.
+func (f *balanceFlags) check() error {
+	switch mode := bunfile.BalanceMode(f.mode); {
+	case !slices.Contains(bunfile.Algorithms(), bunfile.Algorithm(f.algorithm)):
+		return fmt.Errorf("-algorithm is %s, not %q", algorithmNames(), f.algorithm)
+	case mode != bunfile.ModeHTTP && mode != bunfile.ModeTCP && mode != balance.ModeUDP:
+		return fmt.Errorf("-mode is http, tcp or udp, not %q", f.mode)
+	case f.hash != "" && f.algorithm != string(bunfile.ConsistentHash):
+		return fmt.Errorf("-hash needs -algorithm %s", bunfile.ConsistentHash)
+	case f.hash != "" && mode != bunfile.ModeHTTP:
+		return fmt.Errorf("-hash needs -mode http: in mode %s there are neither headers nor cookies, and %s goes by the client's address", mode, bunfile.ConsistentHash)
+	case f.protocol != string(bunfile.ProtocolAuto) && mode != bunfile.ModeHTTP:
+		return fmt.Errorf("-protocol needs -mode http")
+	case f.slowStart.value < 0:
+		return fmt.Errorf("-slow-start is a time from 0s on, not %s", f.slowStart)
+	}
+	if _, _, err := net.SplitHostPort(f.addr); err != nil {
+		return fmt.Errorf("-balance is an address to serve, such as :8080 or 127.0.0.1:8080, not %q", f.addr)
+	}
+	return nil
+}
+
 // newAccessLog returns what prints a line for each request, nil where none is
 // wanted.
 func (a *app) newAccessLog(format string) (*accesslog.Log, error) {
@@ -88,22 +110,11 @@ func (c *command) balance(ctx context.Context, a *app, fs *flag.FlagSet, f *bala
 	if name := firstSet(fs, append(joinFlagNames, "timeout", "format")...); name != "" {
 		return c.usagef("-%s does not go with -balance", name)
 	}
-	switch {
-	case len(args) != 1 || args[0] == "":
+	if len(args) != 1 || args[0] == "" {
 		return c.usagef("-balance needs one ID or NAME")
-	case !slices.Contains(bunfile.Algorithms(), bunfile.Algorithm(f.algorithm)):
-		return c.usagef("-algorithm is %s, not %q", algorithmNames(), f.algorithm)
-	case mode != bunfile.ModeHTTP && mode != bunfile.ModeTCP && mode != balance.ModeUDP:
-		return c.usagef("-mode is http, tcp or udp, not %q", f.mode)
-	}
-	if f.slowStart.value < 0 {
-		return c.usagef("-slow-start is a time from 0s on, not %s", f.slowStart)
-	}
-	if _, _, err := net.SplitHostPort(f.addr); err != nil {
-		return c.usagef("-balance is an address to serve, such as :8080 or 127.0.0.1:8080, not %q", f.addr)
 	}
 	hash, err := hashOf(f.hash)
-	if err != nil {
+	if err := errors.Join(err, f.check()); err != nil {
 		return c.usagef("%v", err)
 	}
 	access, err := a.newAccessLog(f.accessLog)
