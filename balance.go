@@ -231,7 +231,7 @@ func (c *Client) backend(r *roster, t *tunnels, id string, of balanced) (balance
 		told, ok := t.follow(r, id, func(c peer.Container) bool {
 			return servedPort(c, of.protocol) != 0 && means(of.name, c.Name, c.ID, c.ServiceID)
 		})
-		return balance.Backend{ID: id, Addr: tunnelAddr(id, servedPort(told, of.protocol)), Weight: told.Weight}, ok
+		return balance.Backend{ID: id, Addr: t.addr(id, servedPort(told, of.protocol), of.protocol), Weight: told.Weight}, ok
 	}
 	if !means(of.name, s.Name, s.ID, s.ServiceID) {
 		return balance.Backend{}, false

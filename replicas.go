@@ -71,7 +71,7 @@ func (p *publication) elsewhere(port lifecycle.Endpoint) []balance.Backend {
 	var backends []balance.Backend
 	for id, told := range p.replicas {
 		if publishes(told, port) {
-			backends = append(backends, balance.Backend{ID: id, Addr: tunnelAddr(id, port.ContainerPort), Weight: told.Weight, Backup: p.preferLocal && !p.sick})
+			backends = append(backends, balance.Backend{ID: id, Addr: p.tunnels.addr(id, port.ContainerPort, port.Protocol), Weight: told.Weight, Backup: p.preferLocal && !p.sick})
 		}
 	}
 	slices.SortFunc(backends, func(a, b balance.Backend) int { return strings.Compare(a.ID, b.ID) })

@@ -80,6 +80,8 @@ type rosterEntry struct {
 	addr       netip.AddrPort
 	// hosting is what it says of being a host.
 	hosting *peer.Hosting
+	// turn is how often another process has taken over there.
+	turn int
 }
 
 // report is what a watching goroutine found out.
@@ -88,6 +90,8 @@ type report struct {
 	told  peer.Told
 	addr  netip.AddrPort
 	err   error
+	// another says that another process answers there since the last report.
+	another bool
 }
 
 func newRoster(open func() (*trust.Flock, error), dial func(*trust.Flock, discovery.Service) rosterClient, delay time.Duration, changed func(id string)) *roster {
@@ -236,13 +240,14 @@ func (r *roster) follow(ctx context.Context, entry *rosterEntry, s discovery.Ser
 	if err != nil {
 		return // the client ends
 	}
-	retry := rosterRetry
+	retry, another := rosterRetry, false
 	for ctx.Err() == nil {
-		answered, gone := r.watchOnce(ctx, entry, r.dial(f, s), &s)
+		answered, left, away := r.watchOnce(ctx, entry, r.dial(f, s), &s, another)
 		if answered {
-			retry = rosterRetry
+			retry, another = rosterRetry, false
 		}
-		if gone {
+		another = another || away
+		if left || away {
 			continue
 		}
 		timer := time.NewTimer(retry)
@@ -258,12 +263,12 @@ func (r *roster) follow(ctx context.Context, entry *rosterEntry, s discovery.Ser
 }
 
 // watchOnce watches an endpoint over one connection and reports what it says,
-// until that ends, which it reports, or until gone: the endpoint has left the
-// address of the connection, or it sends away who watches, as one does that
+// until that ends, which it reports, or until the endpoint has left the
+// address of the connection, or sends away who watches, as one does that
 // another process takes over from. Then there is nothing to wait for, and nothing
 // to report before it was asked again. s follows the announcement meanwhile.
-func (r *roster) watchOnce(ctx context.Context, entry *rosterEntry, client rosterClient, s *discovery.Service) (answered, gone bool) {
-	began, left, away := time.Now(), false, false
+func (r *roster) watchOnce(ctx context.Context, entry *rosterEntry, client rosterClient, s *discovery.Service, another bool) (answered, left, away bool) {
+	began := time.Now()
 	watching, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -288,14 +293,15 @@ func (r *roster) watchOnce(ctx context.Context, entry *rosterEntry, client roste
 			break
 		}
 		select {
-		case r.reports <- report{entry, told, client.Addr(), err}:
+		case r.reports <- report{entry, told, client.Addr(), err, another && err == nil}:
 		case <-ctx.Done():
 		}
+		another = another && err != nil
 	}
 	stop()
 	wg.Wait()
 	_ = client.Close() // the reason was reported
-	return answered, left || away
+	return answered, left, away
 }
 
 // sentAway reports whether a watch that began then ended with an error after which the
@@ -316,6 +322,9 @@ func (r *roster) learn(rep report) {
 		entry.containers, entry.hosting = nil, nil
 	} else {
 		entry.dead, entry.addr = false, rep.addr
+		if rep.another {
+			entry.turn++
+		}
 		entry.hosting = rep.told.Hosting
 		entry.containers = make(map[string]peer.Container, len(rep.told.Containers))
 		for _, c := range rep.told.Containers {
@@ -376,6 +385,14 @@ func (r *roster) silent(id string) bool {
 	}
 	entry := r.endpoints[at]
 	return entry != nil && entry.dead
+}
+
+// turn returns how often another process took over the endpoint of a replica.
+func (r *roster) turn(id string) int {
+	if entry := r.endpoints[keyOf(r.hints[id])]; entry != nil {
+		return entry.turn
+	}
+	return 0
 }
 
 // proved returns what the node of a replica itself says of it, and the address

@@ -18,12 +18,22 @@ import (
 )
 
 // tunnelHost is what the addresses of containers of other nodes end with, behind
-// the container's id. No name of the network ends so (RFC 6761 section 6.4).
+// the container's id, and the turn of who answers there where it is not the first. No
+// name of the network ends so (RFC 6761 section 6.4).
 const tunnelHost = ".peer.invalid"
 
-// tunnelAddr is the address of a port of another node's container, for tunnels.
-func tunnelAddr(id string, port int) string {
-	return net.JoinHostPort(id+tunnelHost, strconv.Itoa(port))
+// addr is the address of a port of another node's container, for tunnels. It is another
+// one when another process has taken over at that node: connections that frontends keep
+// for further requests go by the former one, which ends some time after, and whatever is
+// under way then with it. Datagrams go on by it, lest sessions change their replica.
+func (t *tunnels) addr(id string, port int, protocol bunfile.Protocol) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	host := id + tunnelHost
+	if turn := t.by[id].turn; turn > 0 && protocol != bunfile.UDP {
+		host = id + "." + strconv.Itoa(turn) + tunnelHost
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port))
 }
 
 // tunnels connect the frontends of this machine to containers of other nodes,
@@ -44,6 +54,8 @@ type tunnels struct {
 type tunnelEnd struct {
 	node string
 	addr netip.AddrPort
+	// turn is that of the process which answers there.
+	turn int
 }
 
 func newTunnels(open func() (*trust.Flock, error)) *tunnels {
@@ -125,6 +137,7 @@ func (t *tunnels) reach(ctx context.Context, addr string, dial func(c *peer.Clie
 	if !remote {
 		return nil, false, nil
 	}
+	id, _, _ = strings.Cut(id, ".") // whoever answers there now
 	n, err := strconv.Atoi(port)
 	if err != nil {
 		return nil, true, err
@@ -226,7 +239,7 @@ func (t *tunnels) client(id string) (*peer.Client, error) {
 func (t *tunnels) follow(r *roster, id string, wanted func(peer.Container) bool) (told peer.Container, ok bool) {
 	told, addr, _, proved := r.proved(id)
 	if proved && told.Ready && told.Health != lifecycle.Unhealthy && wanted(told) {
-		t.lead(id, tunnelEnd{told.Node, addr})
+		t.lead(id, tunnelEnd{told.Node, addr, r.turn(id)})
 		return told, true
 	}
 	if r.silent(id) {
