@@ -1,6 +1,7 @@
 package mdns
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -73,5 +74,31 @@ func TestFoundAgainAfterALongCut(t *testing.T) {
 		}
 		b.cut(false)
 		t.Logf("the others were there again after %v and %v", ofHere.awaits(t, "far", 5*time.Minute), ofThere.awaits(t, "near", 5*time.Minute))
+	})
+}
+
+// What somebody else asked before the network was cut, and whole again, stands for no
+// question after that.
+func TestQuestionsOfBeforeACut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bus{}
+		here, _ := b.node(t, "192.0.2.1")
+		other, _ := b.node(t, "192.0.2.2")
+		there, _ := b.node(t, "192.0.2.3")
+		announce(t, other, replica(1, "other"))
+		var y diary
+		y.write(t, here)
+		time.Sleep(40 * time.Second) // the next question is due after 63 s
+		ctx, cancel := context.WithCancel(t.Context())
+		if _, err := other.Browse(ctx); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		cancel()
+		b.cut(true)
+		announce(t, there, replica(2, "there"))
+		time.Sleep(8 * time.Second)
+		b.cut(false)
+		t.Logf("it was there after %v", y.awaits(t, "there", 30*time.Second))
 	})
 }

@@ -27,6 +27,9 @@ const (
 	// browser: RFC 6762 section 5.2.
 	firstInterval = time.Second
 	lastInterval  = time.Hour
+	// heardShare is for what part of the next interval a query of somebody else stands
+	// for an own one.
+	heardShare = 8
 	// questionsPerPacket keeps queries within one packet.
 	questionsPerPacket = 8
 )
@@ -90,8 +93,8 @@ type engine struct {
 	// after it the one after that.
 	askAt    time.Time
 	interval time.Duration
-	// heard are the links on which somebody else has asked the same since.
-	heard map[int]bool
+	// heard is when somebody else asked the same last, by link, since the last query.
+	heard map[int]time.Time
 
 	// conflicts are the times of the last conflicts over names.
 	conflicts []time.Time
@@ -127,7 +130,7 @@ type announcement struct {
 func newEngine(cfg config) *engine {
 	return &engine{
 		log: cfg.log, hub: discovery.NewHub(), ttl: cfg.ttl,
-		linkAddrs: make(map[int][]netip.Addr), addrsAgain: make(map[int]time.Time), heard: make(map[int]bool),
+		linkAddrs: make(map[int][]netip.Addr), addrsAgain: make(map[int]time.Time), heard: make(map[int]time.Time),
 		cache: newCache(), published: make(map[string][]string),
 		host: "budgie-" + randomHex(8) + ".local.",
 		own:  make(map[string]*announcement), named: make(map[string]*announcement), sentAt: make(map[int]map[string]time.Time),
@@ -275,8 +278,11 @@ func (e *engine) askSoon(now time.Time) {
 // anything when it is whole again, nor hears more of this machine. Not before a minute
 // of queries is over: anybody can make something expire.
 func (e *engine) missed(now time.Time) {
-	if e.cache.vanished && !e.askAt.IsZero() && e.interval >= time.Minute {
-		e.askSoon(now)
+	if e.cache.vanished {
+		clear(e.heard) // what was asked before that may have met the cut
+		if !e.askAt.IsZero() && e.interval >= time.Minute {
+			e.askSoon(now)
+		}
 	}
 	e.cache.vanished = false
 }
@@ -284,7 +290,7 @@ func (e *engine) missed(now time.Time) {
 // overhear notes that somebody else asks what a browser here is about to ask, if
 // it does not know more than is known here: RFC 6762 section 7.3.
 func (e *engine) overhear(now time.Time, link int, from netip.AddrPort, query packet) {
-	if e.askAt.IsZero() || e.heard[link] || query.unicast || from.Port() != mdnsPort ||
+	if e.askAt.IsZero() || query.unicast || from.Port() != mdnsPort ||
 		!slices.Contains(query.questions, question{serviceName, typePTR}) {
 		return
 	}
@@ -301,7 +307,7 @@ func (e *engine) overhear(now time.Time, link int, from netip.AddrPort, query pa
 			return
 		}
 	}
-	e.heard[link] = true
+	e.heard[link] = now
 }
 
 // receive takes in a packet from the network. to is false for packets that were
@@ -414,8 +420,9 @@ func (e *engine) due(now time.Time) {
 		}
 		for _, l := range e.links {
 			// RFC 6762 section 7.3: what another has asked is asked, but for the
-			// first two times, which are all that a newcomer waits for.
-			if !e.heard[l] || e.interval <= 2*firstInterval {
+			// first two times, which are all that a newcomer waits for. What was asked
+			// long before stands for nothing: somebody may have come since.
+			if e.heard[l].IsZero() || now.Sub(e.heard[l]) > e.interval/heardShare || e.interval <= 2*firstInterval {
 				ask.add(l, question{serviceName, typePTR})
 			}
 		}
