@@ -2,6 +2,7 @@ package budgie
 
 import (
 	"context"
+	"maps"
 	"sync"
 
 	"github.com/budgiehq/budgie/discovery"
@@ -22,6 +23,9 @@ type replicaWatch struct {
 	// changed is called with the roster when something is new of one of them, and
 	// for each that is known at first. It must not end its own watch.
 	changed func(r *roster, id string)
+	// told are the replicas that it was told of: it hears of their end, too, whatever is
+	// announced of them by then, and for a while after whether their node is silent.
+	told map[string]bool
 }
 
 // watchReplicas follows the announced replicas that are wanted, until stop is
@@ -38,7 +42,7 @@ func (c *Client) watchReplicas(wanted func(discovery.Service) bool, changed func
 		w.users = 0
 	}
 	w.users++
-	loop, sub := w.loop, &replicaWatch{wanted, changed}
+	loop, sub := w.loop, &replicaWatch{wanted, changed, make(map[string]bool)}
 	loop.do(func() { loop.add(sub) })
 	return sync.OnceFunc(func() {
 		loop.do(func() { loop.drop(sub) })
@@ -137,6 +141,7 @@ func (l *watchLoop) take(e discovery.Event) {
 	if e.Type == discovery.Removed {
 		delete(l.known, id)
 	}
+	l.tidy()
 }
 
 func (l *watchLoop) wanted(s discovery.Service) bool {
@@ -152,9 +157,21 @@ func (l *watchLoop) wanted(s discovery.Service) bool {
 func (l *watchLoop) changed(id string) {
 	s := l.known[id]
 	for sub := range l.subs {
-		if sub.wanted(s) {
+		if sub.wanted(s) || sub.told[id] {
+			sub.told[id] = true
 			sub.changed(l.r, id)
 		}
+	}
+}
+
+// tidy forgets of whom there is nothing more to tell.
+func (l *watchLoop) tidy() {
+	l.r.tidy()
+	for sub := range l.subs {
+		maps.DeleteFunc(sub.told, func(id string, _ bool) bool {
+			_, left := l.r.left[id]
+			return !left && !sub.wanted(l.known[id])
+		})
 	}
 }
 
@@ -166,6 +183,7 @@ func (l *watchLoop) add(sub *replicaWatch) {
 			continue
 		}
 		if _, followed := l.r.hints[id]; followed {
+			sub.told[id] = true
 			sub.changed(l.r, id)
 		} else {
 			l.r.take(l.ctx, discovery.Event{Type: discovery.Added, Service: s})
