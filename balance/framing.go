@@ -27,8 +27,8 @@ const (
 // 9112 section 2.2.
 const maxEmptyLines = 4
 
-// maxFramingLine is how much of a line is looked at. What matters is shorter.
-const maxFramingLine = 256
+// keptFramingLine is how much room for lines that come in parts a connection keeps.
+const keptFramingLine = 256
 
 // framing follows the requests of one connection of HTTP/1.1, byte by byte as they
 // come, beside http.Server, which parses them. It ends a connection where a message
@@ -45,7 +45,7 @@ type framing struct {
 	heads int  // headers that ended
 	empty int  // bytes of empty lines before this request
 	rest  uint64
-	line  []byte // the beginning of a line that came in parts
+	line  []byte // what has come of a line that comes in parts
 
 	first, old               bool // in the request line; of HTTP/1.0
 	sized, chunked, switches bool // by the fields so far
@@ -130,17 +130,20 @@ func (g *framing) endOfRequest() {
 func (g *framing) takeLine(p []byte) int {
 	i := bytes.IndexByte(p, '\n')
 	if i < 0 {
-		g.line = append(g.line, p[:min(len(p), maxFramingLine-len(g.line))]...)
+		// All of it: a length may have any number of blanks before it. http.Server
+		// bounds what it reads of a header, and of a line in a body.
+		g.line = append(g.line, p...)
 		return len(p)
 	}
 	line := p[:i+1]
 	if len(g.line) > 0 {
-		// Longer ones keep their end, to tell the line break.
-		g.line = append(g.line[:min(len(g.line), maxFramingLine-2)], line[max(0, len(line)-maxFramingLine):]...)
+		g.line = append(g.line, line...)
 		line = g.line
 	}
 	g.endLine(line)
-	g.line = g.line[:0]
+	if g.line = g.line[:0]; cap(g.line) > keptFramingLine {
+		g.line = nil
+	}
 	return i + 1
 }
 
@@ -252,5 +255,8 @@ func (g *framing) decide(switched bool) {
 		g.state = framingThrough
 	} else if g.state == framingUndecided {
 		g.state = framingBetween
+	} else {
+		// It was refused before the end of its body, behind which nobody decides.
+		g.switches = false
 	}
 }

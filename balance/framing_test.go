@@ -67,6 +67,7 @@ func TestFraming(t *testing.T) {
 		{"chunks", post(te, "5;x=\"y\"\r\nGET /\r\n0a\r\n0123456789\r\n0\r\nX: y\r\n\r\n") + getRequest, 2, false},
 		{"length within a body", post("Content-Length: 40\r\n", strings.Repeat("\r\nContent-Length: 7\r\n"+te, 1)[:40]) + getRequest, 2, false},
 		{"long line", post("X: "+strings.Repeat("x", 5000)+"\r\nContent-Length: 5\r\n", "GET /") + getRequest, 2, false},
+		{"length behind many blanks", post("Content-Length:"+strings.Repeat(" ", 300)+"5\r\n", "GET /") + getRequest, 2, false},
 		{"folded", post("X: y\r\n Content-Length: 5\r\n"+te, "0\r\n\r\n") + getRequest, 2, false},
 		{"upgrade refused", "GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n" + getRequest, 2, false},
 		{"length and chunks", post("Content-Length: 5\r\n"+te, "0\r\n\r\n"), 0, true},
@@ -78,6 +79,8 @@ func TestFraming(t *testing.T) {
 		{"folded length", post("Content-Length:\r\n 5\r\n", ""), 0, true},
 		{"folded coding", post("Transfer-Encoding:\r\n chunked\r\n", ""), 0, true},
 		{"chunks of HTTP/1.0", "POST / HTTP/1.0\r\n" + te + "\r\n0\r\n\r\n", 0, true},
+		{"chunks of HTTP/1.0 with a long target", "POST /" + strings.Repeat("x", 300) + " HTTP/1.0\r\n" + te + "\r\n0\r\n\r\n", 0, true},
+		{"end of a long extension", post(te, "5;x="+strings.Repeat("x", 300)+"\x00y\r\nhello\r\n"), 1, true},
 		{"chunk size", post(te, "0x5\r\nhello\r\n"), 1, true},
 		{"sign", post(te, "+5\r\nhello\r\n"), 1, true},
 		{"bare LF", post(te, "5\nhello\r\n"), 1, true},
@@ -116,6 +119,27 @@ func TestFramingHoldsBack(t *testing.T) {
 	flooded.filter(make([]byte, maxHeld+1))
 	if flooded.err == nil {
 		t.Error("there is no bound on what is held")
+	}
+}
+
+// A request that wished for another protocol and was answered before its body was read
+// silences nobody: what follows is passed on.
+func TestFramingOfUpgradeRefusedEarly(t *testing.T) {
+	const body = "hello"
+	for name, head := range map[string]string{
+		"length": "Content-Length: 5\r\n\r\n",
+		"chunks": "Transfer-Encoding: chunked\r\n\r\n5\r\n",
+	} {
+		var g framing
+		g.filter([]byte("POST / HTTP/1.1\r\nUpgrade: x\r\n" + head))
+		g.decide(false)
+		rest := body + getRequest
+		if name == "chunks" {
+			rest = body + "\r\n0\r\n\r\n" + getRequest
+		}
+		if n := g.filter([]byte(rest)); n != len(rest) || g.heads != 2 || g.err != nil {
+			t.Errorf("%s: %d of %d bytes came through, %d headers, %v", name, n, len(rest), g.heads, g.err)
+		}
 	}
 }
 
@@ -176,6 +200,32 @@ func TestHeldBytesKeepTheirOrder(t *testing.T) {
 		far.Close()
 		if got := <-read; got != ask+"GET / HTTP/1.1\r\n\r\n" {
 			t.Errorf("switched %v: %q", switched, got)
+		}
+	}
+}
+
+// Requests that came together behind one that wished for another protocol, and wish for
+// one too, are passed on one by one and byte by byte as they came.
+func TestHeldRequestsKeepTheirOrder(t *testing.T) {
+	const ask = "GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n"
+	const stream = ask + ask + "POST / HTTP/1.1\r\nUpgrade: x\r\nContent-Length: 10\r\n\r\n0123456789" + ask + getRequest
+	for part := 1; part <= len(stream); part++ {
+		c := new(h1Conn)
+		came := []byte(stream)
+		got := string(came[:c.filter(came)])
+		for p := make([]byte, part); len(got) < len(stream); {
+			n, err := c.leftover(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got += string(p[:n]); n == 0 && c.framing.state != framingUndecided {
+				break // nothing more would come
+			} else if n == 0 {
+				c.decide(false)
+			}
+		}
+		if got != stream {
+			t.Fatalf("in parts of %d: %q", part, got)
 		}
 	}
 }

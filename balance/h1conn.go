@@ -93,8 +93,11 @@ func (c *h1Conn) leftover(p []byte) (int, error) {
 	}
 	for len(f.held) > 0 && f.state != framingUndecided {
 		n := copy(p, f.held)
-		f.held = f.held[n:]
-		if n = f.filter(p[:n]); n > 0 {
+		rest := f.held[n:]
+		f.held = nil // what is held back again, of p, comes before the rest
+		n = f.filter(p[:n])
+		f.held = append(f.held, rest...)
+		if n > 0 {
 			return n, nil
 		}
 	}
