@@ -26,6 +26,11 @@ func rewrite(pr *httputil.ProxyRequest) {
 	// ReverseProxy drops query parameters that Go cannot parse; this proxy does
 	// not look at them, and the backend may know better.
 	out.URL.RawQuery = in.URL.RawQuery
+	if raw := out.URL.RawPath; raw != "" && out.URL.EscapedPath() != raw {
+		// net/url would escape the decoded path instead, in which an escaped slash is
+		// one like any other.
+		out.URL.RawPath = escapeRest(raw)
+	}
 	// The map itself: the values come in after the body.
 	out.Trailer = in.Trailer
 	if out.Header.Get("Upgrade") != "" && (!in.ProtoAtLeast(1, 1) || httpguts.HeaderValuesContainsToken(out.Header["Upgrade"], "h2c")) {
@@ -53,6 +58,22 @@ func rewrite(pr *httputil.ProxyRequest) {
 		delete(out.Header, "X-Idempotency-Key")
 		out.Header["x-idempotency-key"] = key
 	}
+}
+
+// escapeRest escapes what may not stand in a path, and leaves the escapes that are there
+// as they are. net/url goes by the result where it has nothing to escape itself.
+func escapeRest(path string) string {
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for _, c := range []byte(path) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("%/-._~!$&'()*+,;=:@[]", c) >= 0:
+			b.WriteByte(c)
+		default:
+			b.Write([]byte{'%', hex[c>>4], hex[c&0xf]})
+		}
+	}
+	return b.String()
 }
 
 // defaultHost is the authority of a request that has none: what the client

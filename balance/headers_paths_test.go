@@ -88,3 +88,26 @@ func TestMisplacedTrailersAreDropped(t *testing.T) {
 		}
 	})
 }
+
+// An escape in a path reaches the backend as one, whatever else is in the path that has
+// to be escaped: an escaped slash separates nothing.
+func TestEscapesOfATargetStay(t *testing.T) {
+	bothPaths(t, func(t *testing.T, f *front) {
+		f.set(rawBackend(t, echoHead))
+		for target, want := range map[string]string{
+			"/a%2Fb":         "/a%2Fb",
+			"/a%2Fb|c":       "/a%2Fb%7Cc",
+			"/a%2F..%2fb^":   "/a%2F..%2fb%5E",
+			"/\xc3\xa4%2Fb":  "/%C3%A4%2Fb",
+			`/a%3Fb"?q=%2f|`: "/a%3Fb%22?q=%2f|",
+			`//x%2Fy\#`:      "//x%2Fy%5C%23",
+			"/{%7b%25%2F[@]": "/%7B%7b%25%2F[@]",
+		} {
+			c, in := dialFront(t, f)
+			head := converse(t, c, in, "GET "+target+" HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")[0]
+			if got := strings.Fields(head)[1]; got != want {
+				t.Errorf("sent %q, the backend got %q; want %q", target, got, want)
+			}
+		}
+	})
+}
