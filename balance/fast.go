@@ -288,26 +288,32 @@ func (s *fastConn) write(p []byte) error {
 // block, until that is closed.
 func (f *frontend) acceptAll(d *door, fn func(*clientConn)) {
 	defer d.acceptEnded()
-	var pause time.Duration
 	for {
-		c, err := d.Accept()
-		if err == nil {
-			pause = 0
-			fn(c.(*clientConn))
-			continue
-		}
-		if errors.Is(err, net.ErrClosed) {
+		c, err := f.accept(d)
+		if err != nil {
 			if !d.draining.Load() {
 				f.log.Error("frontend no longer accepts connections", "addr", d.Addr().String(), "err", err)
 			}
 			return
 		}
+		fn(c.(*clientConn))
+	}
+}
+
+// accept returns the next connection that comes in at a listener. It is an error only
+// that this was closed: others pass, and must not end the frontend.
+func (f *frontend) accept(ln net.Listener) (net.Conn, error) {
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		c, err := ln.Accept()
+		if err == nil || errors.Is(err, net.ErrClosed) {
+			return c, err
+		}
 		// Too many open files, most likely: it passes as connections end.
-		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		f.log.Error("accepting a connection failed", "err", err, "again in", pause)
 		select {
 		case <-time.After(pause):
 		case <-f.ctx.Done():
+			return nil, net.ErrClosed
 		}
 	}
 }

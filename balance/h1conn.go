@@ -14,12 +14,14 @@ import (
 // h1Listener is a listener whose connections are those that http.Server reads.
 type h1Listener struct {
 	net.Listener
+	f        *frontend
 	tls      *tls.Config // nil without TLS
 	errorLog *log.Logger
 }
 
+// Accept implements net.Listener. http.Server would give up for good on most errors.
 func (l *h1Listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
+	c, err := l.f.accept(l.Listener)
 	if err != nil {
 		return nil, err
 	}

@@ -99,7 +99,7 @@ func (h *httpTraffic) serve(d *door) {
 
 // http1 returns what http.Server accepts of a listener.
 func (h *httpTraffic) http1(ln net.Listener, t *tls.Config) net.Listener {
-	return &h1Listener{Listener: ln, tls: t, errorLog: h.server.ErrorLog}
+	return &h1Listener{Listener: ln, f: h.f, tls: t, errorLog: h.server.ErrorLog}
 }
 
 // left closes the connections that are kept for further requests. The backends
