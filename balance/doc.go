@@ -143,7 +143,11 @@
 //
 // Where the backend is a frontend of another Budgie proxy these fields tell
 // what became of the request there: the first two mean that it was not
-// delivered, and that it can go elsewhere; the others that it may have been. In
+// delivered, and that it can go elsewhere; the others that it may have been. That
+// is believed of the proxy at the other end of the connection alone, which says by
+// the field Budgie-Hop that it is: a server in between may have passed the answer on.
+// Where addresses are translated, or a Dial makes connections that are none of TCP's
+// own, that cannot be seen, and the answer is one like others. In
 // answers of other servers, entries named budgie are removed, so that such a
 // field always comes from the proxy that the client talks to.
 //

@@ -3,6 +3,7 @@ package balance
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -150,6 +151,17 @@ func (ex *exchange) lastOnConn() bool {
 		return true
 	}
 	return ex.front.door.draining.Load()
+}
+
+// connection returns that of the attempt under way, nil where there is none.
+func (ex *exchange) connection() net.Conn {
+	switch {
+	case ex.conn != nil:
+		return ex.conn
+	case ex.h2 != nil && ex.h2.conn != nil:
+		return ex.h2.conn.under
+	}
+	return nil
 }
 
 // conclude makes sure that nothing more of the request goes out on the

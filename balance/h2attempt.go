@@ -17,7 +17,7 @@ import (
 // h2Attempt is one attempt to send a request over HTTP/2. The connection is
 // others', too: whether bytes went out on it tells nothing, and it stays open.
 type h2Attempt struct {
-	conn     *http.ClientConn // nil if there was none
+	conn     *h2Link // nil if there was none
 	cancel   context.CancelCauseFunc
 	ctx      context.Context
 	wrote    atomic.Bool // the header, or a part of it, went out

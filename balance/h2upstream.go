@@ -2,6 +2,7 @@ package balance
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -33,12 +34,21 @@ type h2Upstream struct {
 // h2Links is the connections to one member. What is not atomic is guarded by
 // h2Upstream's lock.
 type h2Links struct {
-	conns   []*http.ClientConn
+	conns   []*h2Link
 	dialing *h2Dial       // the one attempt under way, nil if none
 	changed chan struct{} // closed when a connection may have room, nil if nobody waits
 	waiting atomic.Int32
 	proven  atomic.Bool // it has answered over HTTP/2
 }
+
+// h2Link is a connection, and what it is on.
+type h2Link struct {
+	*http.ClientConn
+	under net.Conn
+}
+
+// h2LinkKey is that of the h2Link, in a context, for which a connection is made.
+type h2LinkKey struct{}
 
 // h2Dial is an attempt to connect.
 type h2Dial struct {
@@ -49,6 +59,14 @@ type h2Dial struct {
 func newH2Upstream(f *frontend) *h2Upstream {
 	tr := newUpstream(f)
 	tr.Protocols = onlyH2C()
+	dial := tr.DialContext
+	tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		if l, ok := ctx.Value(h2LinkKey{}).(*h2Link); ok {
+			l.under = c
+		}
+		return c, err
+	}
 	tr.ResponseHeaderTimeout = 0 // h2Attempt has it, since not all requests have one
 	tr.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: h2BackendWindow, SendPingTimeout: h2BackendPing, PingTimeout: h2PingTimeout}
 	return &h2Upstream{f: f, transport: tr, of: map[*member]*h2Links{}}
@@ -63,7 +81,7 @@ func onlyH2C() *http.Protocols {
 // reserve returns a connection to a member with room for one more request, which
 // is reserved, and whether it was there before. Where there is none it connects,
 // once for all that wait.
-func (u *h2Upstream) reserve(ctx context.Context, m *member) (conn *http.ClientConn, reused bool, err error) {
+func (u *h2Upstream) reserve(ctx context.Context, m *member) (conn *h2Link, reused bool, err error) {
 	for reused = true; ; reused = false {
 		conn, dial, changed, done := u.look(m)
 		if conn != nil {
@@ -84,7 +102,7 @@ func (u *h2Upstream) reserve(ctx context.Context, m *member) (conn *http.ClientC
 }
 
 // look returns a connection with room, or what to wait for until done is called.
-func (u *h2Upstream) look(m *member) (conn *http.ClientConn, dial *h2Dial, changed chan struct{}, done func()) {
+func (u *h2Upstream) look(m *member) (conn *h2Link, dial *h2Dial, changed chan struct{}, done func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	l := u.links(m)
@@ -112,16 +130,18 @@ func (u *h2Upstream) links(m *member) *h2Links {
 		l = new(h2Links)
 		u.of[m] = l
 	}
-	l.conns = slices.DeleteFunc(l.conns, func(c *http.ClientConn) bool { return c.Err() != nil })
+	l.conns = slices.DeleteFunc(l.conns, func(c *h2Link) bool { return c.Err() != nil })
 	return l
 }
 
 func (u *h2Upstream) dial(m *member, l *h2Links, d *h2Dial) {
-	conn, err := u.transport.NewClientConn(u.f.ctx, "http", m.backend.Addr)
+	link := new(h2Link)
+	conn, err := u.transport.NewClientConn(context.WithValue(u.f.ctx, h2LinkKey{}, link), "http", m.backend.Addr)
+	link.ClientConn = conn
 	u.mu.Lock()
 	l.dialing, d.err = nil, err
 	if err == nil {
-		l.conns = append(l.conns, conn)
+		l.conns = append(l.conns, link)
 	}
 	u.mu.Unlock()
 	close(d.done)
@@ -142,7 +162,7 @@ func (u *h2Upstream) tidy(m *member) {
 	defer u.mu.Unlock()
 	l := u.links(m)
 	if m.gone.Load() {
-		l.conns = slices.DeleteFunc(l.conns, func(c *http.ClientConn) bool {
+		l.conns = slices.DeleteFunc(l.conns, func(c *h2Link) bool {
 			idle := c.InFlight() == 0
 			if idle {
 				c.Close()

@@ -41,12 +41,14 @@ func budgieStatus(h http.Header) (reason string, ok bool) {
 	return reason, ok && reason != ""
 }
 
-// hideProxyStatus removes the entries that claim to be this proxy's.
+// hideProxyStatus removes the entries that claim to be this proxy's, and what comes
+// with them.
 func hideProxyStatus(h http.Header) {
 	lines, ok := h[proxyStatusField]
 	if !ok {
 		return
 	}
+	delete(h, hopField)
 	var kept []string
 	for _, line := range lines {
 		for entry := range listMembers(line, ',') {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -94,8 +95,9 @@ func (h *httpTraffic) attempt(ex *exchange, m *member, req *http.Request) (*http
 		}
 		return nil, fail
 	}
+	conn := ex.connection()
 	ex.conn, ex.reused = nil, false // it is the response's now
-	if fail := refusedByResponse(req, resp); fail != nil {
+	if fail := refusedByResponse(req, resp, conn); fail != nil {
 		resp.Body.Close()
 		return nil, fail
 	}
@@ -205,10 +207,10 @@ func (e *failure) byClient(err error) *failure {
 	return e
 }
 
-// refusedByResponse finds the responses that are none: failures that another
-// Budgie proxy reports, a switch to a protocol that nobody asked for, and a status that
-// does not exist.
-func refusedByResponse(req *http.Request, resp *http.Response) *failure {
+// refusedByResponse finds the responses that are none: failures that the Budgie proxy at
+// the other end of the connection reports, a switch to a protocol that nobody asked for,
+// and a status that does not exist.
+func refusedByResponse(req *http.Request, resp *http.Response, conn net.Conn) *failure {
 	f := &failure{status: resp.StatusCode, delivered: true}
 	if resp.StatusCode < 100 {
 		// net/http reads such a status, and panics where it is to write one.
@@ -219,7 +221,7 @@ func refusedByResponse(req *http.Request, resp *http.Response) *failure {
 	}
 	switch resp.StatusCode {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		reason, ok := budgieStatus(resp.Header)
+		reason, ok := statusOver(conn, resp.Header)
 		if !ok {
 			return nil
 		}
@@ -230,7 +232,7 @@ func refusedByResponse(req *http.Request, resp *http.Response) *failure {
 		if resp.Header.Get(grpcStatusField) == "" || !isGRPC(resp.Header) {
 			return nil
 		}
-		reason, ok := budgieStatus(resp.Header)
+		reason, ok := statusOver(conn, resp.Header)
 		if !ok {
 			return nil
 		}
@@ -332,6 +334,7 @@ func (h *httpTraffic) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if f.reason != "" {
 		w.Header().Set("Proxy-Status", proxyName+"; error="+f.reason)
+		setHop(w.Header(), r)
 	}
 	text := fmt.Sprintf("service %q: ", h.f.name)
 	switch {

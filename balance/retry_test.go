@@ -326,6 +326,8 @@ func otherBudgie(status int, reason string, requests *atomic.Int64) http.Handler
 		requests.Add(1)
 		io.Copy(io.Discard, r.Body)
 		w.Header().Set("Proxy-Status", "budgie; error="+reason)
+		_, port, _ := net.SplitHostPort(r.Context().Value(http.LocalAddrContextKey).(net.Addr).String())
+		w.Header().Set("Budgie-Hop", r.RemoteAddr+">"+port)
 		http.Error(w, "inner", status)
 	}
 }
