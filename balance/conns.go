@@ -99,7 +99,7 @@ func abortConn(c net.Conn) {
 
 // The states of a client's connection.
 const (
-	connFresh   = iota // accepted, nothing received
+	connFresh   = iota // accepted, nothing received but a handshake
 	connBusy           // a request, or the beginning of one, is here
 	connIdle           // between two requests
 	connClosing        // closed by a drain; nothing is received any more
@@ -205,6 +205,12 @@ func (c *clientConn) Close() error {
 
 // rest begins the time for which nothing comes.
 func (c *clientConn) rest() { c.quiet.Store(int64(time.Since(c.set.epoch))) }
+
+// greeted marks the connection as one on which nothing but a handshake came.
+func (c *clientConn) greeted() {
+	c.rest()
+	c.state.CompareAndSwap(connBusy, connFresh)
+}
 
 // idle marks the connection as waiting for its next request.
 func (c *clientConn) idle() {

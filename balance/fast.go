@@ -193,8 +193,9 @@ func (s *fastConn) serve() (over bool) {
 			return true
 		}
 		rest := copy(s.in, s.in[s.used():s.have])
-		s.have = rest
-		s.c.idle()
+		if s.have = rest; rest == 0 {
+			s.c.idle() // else the next request is here, and under way
+		}
 	}
 }
 

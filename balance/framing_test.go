@@ -6,9 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // framed runs a stream through a framing, in parts of the given size, and returns
@@ -175,7 +177,7 @@ func TestHeldBytesKeepTheirOrder(t *testing.T) {
 	for _, switched := range []bool{true, false} {
 		near, far := net.Pipe()
 		defer near.Close()
-		c := &h1Conn{Conn: near}
+		c := &h1Conn{Conn: near, client: newConnSet().addClient(near, netip.Addr{}, time.Minute)}
 		read := make(chan string)
 		go func() {
 			var got []byte

@@ -45,8 +45,9 @@ type h1Conn struct {
 	errorLog *log.Logger
 	shaken   bool // the handshake is over; Read's own
 
-	mu      sync.Mutex
-	framing framing
+	mu       sync.Mutex
+	framing  framing
+	answered int // requests
 }
 
 // Read returns what a client sent, unless that is to be held back.
@@ -58,17 +59,48 @@ func (c *h1Conn) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for {
-		if n, err := c.leftover(p); n > 0 || err != nil {
-			return n, err
+		n, err := c.leftover(p)
+		if n == 0 && err == nil {
+			if n, err = c.Conn.Read(p); n > 0 {
+				n = c.filter(p[:n])
+			}
 		}
-		n, err := c.Conn.Read(p)
-		if n > 0 {
-			n = c.filter(p[:n])
+		if n > 0 && !c.busy() {
+			return 0, net.ErrClosed // by a drain
 		}
 		if n > 0 || err != nil {
 			return n, err
 		}
+		c.rest()
 	}
+}
+
+// busy marks the connection as having brought something of a request, be it that TLS
+// has read that before, and reports false if it had been given up by then. Over HTTP/2
+// its server does.
+func (c *h1Conn) busy() bool {
+	return c.client.h2.Load() != nil || c.client.state.Load() == connBusy || c.client.busy()
+}
+
+// rest marks the connection as waiting for its next request, unless some of that is
+// here already: where requests come together, http.Server has read the next one before
+// it has answered the last.
+func (c *h1Conn) rest() {
+	c.mu.Lock()
+	f := &c.framing
+	waits := f.state == framingBetween && f.heads <= c.answered && len(f.held) == 0
+	c.mu.Unlock()
+	if waits {
+		c.client.idle()
+	}
+}
+
+// idle says that a request was answered, and that http.Server wants the next.
+func (c *h1Conn) idle() {
+	c.mu.Lock()
+	c.answered++
+	c.mu.Unlock()
+	c.rest()
 }
 
 // filter looks at what has just been read, and returns how much of it is to be
@@ -122,6 +154,7 @@ func (c *h1Conn) handshake() error {
 	if err == nil {
 		c.shaken = true
 		c.framing.h2 = c.tls.ConnectionState().NegotiatedProtocol == alpnH2
+		c.client.greeted()
 		return nil
 	}
 	text := err.Error()

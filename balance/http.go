@@ -78,7 +78,11 @@ func (h *httpTraffic) followState(c net.Conn, s http.ConnState) {
 			cc.busy()
 		}
 	case http.StateIdle:
-		cc.idle()
+		if h1, ok := c.(*h1Conn); ok {
+			h1.idle()
+		} else {
+			cc.idle()
+		}
 	case http.StateClosed:
 		h.unresumed(cc)
 		cc.ended()
