@@ -205,6 +205,9 @@ func (c *watchedConn) CloseWrite() error {
 	return c.Conn.Close()
 }
 
+// NetConn returns what it is on, as a *tls.Conn does: who resets it has to know.
+func (c *watchedConn) NetConn() net.Conn { return c.Conn }
+
 // abort ends the connection without a farewell, which could wait.
 func (c *watchedConn) abort() {
 	if secure, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {

@@ -71,7 +71,8 @@ type Config struct {
 	// Dial connects to the Addr of a backend, for traffic and for probes; nil means
 	// by TCP. It may be called concurrently, and has to heed ctx. Its connections
 	// should have a CloseWrite, as a *net.TCPConn does, for protocols in which one side
-	// ends before the other. In ModeUDP it is called for what is no IP address with a
+	// ends before the other; and where they are on others, a NetConn that returns those,
+	// as a *tls.Conn does, so that a reset is passed on as one. In ModeUDP it is called for what is no IP address with a
 	// port, and each Read and each Write of its connections is one datagram.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// SlowStart is the time over which a backend that joins, or comes back into

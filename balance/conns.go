@@ -81,20 +81,36 @@ func (s *connSet) closeAll(closeOne func(net.Conn)) {
 func closeConn(c net.Conn) { c.Close() }
 
 // abortConn closes a connection with a reset, so that the other end does not take
-// what it has got for everything.
+// what it has got for everything. TLS does not get to say goodbye, which would mean that.
 func abortConn(c net.Conn) {
-	raw := c
-	switch w := c.(type) {
-	case *clientConn:
+	if w, ok := c.(*clientConn); ok {
 		w.linger.Store(false)
-		raw = w.Conn
-	case *upstreamConn:
-		raw = w.Conn
 	}
+	raw := bottom(c)
 	if l, ok := raw.(interface{ SetLinger(int) error }); ok {
 		l.SetLinger(0) // best effort: a plain close follows in any case
 	}
+	raw.Close()
 	c.Close()
+}
+
+// bottom returns what a connection is on in the end: that of TCP, where it is known.
+func bottom(c net.Conn) net.Conn {
+	for {
+		var below net.Conn
+		switch w := c.(type) {
+		case *clientConn:
+			below = w.Conn
+		case *upstreamConn:
+			below = w.Conn
+		case interface{ NetConn() net.Conn }: // as crypto/tls has it
+			below = w.NetConn()
+		}
+		if below == nil {
+			return c
+		}
+		c = below
+	}
 }
 
 // The states of a client's connection.

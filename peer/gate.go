@@ -60,7 +60,7 @@ type handshake struct {
 func newGate(ln net.Listener, s *Server) *gate {
 	l := s.limits
 	g := &gate{
-		raw: ln, tls: s.flock.Listener(ln, append(slices.Sorted(maps.Keys(s.streams)), alpn)...), limits: l, log: s.log, conns: s.conns, stream: s.takeStream,
+		raw: ln, tls: s.flock.Listener(cutListener{ln}, append(slices.Sorted(maps.Keys(s.streams)), alpn)...), limits: l, log: s.log, conns: s.conns, stream: s.takeStream,
 		ready: make(chan net.Conn), done: make(chan struct{}), slots: make(chan struct{}, l.pending),
 	}
 	g.wg.Go(g.run)

@@ -267,3 +267,45 @@ func TestPortLimits(t *testing.T) {
 	}
 	_ = conn.Close()
 }
+
+// Where the other node breaks off, by a reset or without a farewell, the container does
+// not take what it has got for everything.
+func TestDialPortCutReachesContainer(t *testing.T) {
+	for name, linger := range map[string]int{"reset": 0, "end without a farewell": -1} {
+		t.Run(name, func(t *testing.T) {
+			token := trust.NewToken()
+			f := member(t, token)
+			got, end := make(chan struct{}), make(chan error, 1)
+			_, addr := withPorts(t, f, func(c *net.TCPConn) {
+				_, err := io.ReadFull(c, make([]byte, 4))
+				close(got)
+				if err == nil {
+					_, err = io.Copy(io.Discard, c)
+				}
+				end <- err
+			})
+			c := clientOf(t, member(t, token), f.NodeID(), []netip.AddrPort{addr})
+			conn, err := c.DialPort(soon(t), container(1).ID, 80)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Write([]byte("half")); err != nil {
+				t.Fatal(err)
+			}
+			<-got
+			raw := conn
+			for on, ok := raw.(interface{ NetConn() net.Conn }); ok; on, ok = raw.(interface{ NetConn() net.Conn }) {
+				raw = on.NetConn()
+			}
+			if err := raw.(*net.TCPConn).SetLinger(linger); err != nil {
+				t.Fatal(err)
+			}
+			if err := raw.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-end; err == nil {
+				t.Error("the container read a regular end")
+			}
+		})
+	}
+}

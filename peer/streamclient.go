@@ -27,7 +27,7 @@ func (c *Client) openStream(ctx context.Context, k *streamKind, id, subject stri
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	conn, err := patiently(ctx, proveTimeout, func(ctx context.Context) (*tls.Conn, error) {
-		return c.flock.Client(ctx, cutConn{raw}, c.expected(), k.alpn)
+		return c.flock.Client(ctx, cutConn{raw, errCut}, c.expected(), k.alpn)
 	})
 	if err != nil {
 		return nil, k.tooOld(err)
@@ -51,18 +51,41 @@ func (c *Client) streamAddr(ctx context.Context) (netip.AddrPort, error) {
 // cutConn is a connection on which an end without a farewell is an error: crypto/tls
 // takes one between two records for the end of what there was to say (RFC 8446
 // section 6.1 calls that a truncation).
-type cutConn struct{ net.Conn }
+type cutConn struct {
+	net.Conn
+	cut error // what it is then
+}
 
 // Read implements io.Reader.
 func (c cutConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if errors.Is(err, io.EOF) {
-		err = errCut
+		err = c.cut
 	}
 	return n, err
 }
 
-var errCut = errors.New("the connection was cut off")
+// errCut is that of a client. To a server it is an end all the same, as of a follower that
+// hangs up, except to who looks for io.EOF itself, as io.Copy does.
+var (
+	errCut    = errors.New("the connection was cut off")
+	errHungUp = fmt.Errorf("%w: %w", errCut, io.EOF)
+)
+
+// NetConn returns what it is on.
+func (c cutConn) NetConn() net.Conn { return c.Conn }
+
+// cutListener is a listener of such connections.
+type cutListener struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l cutListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return cutConn{c, errHungUp}, nil
+}
 
 // agree sends a request on a new connection, and reads the answer.
 func agree(ctx context.Context, conn *tls.Conn, request []byte) error {

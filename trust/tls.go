@@ -179,6 +179,9 @@ func (c *conn) belong(g *Generation) bool {
 	return true
 }
 
+// NetConn returns what it is on.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
 // Close implements net.Conn.
 func (c *conn) Close() error {
 	c.flock.mu.Lock()
