@@ -21,7 +21,8 @@ type health struct {
 
 	failed    int       // failed requests in a row
 	ejections int       // without a served request between them
-	until     time.Time // the end of the last ejection
+	ejected   time.Time // the beginning of the last ejection
+	until     time.Time // its end
 	goodSince int       // successful probes in a row since it began
 	evidence  evidence  // what the last ejection was for
 	lifted    bool      // probes ended one, and no request was served since
@@ -94,6 +95,7 @@ func (h *health) requestFailed(now time.Time, fatal bool, tells evidence) {
 	if !fatal && h.failed < trafficFall {
 		return
 	}
+	h.ejected = now
 	h.until = now.Add(min(minEjection<<min(h.ejections, 10), maxEjection))
 	h.ejections++
 	h.failed, h.goodSince = 0, 0

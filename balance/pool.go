@@ -163,11 +163,16 @@ func (p *pool) connected(m *member, took time.Duration) {
 	m.latency.answered(now, took)
 }
 
-// served notes that a member did what it is there for.
-func (p *pool) served(m *member) {
+// served notes that a member did what it is there for, on a connection that stands since
+// a time. One from before an ejection says nothing of that: the member may take no new
+// ones.
+func (p *pool) served(m *member, since time.Time) {
 	defer p.tell()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if since.Before(m.health.ejected) {
+		return
+	}
 	m.health.served()
 	p.note(m, time.Now(), nil)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/budgiehq/budgie/bunfile"
 	"pgregory.net/rapid"
@@ -333,5 +334,21 @@ func TestReleaseCounts(t *testing.T) {
 				t.Errorf("last error = %v; want %v", s.LastError, tc.r.err)
 			}
 		})
+	}
+}
+
+// That a connection from before an ejection did well says nothing of that.
+func TestOldConnectionEndsNoEjection(t *testing.T) {
+	p := testPool(roundRobin{}, 1)
+	m := p.members[0]
+	before := time.Now().Add(-time.Second)
+	eject(p, m)
+	p.served(m, before)
+	if m.health.until.IsZero() {
+		t.Error("an old connection has ended the ejection")
+	}
+	p.served(m, m.health.ejected)
+	if !m.health.until.IsZero() {
+		t.Error("a new connection has not ended the ejection")
 	}
 }

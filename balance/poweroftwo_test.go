@@ -146,7 +146,7 @@ func TestLatencyCountsEnds(t *testing.T) {
 		func() { p.release(m, result{err: errTest, blameless: true}) },
 		func() { p.answered(m, answer{}); p.release(m, result{answered: true, err: errTest}) },
 		func() { p.answered(m, answer{failed: true}); p.release(m, result{answered: true}) },
-		func() { p.connected(m, time.Second); p.served(m); p.release(m, result{answered: true}) },
+		func() { p.connected(m, time.Second); p.served(m, time.Now()); p.release(m, result{answered: true}) },
 		func() { p.release(m, result{answered: true, silent: true}) },
 		func() { p.release(m, result{answered: true, silent: true, shed: true}) },
 	} {

@@ -46,13 +46,15 @@ func (r *rawIO) ready(p []byte) (n int) {
 	return max(n, 0)
 }
 
-// pass reads once and writes that to another connection. A failed write is told with
-// what was written.
+// pass reads once and writes that to another connection. A failed write is told as a
+// writeError, with what was written.
 func (r *rawIO) pass(to *rawIO, from *pieces) (n int, err error) {
 	b := from.get()
 	defer from.put(b)
 	if n, err = r.Read(b[:]); n > 0 {
-		n, err = to.Write(b[:n])
+		if n, err = to.Write(b[:n]); err != nil {
+			err = writeError{err}
+		}
 	}
 	return n, err
 }

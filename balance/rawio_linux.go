@@ -64,7 +64,7 @@ func (r *rawIO) Read(p []byte) (int, error) {
 }
 
 // pass reads once and writes that to another connection. While there is nothing to
-// read it holds no buffer. A failed write is told with what was written.
+// read it holds no buffer. A failed write is told as a writeError, with what was written.
 func (r *rawIO) pass(to *rawIO, from *pieces) (n int, err error) {
 	r.lent = from
 	n, err = r.Read(nil)
@@ -72,7 +72,9 @@ func (r *rawIO) pass(to *rawIO, from *pieces) (n int, err error) {
 	if b := r.piece; b != nil {
 		r.piece = nil
 		if n > 0 {
-			n, err = to.Write(b[:n])
+			if n, err = to.Write(b[:n]); err != nil {
+				err = writeError{err}
+			}
 		}
 		from.put(b)
 	}

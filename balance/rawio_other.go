@@ -16,13 +16,15 @@ func (*rawIO) quiet() bool { return false }
 
 func (*rawIO) ready([]byte) int { return 0 }
 
-// pass reads once and writes that to another connection. A failed write is told with
-// what was written.
+// pass reads once and writes that to another connection. A failed write is told as a
+// writeError, with what was written.
 func (r *rawIO) pass(to *rawIO, from *pieces) (n int, err error) {
 	b := from.get()
 	defer from.put(b)
 	if n, err = r.Read(b[:]); n > 0 {
-		n, err = to.Write(b[:n])
+		if n, err = to.Write(b[:n]); err != nil {
+			err = writeError{err}
+		}
 	}
 	return n, err
 }

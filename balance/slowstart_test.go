@@ -115,7 +115,7 @@ func TestSlowStartAfterReturn(t *testing.T) {
 			p.probed(m, nil)
 		},
 		"by time":           func(p *pool, m *member) { eject(p, m); time.Sleep(minEjection) },
-		"by time, and then": func(p *pool, m *member) { eject(p, m); time.Sleep(minEjection); p.served(m) },
+		"by time, and then": func(p *pool, m *member) { eject(p, m); time.Sleep(minEjection); p.served(m, time.Now()) },
 		"by a probe before": func(p *pool, m *member) { eject(p, m); p.probed(m, nil) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -58,8 +58,8 @@ func (t *tcpTraffic) forward(client *clientConn) {
 		res.err = err
 		t.f.log.Info("backend broke a connection off before it sent anything",
 			"backend", m.backend.ID, "addr", m.backend.Addr, "err", err)
-	default:
-		t.f.pool.served(m)
+	case p.down.Load() > 0, p.up.Load() > 0 && err == nil:
+		t.f.pool.served(m, e.Began.Add(e.FirstByte))
 	}
 	t.f.pool.release(m, res)
 	e.Received, e.Sent = p.up.Load(), p.down.Load()
@@ -164,9 +164,10 @@ func (p *pipe) direction(dst, src net.Conn, count *atomic.Int64) {
 		case isTimeout(err) && n > 0 && p.ended.Load() > 0:
 			src.SetReadDeadline(time.Now().Add(p.halfOpen))
 		default:
-			// Where nothing was received, nothing was written either, and the
-			// error is the backend's.
-			p.fail(err, src == p.backend && count.Load() == 0 && !errors.Is(err, net.ErrClosed) && !isTimeout(err))
+			// Where nothing was received the error is the backend's, unless that is
+			// because the client takes nothing.
+			_, writing := errors.AsType[writeError](err)
+			p.fail(err, src == p.backend && count.Load() == 0 && !writing && !errors.Is(err, net.ErrClosed) && !isTimeout(err))
 			return
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -237,5 +238,60 @@ func TestTCPLeastConnections(t *testing.T) {
 		if s.Active != 3 {
 			t.Errorf("%s has %d of 9 connections; want 3", s.ID, s.Active)
 		}
+	}
+}
+
+// A client that goes away before its answer is no failure of the backend, be it that this
+// is noticed only when the answer is written.
+func TestTCPClientsEjectNobody(t *testing.T) {
+	f := openTCP(t)
+	asked, left := make(chan struct{}), make(chan struct{})
+	f.set(rawBackend(t, func(_ int, c *net.TCPConn) {
+		io.Copy(io.Discard, c) // the request, up to the end of the client's side
+		asked <- struct{}{}
+		<-left
+		io.WriteString(c, "answer")
+		io.Copy(io.Discard, c)
+	}))
+	for range 4 {
+		c := dial(t, f)
+		io.WriteString(c, "request")
+		c.CloseWrite()
+		receive(t, asked)
+		c.SetLinger(0)
+		c.Close()
+		left <- struct{}{}
+		eventually(t, "the end", func() bool { return f.Status()[0].Active == 0 })
+	}
+	if s := f.Status()[0]; !s.Healthy || s.Failures > 0 {
+		t.Errorf("clients that reset their connections took the backend out: %+v", s)
+	}
+}
+
+// A reset does not become the regular end of a stream on the way through TLS, by which
+// the other side would take half of it for everything.
+func TestTCPResetThroughTLS(t *testing.T) {
+	server, client := certified(t)
+	got, end := make(chan struct{}), make(chan error, 1)
+	addr := rawBackend(t, func(_ int, c *net.TCPConn) {
+		s := tls.Server(c, server) // as the endpoint of another node
+		_, err := io.ReadFull(s, make([]byte, 4))
+		close(got)
+		if err == nil {
+			_, err = io.Copy(io.Discard, s)
+		}
+		end <- err
+	})
+	f := open(t, balance.Config{Mode: bunfile.ModeTCP, Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+		return (&tls.Dialer{Config: client}).DialContext(ctx, "tcp", addr)
+	}})
+	f.set(addr)
+	c := dial(t, f)
+	io.WriteString(c, "half")
+	receive(t, got)
+	c.SetLinger(0)
+	c.Close()
+	if err := receive(t, end); err == nil {
+		t.Error("the backend read a regular end")
 	}
 }

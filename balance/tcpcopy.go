@@ -29,6 +29,23 @@ func (p *pieces) get() *[pieceMax]byte {
 
 func (p *pieces) put(b *[pieceMax]byte) { p.pool.Put(b) }
 
+// writeError is an error of writing, where one of reading would mean something else.
+type writeError struct{ error }
+
+// Unwrap returns the error itself.
+func (e writeError) Unwrap() error { return e.error }
+
+// writer writes to a connection, and says of errors that they are of that.
+type writer struct{ net.Conn }
+
+func (w writer) Write(p []byte) (int, error) {
+	n, err := w.Conn.Write(p)
+	if err != nil {
+		err = writeError{err}
+	}
+	return n, err
+}
+
 // copy copies from src to dst until the end of src's stream, as io.Copy does.
 func (p *pipe) copy(dst, src net.Conn) (copied int64, err error) {
 	in, out := p.ofClient, p.ofBackend
@@ -36,7 +53,7 @@ func (p *pipe) copy(dst, src net.Conn) (copied int64, err error) {
 		in, out = out, in
 	}
 	if in == nil || out == nil {
-		return io.Copy(dst, src)
+		return io.Copy(writer{dst}, src)
 	}
 	full := 0
 	for {
