@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"testing"
 	"time"
@@ -109,5 +111,53 @@ func TestEscapesOfATargetStay(t *testing.T) {
 				t.Errorf("sent %q, the backend got %q; want %q", target, got, want)
 			}
 		}
+	})
+}
+
+// What is hop by hop, or claims to be this proxy's, passes in no informational response.
+func TestFieldsOfInformationalResponses(t *testing.T) {
+	const early = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=1\r\n" +
+		"Proxy-Authenticate: Basic\r\nUpgrade: x\r\nProxy-Status: budgie; error=connection_refused\r\n\r\n"
+	backend := func(t *testing.T) string {
+		return rawBackend(t, func(_ int, c *net.TCPConn) {
+			for in := bufio.NewReader(c); ; {
+				if _, err := http.ReadRequest(in); err != nil {
+					return
+				}
+				io.WriteString(c, early+"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			}
+		})
+	}
+	check := func(t *testing.T, url string, protocols *http.Protocols) {
+		tr := &http.Transport{Protocols: protocols}
+		defer tr.CloseIdleConnections()
+		got := make(chan http.Header, 1)
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+			got <- http.Header(h)
+			return nil
+		}})
+		req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := (&http.Client{Transport: tr, Timeout: patience}).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if body, err := io.ReadAll(resp.Body); string(body) != "ok" {
+			t.Errorf("%q, %v", body, err)
+		}
+		if h := receive(t, got); len(h) != 1 || h.Get("Link") != "</a>" {
+			t.Errorf("the informational response has %v", h)
+		}
+	}
+	h1, h2 := new(http.Protocols), new(http.Protocols)
+	h1.SetHTTP1(true)
+	h2.SetUnencryptedHTTP2(true)
+	bothPaths(t, func(t *testing.T, f *front) {
+		f.set(backend(t))
+		t.Run("h1", func(t *testing.T) { check(t, f.url("/"), h1) })
+		t.Run("h2", func(t *testing.T) { check(t, f.url("/"), h2) })
 	})
 }

@@ -243,6 +243,10 @@ func (w *responseWriter) WriteHeader(status int) {
 	if status < 200 && w.old {
 		return // RFC 9110 section 15.2: it would be taken for the response
 	}
+	if status < 200 {
+		dropHopByHop(w.Header())
+		hideProxyStatus(w.Header())
+	}
 	if status >= 200 {
 		w.status = status
 		w.begin()
