@@ -216,6 +216,7 @@ func (p *pool) release(m *member, r result) {
 	if was && !m.health.healthy(now) {
 		p.log.Warn("backend taken out of rotation by failed traffic", "backend", m.backend.ID,
 			"addr", m.backend.Addr, "for", m.health.until.Sub(now), "err", r.err)
+		p.wakeAt(m.health.until)
 	}
 }
 

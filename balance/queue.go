@@ -158,6 +158,19 @@ func (p *pool) countShed(tried []*member) {
 // wake lets the first n in the queue look again. The lock is held.
 func (p *pool) wake(n int) { p.call(0, min(n, len(p.queue))) }
 
+// wakeAt lets all in the queue look again at a time at which a member comes back by
+// itself. The lock is held.
+func (p *pool) wakeAt(t time.Time) {
+	if p.limits.Queue == 0 {
+		return
+	}
+	time.AfterFunc(time.Until(t), func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.wake(len(p.queue))
+	})
+}
+
 // call lets those from one place to before another look again. The lock is held.
 func (p *pool) call(from, to int) {
 	for _, w := range p.queue[from:to] {

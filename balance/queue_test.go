@@ -160,3 +160,47 @@ func TestRoomThatTheFirstCannotUse(t *testing.T) {
 		}
 	})
 }
+
+// Who waits gets the room of a backend that comes back into rotation, however that
+// happens.
+func TestQueueNoticesRecovery(t *testing.T) {
+	for name, tc := range map[string]struct {
+		out, back func(*pool, *member)
+		after     time.Duration
+	}{
+		"by a probe": {
+			func(p *pool, m *member) { p.probed(m, errTest) },
+			func(p *pool, m *member) { p.probed(m, nil) }, 0,
+		},
+		"by a probe, from traffic": {eject, func(p *pool, m *member) { p.probed(m, nil) }, 0},
+		"by an answer":             {eject, func(p *pool, m *member) { p.answered(m, answer{}) }, 0},
+		"by a connection":          {eject, func(p *pool, m *member) { p.served(m, time.Now()) }, 0},
+		"by time":                  {eject, func(*pool, *member) {}, minEjection},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPool(roundRobin{}, nil, slog.New(slog.DiscardHandler))
+				p.limits = Limits{BackendRequests: 1, Queue: 3, QueueWait: time.Minute}
+				p.update(backendsNamed(2))
+				full, m := p.members[0], p.members[1]
+				if got := p.pick([]*member{m}, 0); got != full {
+					t.Fatal("the first backend is not picked")
+				}
+				tc.out(p, m)
+				begin, got := time.Now(), make(chan *member, 1)
+				go func() {
+					m, _ := p.acquire(t.Context(), nil, 0)
+					got <- m
+				}()
+				synctest.Wait()
+				if p.waiting() != 1 {
+					t.Fatal("nobody waits")
+				}
+				tc.back(p, m)
+				if by := <-got; by != m || time.Since(begin) != tc.after {
+					t.Errorf("%v after %v; want the one that came back after %v", by, time.Since(begin), tc.after)
+				}
+			})
+		})
+	}
+}

@@ -19,7 +19,8 @@ func (m *member) warmth(now time.Time, slow time.Duration) float64 {
 }
 
 // follow notes whether a member went out of rotation or came back: its warmth begins
-// anew when it is back. It reports true for a change. The lock is held.
+// anew when it is back, and who waits in the queue may find room there. It reports true
+// for a change. The lock is held.
 func (p *pool) follow(m *member, now time.Time) bool {
 	was, is := !m.out, m.health.healthy(now)
 	m.out = !is
@@ -30,6 +31,9 @@ func (p *pool) follow(m *member, now time.Time) bool {
 		m.warmFrom = m.health.until // of whose coming nobody tells
 	case !was && (m.warmFrom.IsZero() || m.warmFrom.After(now)):
 		m.warmFrom = now
+	}
+	if !was && is {
+		p.wake(len(p.queue))
 	}
 	return was != is
 }
