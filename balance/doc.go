@@ -188,6 +188,8 @@
 // comes in there goes back to the client from the frontend's socket, from the
 // address that the client wrote to where the system can do that. Datagrams of any
 // size pass whole, empty ones too, and their number and order are not watched.
+// Nothing is taken that comes from a backend's own address, which would go round and
+// round.
 // The algorithms choose the backend of a session; it counts as a request.
 //
 // A backend that cannot be reached (nobody listens at its port, or there is no

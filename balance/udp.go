@@ -41,13 +41,15 @@ type udpFrontend struct {
 	once     sync.Once // of left
 	mu       sync.Mutex
 	sessions map[flow]*session
-	// The sessions that got no answer yet and the others, each in the order of
-	// the last datagram of its client, the latest first.
-	fresh, settled list.List
-	leaving        map[*session]struct{} // no longer in the table
-	since          time.Time             // when draining began
-	isCut          bool                  // what is under way was cut off
-	shed, unserved throttle
+	// The sessions that got no answer before the last datagram of their client, those
+	// of them that were seen to have got one since, and the others, each in the order
+	// of that datagram, the latest first.
+	fresh, told, settled list.List
+	leaving              map[*session]struct{}       // no longer in the table
+	ends                 map[netip.AddrPort]struct{} // addresses of backends
+	since                time.Time                   // when draining began
+	isCut                bool                        // what is under way was cut off
+	shed, unserved       throttle
 
 	// For snapshots, which are taken with and without the lock: sessions that are
 	// open, sessions since the beginning, and datagrams that no backend took.
@@ -105,6 +107,12 @@ func (f *udpFrontend) Update(backends []Backend) {
 		return
 	}
 	_, removed := f.pool.update(backends)
+	f.ends = make(map[netip.AddrPort]struct{}, len(backends))
+	for _, b := range backends {
+		if a, err := netip.ParseAddrPort(b.Addr); err == nil {
+			f.ends[unmapped(a)] = struct{}{}
+		}
+	}
 	if len(removed) == 0 {
 		return
 	}
@@ -237,10 +245,21 @@ func (f *udpFrontend) receive() {
 	}
 }
 
+// unmapped is an address as one of IPv4 where it is one of those.
+func unmapped(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
 // take sends a client's datagram to the backend of its session, or begins one.
 func (f *udpFrontend) take(from flow, b []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if _, is := f.ends[unmapped(from.client)]; is {
+		// Of a backend, or of somebody who says so: what answers there would answer
+		// itself, and so on without an end.
+		f.dropped.Add(1)
+		return
+	}
 	s := f.sessions[from]
 	switch {
 	case s != nil:

@@ -278,6 +278,63 @@ func TestUDPFlood(t *testing.T) {
 	}
 }
 
+// Clients that were answered once and have only listened since are as safe from a flood,
+// and so are those beside them, however many they are.
+func TestUDPFloodSparesListeners(t *testing.T) {
+	const limit, listeners = 64, 32
+	f := openUDP(t, balance.WithUDPSessions(limit))
+	b := newUDPBackend(t, "127.0.0.1:0", func(b []byte) []byte {
+		if string(b) == "noise" {
+			return nil
+		}
+		return b
+	})
+	f.set(b.addr())
+	regular := dialUDP(t, f.Addr().String())
+	for range 2 {
+		exchange(t, regular, "please")
+	}
+	for range listeners {
+		exchange(t, dialUDP(t, f.Addr().String()), "subscribe")
+	}
+	for range 2 * limit {
+		seen := b.received.Load()
+		if _, err := dialUDP(t, f.Addr().String()).Write([]byte("noise")); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the noise arrives", func() bool { return b.received.Load() > seen })
+	}
+	before := f.Status()[0].Requests
+	if got := exchange(t, regular, "please"); got != "please" || f.Status()[0].Requests != before {
+		t.Errorf("got %q, and a session of its own: the old one was given to the flood", got)
+	}
+}
+
+// What comes from a backend's address, be it by somebody who says so, is not passed on to
+// it: an answer to it would be the next, without an end.
+func TestUDPBackendsAddress(t *testing.T) {
+	for _, bind := range []string{"127.0.0.1:0", ":0"} {
+		t.Run(bind, func(t *testing.T) {
+			f := open(t, balance.Config{Mode: balance.ModeUDP, PacketConn: listenUDP(t, bind)})
+			b := newUDPBackend(t, "127.0.0.1:0", same)
+			f.set(b.addr())
+			to := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: f.Addr().(*net.UDPAddr).Port}
+			if _, err := b.WriteToUDP([]byte("round and round"), to); err != nil {
+				t.Fatal(err)
+			}
+			c := dialUDP(t, to.String())
+			for range 10 {
+				if got := exchange(t, c, "x"); got != "x" {
+					t.Errorf("got %q", got)
+				}
+			}
+			if n := b.received.Load(); n != 10 {
+				t.Errorf("the backend received %d datagrams; want those of the client alone", n)
+			}
+		})
+	}
+}
+
 // Nobody makes the frontend talk with itself.
 func TestUDPOwnAddress(t *testing.T) {
 	for _, bind := range []string{"127.0.0.1:0", "0.0.0.0:0"} {

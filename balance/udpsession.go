@@ -41,7 +41,7 @@ type session struct {
 	cut     bool          // the frontend was shut down, and did not wait longer
 	got     int64         // bytes that came from the client
 	until   time.Time     // of one that is leaving: its end
-	in      *list.List    // fresh or settled, of the frontend
+	in      *list.List    // fresh, told or settled, of the frontend
 	place   *list.Element // in there
 	pending []byte        // a copy of the client's last datagram
 	kept    bool          // whether it is one, and not too long for it
@@ -65,7 +65,7 @@ func (f *udpFrontend) begin(from flow, m *member, conn udpConn, tried []*member)
 // touch notes a datagram of the client. The lock is held.
 func (f *udpFrontend) touch(s *session) {
 	s.last.Store(int64(time.Since(f.epoch)))
-	if s.in == &f.fresh && s.answered.Load() {
+	if s.in != &f.settled && s.answered.Load() {
 		s.in.Remove(s.place)
 		s.in = &f.settled
 		s.place = s.in.PushFront(s)
@@ -133,28 +133,13 @@ func (f *udpFrontend) detach(s *session) {
 	f.leaving[s] = struct{}{}
 }
 
-// shedScan is how many of the longest silent clients are looked at for one that
-// got no answer.
-const shedScan = 16
-
 // shedOne ends a session to make room: the longest silent of those that got no
 // answer, which a flood of made-up addresses leaves behind, else the longest
 // silent of all. The lock is held.
 func (f *udpFrontend) shedOne() {
-	var victim *session
-	e := f.fresh.Back()
-	for range shedScan {
-		if e == nil {
-			break
-		}
-		if s := e.Value.(*session); !s.answered.Load() {
-			victim = s
-			break
-		}
-		e = e.Prev()
-	}
+	victim := f.unanswered()
 	if victim == nil {
-		for _, l := range []*list.List{&f.fresh, &f.settled} {
+		for _, l := range []*list.List{&f.told, &f.settled} {
 			if e := l.Back(); e != nil {
 				if s := e.Value.(*session); victim == nil || s.last.Load() < victim.last.Load() {
 					victim = s
@@ -168,6 +153,25 @@ func (f *udpFrontend) shedOne() {
 	f.end(victim, result{answered: true, shed: true})
 	if n, ok := f.shed.next(time.Now()); ok {
 		f.log.Warn("UDP sessions ended early to make room for others", "sessions", n, "limit", f.limits.udpSessions)
+	}
+}
+
+// unanswered returns the longest silent of those that got no answer, nil if there is
+// none. Those that it finds to have got one are not looked at again for that. The lock is
+// held.
+func (f *udpFrontend) unanswered() *session {
+	for {
+		e := f.fresh.Back()
+		if e == nil {
+			return nil
+		}
+		s := e.Value.(*session)
+		if !s.answered.Load() {
+			return s
+		}
+		f.fresh.Remove(e)
+		s.in = &f.told
+		s.place = s.in.PushFront(s)
 	}
 }
 
