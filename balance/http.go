@@ -28,6 +28,7 @@ type httpTraffic struct {
 	h2conns  *handover // from the one to the other
 	proxy    *httputil.ReverseProxy
 	upstream *http.Transport
+	anew     *http.Transport // each request on a connection of its own
 	protocol bunfile.BackendProtocol
 	h2       *h2Upstream
 	fast     *fastPath // nil without one
@@ -35,7 +36,8 @@ type httpTraffic struct {
 
 func newHTTPTraffic(f *frontend, cfg Config) *httpTraffic {
 	errorLog := slog.NewLogLogger(f.log.Handler(), slog.LevelWarn)
-	h := &httpTraffic{f: f, tls: alpn(cfg.TLS), upstream: newUpstream(f), h2conns: newHandover(f.Addr()), protocol: cfg.Protocol, h2: newH2Upstream(f)}
+	h := &httpTraffic{f: f, tls: alpn(cfg.TLS), upstream: newUpstream(f), anew: newUpstream(f), h2conns: newHandover(f.Addr()), protocol: cfg.Protocol, h2: newH2Upstream(f)}
+	h.anew.DisableKeepAlives = true
 	h.proxy = &httputil.ReverseProxy{
 		Rewrite:       rewrite,
 		Transport:     h,

@@ -131,6 +131,11 @@ func (h *httpTraffic) send(ex *exchange, m *member, req *http.Request) (*http.Re
 	if h.overH2(ex, req) {
 		return h.sendH2(ex, m, req)
 	}
+	if ex.stale > 0 {
+		// There may be any number of connections that a server left behind when it
+		// ended, and not all requests may be sent as often.
+		return h.anew.RoundTrip(ex.outgoing(req, m))
+	}
 	return h.upstream.RoundTrip(ex.outgoing(req, m))
 }
 
@@ -288,7 +293,8 @@ func (ex *exchange) again(m *member, f *failure, h *httpTraffic) bool {
 		possible = possible && ex.idempotent && ex.resent <= maxResent
 	}
 	// A server may close a kept-alive connection at any time, also when the
-	// next request is on its way: no failure, and reason to try it again.
+	// next request is on its way: no failure, and reason to try it again, on a new
+	// connection.
 	if stale := ex.reused && !f.atMember.fatal && !f.spoke; stale && possible && ex.stale < maxStale {
 		ex.stale++
 		h.f.pool.release(m, result{})
