@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -218,4 +219,41 @@ func (w *lateWriter) Write(p []byte) (int, error) {
 	_, err := io.WriteString(w.Conn, w.kept.String())
 	w.kept.Reset()
 	return len(p), err
+}
+
+// The last answer of a connection comes whole, also where the client, who cannot know yet
+// that it is the last, has sent another request that nobody will read.
+func TestShutdownTruncatesNoLastAnswer(t *testing.T) {
+	const size = 8 << 20
+	for name, extra := range map[string]string{"fast": "", "full": "TE: trailers\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			f := openHTTP(t)
+			asked, answer := make(chan struct{}), make(chan struct{})
+			f.set(httpBackend(t, func(w http.ResponseWriter, r *http.Request) {
+				close(asked)
+				<-answer
+				w.Header().Set("Content-Length", strconv.Itoa(size))
+				w.Write(make([]byte, size))
+			}))
+			c, in := dialFront(t, f)
+			c.SetDeadline(time.Now().Add(patience))
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n"+extra+"\r\n")
+			receive(t, asked)
+			done := shutDown(f)
+			eventually(t, "the listener is closed", func() bool { return refuses(f) })
+			close(answer)
+			resp, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.WriteString(c, "GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+			if n, err := io.Copy(io.Discard, resp.Body); n != size || err != nil || !resp.Close {
+				t.Errorf("got %d of %d bytes, %v; close %v", n, size, err, resp.Close)
+			}
+			c.Close()
+			if err := receive(t, done); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }

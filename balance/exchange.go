@@ -137,20 +137,19 @@ func (ex *exchange) took() time.Duration {
 // lastOnConn reports, when the response begins, whether the client's connection
 // ends with it. It does in a drain. And it does where the response is early: who
 // reads the rest of the request, http.Server or http.Transport, is then a race,
-// which must not decide where the next request begins. Over HTTP/2 the next one
-// has a stream of its own, and a drain gives notice first.
+// which must not decide where the next request begins. In both cases the client may go
+// on sending until it has read that. Over HTTP/2 the next request has a stream of its
+// own, and a drain gives notice first.
 func (ex *exchange) lastOnConn() bool {
 	if ex.streams {
 		d := ex.front.door
 		return d.draining.Load() && time.Since(d.since) > h2PartGrace
 	}
-	if ex.replay != nil && !ex.replay.complete() {
-		if ex.client != nil {
-			ex.client.linger.Store(true)
-		}
-		return true
+	last := ex.front.door.draining.Load() || ex.replay != nil && !ex.replay.complete()
+	if last && ex.client != nil {
+		ex.client.linger.Store(true)
 	}
-	return ex.front.door.draining.Load()
+	return last
 }
 
 // connection returns that of the attempt under way, nil where there is none.

@@ -101,11 +101,11 @@ func (s *fastConn) headed(m *member, out []byte, have int, now time.Time) {
 	if !s.response.Dated {
 		out = s.p.appendDate(out, now) // RFC 9110 section 6.6.1
 	}
-	if s.p.h.f.door.draining.Load() {
-		s.request.Close = true
-		s.c.linger.Store(s.have > s.used()) // something that nobody will read
-	}
-	if s.request.Close {
+	draining := s.p.h.f.door.draining.Load()
+	if s.request.Close = s.request.Close || draining; s.request.Close {
+		// There is something that nobody will read, or there may be: a client knows
+		// that its connection ends when it wants that itself, or reads it in the answer.
+		s.c.linger.Store(draining || s.have > s.used())
 		out = append(out, "Connection: close\r\n"...)
 	}
 	s.out, s.got = append(out, "\r\n"...), s.buf.in[s.response.Head:have]
