@@ -27,7 +27,8 @@ type member struct {
 	out      bool      // it was out of rotation when that was looked at last
 	warmFrom time.Time // when it joined or came back
 
-	indirect bool // its connections are none of TCP's own
+	indirect bool    // its connections are none of TCP's own
+	heir     *member // what it became when it was back in the list, see update
 
 	// gone is set when it is no longer a member. It and idle have no need of the
 	// lock.
@@ -83,10 +84,12 @@ type pool struct {
 	called  int             // how many left the queue to look for room and have not yet
 	turns   uint64          // that were given in the queue
 	next    int             // index of the next in turn, 0 … len(members)
+	// left are those that are no longer members, with something under way.
+	left map[identity]*member
 }
 
 func newPool(alg algorithm, check *Check, log *slog.Logger) *pool {
-	return &pool{alg: alg, check: check, log: log}
+	return &pool{alg: alg, check: check, log: log, left: map[identity]*member{}}
 }
 
 // pick chooses a member that is not among tried for what has a key, and counts
@@ -183,7 +186,7 @@ func (p *pool) release(m *member, r result) {
 	defer p.tell()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	m.active--
+	p.ended(m)
 	p.wake(1)
 	if !r.answered {
 		m.requests--
@@ -217,6 +220,26 @@ func (p *pool) release(m *member, r result) {
 		p.log.Warn("backend taken out of rotation by failed traffic", "backend", m.backend.ID,
 			"addr", m.backend.Addr, "for", m.health.until.Sub(now), "err", r.err)
 		p.wakeAt(m.health.until)
+	}
+}
+
+// ended counts one request less as under way at a member. The lock is held.
+func (p *pool) ended(m *member) {
+	for ; m != nil; m = m.heir {
+		if m.active--; m.active == 0 && len(p.left) > 0 && p.left[identify(m.backend)] == m {
+			delete(p.left, identify(m.backend))
+		}
+	}
+}
+
+// inherit counts as under way at a newcomer what is so at the member of the same backend
+// that had left: the backend may have so many at a time, whatever the list said in
+// between. The lock is held.
+func (p *pool) inherit(m *member) {
+	id := identify(m.backend)
+	if old := p.left[id]; old != nil {
+		m.active, old.heir = old.active, m
+		delete(p.left, id)
 	}
 }
 
@@ -272,6 +295,9 @@ func (p *pool) update(backends []Backend) (added, removed []*member) {
 			ring = append(ring, m)
 		} else {
 			removed = append(removed, m)
+			if m.active > 0 {
+				p.left[identify(m.backend)] = m
+			}
 			if m.indirect {
 				p.indirect.Add(-1)
 			}
@@ -285,6 +311,7 @@ func (p *pool) update(backends []Backend) (added, removed []*member) {
 		if _, ok := wanted[identify(b)]; ok {
 			delete(wanted, identify(b))
 			m := &member{backend: b, idHash: hashText(b.ID), weight: weightOf(b), health: newHealth(p.check), warmFrom: now}
+			p.inherit(m)
 			added = append(added, m)
 			p.changed(BackendChange{Backend: b, Kind: Joined})
 			ring = append(ring, m)

@@ -352,3 +352,40 @@ func TestOldConnectionEndsNoEjection(t *testing.T) {
 		t.Error("a new connection has not ended the ejection")
 	}
 }
+
+// What is under way at a backend counts, also where it was away from the list meanwhile,
+// once or more often.
+func TestActiveSurvivesUpdates(t *testing.T) {
+	p := testPool(leastConnections{}, 1)
+	p.limits.BackendRequests = 2
+	first := p.pick(nil, 0)
+	p.update(nil)
+	p.update(backendsNamed(1))
+	second := p.pick(nil, 0)
+	if second == nil || second == first || second.active != 2 {
+		t.Fatalf("picked %+v", second)
+	}
+	p.update(nil)
+	p.update(backendsNamed(1))
+	third := p.members[0]
+	if p.pick(nil, 0) != nil || third.active != 2 {
+		t.Fatalf("there is room at %+v", third)
+	}
+	p.release(first, result{answered: true})
+	if third.active != 1 {
+		t.Errorf("%d are under way after the first has ended", third.active)
+	}
+	p.release(second, result{answered: true})
+	if third.active != 0 || len(p.left) != 0 {
+		t.Errorf("%d are under way after both have ended, %d have left", third.active, len(p.left))
+	}
+	if m := p.pick(nil, 0); m != third {
+		t.Errorf("picked %+v", m)
+	} else {
+		p.update(nil)
+		p.release(m, result{answered: true})
+	}
+	if len(p.left) != 0 {
+		t.Error("one that has left and ended is remembered")
+	}
+}
