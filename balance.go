@@ -77,7 +77,8 @@ const (
 //
 // It uses the first TCP port of each replica, in [balance.ModeUDP] (see [WithMode]) the
 // first UDP port, and leaves those without one aside. Options that mean nothing in the
-// mode, such as [WithTLS] and [WithLimits] for UDP, give [balance.ErrInvalid].
+// mode, such as [WithTLS] and [WithLimits] for UDP or [WithHash] for
+// all but HTTP, give [balance.ErrInvalid].
 //
 // Announcements are unproved. Balance uses replicas of nodes that proved over
 // mutual TLS to be in this machine's flock, by what such a node itself says of

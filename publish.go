@@ -85,13 +85,13 @@ func (k *keeper) publish(ctx context.Context, rec lifecycle.Container) error {
 func (k *keeper) open(ctx context.Context, rec lifecycle.Container, port bunfile.Port, pub *publication) (publishedPort, error) {
 	cfg := balance.Config{
 		Name: rec.Name, Mode: balanceMode(rec.Spec, port),
-		Algorithm: rec.Spec.Balance.Algorithm, Hash: rec.Spec.Balance.Hash, SlowStart: rec.Spec.Balance.SlowStart.Std(),
+		Algorithm: rec.Spec.Balance.Algorithm, SlowStart: rec.Spec.Balance.SlowStart.Std(),
 		Observer: pub.observer,
 	}
 	var socket io.Closer
 	var err error
 	if cfg.Mode == bunfile.ModeHTTP {
-		cfg.Protocol = rec.Spec.Balance.Protocol
+		cfg.Protocol, cfg.Hash = rec.Spec.Balance.Protocol, rec.Spec.Balance.Hash
 	}
 	if cfg.Mode == balance.ModeUDP {
 		cfg.PacketConn, err = bind(ctx, rec, port, inherited(k.c, "udp", &cfg.Hold, listenUDP))

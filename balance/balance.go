@@ -65,7 +65,7 @@ type Config struct {
 	Algorithm bunfile.Algorithm
 	// Hash says what ConsistentHash goes by. The zero value is the client's
 	// address, without the port; it is also what counts where a request lacks
-	// the header or the cookie, and for everything in ModeTCP and ModeUDP. With
+	// the header or the cookie. In ModeTCP and ModeUDP, which know neither, and with
 	// other algorithms it has to be zero.
 	Hash bunfile.Hash
 	// Dial connects to the Addr of a backend, for traffic and for probes; nil means

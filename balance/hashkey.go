@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -74,6 +75,8 @@ func hashProblem(cfg Config) string {
 	case h == (bunfile.Hash{}):
 	case cfg.Algorithm != bunfile.ConsistentHash:
 		return "there is a hash, which only algorithm \"" + string(bunfile.ConsistentHash) + "\" has"
+	case cfg.Mode != bunfile.ModeHTTP:
+		return fmt.Sprintf("mode %q knows neither headers nor cookies; its hash is that of the client's address", cfg.Mode)
 	case h.Header != "" && h.Cookie != "":
 		return "the hash has a header and a cookie; it goes by one of them"
 	case !validToken(h.Header) || !validToken(h.Cookie):

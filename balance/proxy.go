@@ -177,7 +177,7 @@ func validate(cfg Config) (algorithm, *Check, error) {
 	if cfg.SlowStart < 0 {
 		return nil, nil, invalid("the time of the slow start is negative")
 	}
-	if problem := cmp.Or(cfg.Limits.problem(udp), protocolProblem(cfg), tlsProblem(cfg), hashProblem(cfg)); problem != "" {
+	if problem := cmp.Or(cfg.Limits.problem(cfg.Mode), protocolProblem(cfg), tlsProblem(cfg), hashProblem(cfg)); problem != "" {
 		return nil, nil, invalid("%s", problem)
 	}
 	if cfg.Check == nil {

@@ -69,6 +69,12 @@ func valid(cfg balance.Config) error {
 		problem = "algorithm"
 	case cfg.Hash != bunfile.Hash{} && (cfg.Algorithm != bunfile.ConsistentHash || cfg.Hash.Header != "" && cfg.Hash.Cookie != ""):
 		problem = "hash"
+	case cfg.Hash != bunfile.Hash{} && cfg.Mode != bunfile.ModeHTTP:
+		problem = "hash of another mode"
+	case cfg.Mode == bunfile.ModeTCP && (cfg.Limits.Body != 0 || cfg.Limits.Streams != 0) || cfg.Mode == balance.ModeUDP && cfg.Limits != balance.Limits{}:
+		problem = "limits of another mode"
+	case cfg.Limits.Queue > 0 && cfg.Limits.BackendRequests == 0:
+		problem = "queue"
 	case c != nil && (c.Interval < 0 || c.Timeout < 0 || c.Rise < 0 || c.Fall < 0):
 		problem = "check below zero"
 	case c != nil && c.Path != "" && !strings.HasPrefix(c.Path, "/"):

@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t *testing.T) Balancer) {
 		test func(t *testing.T, b Balancer)
 	}{
 		{"InvalidConfig", testInvalid},
+		{"InvalidConfigUDP", testInvalidUDP},
 		{"EndedContext", testEndedContext},
 		{"OutlivesContext", testOutlivesContext},
 		{"NoBackendHTTP", testNoBackendHTTP},
@@ -77,6 +78,12 @@ func testInvalid(t *testing.T, b Balancer) {
 		"hash of two": func(c *balance.Config) {
 			c.Algorithm, c.Hash = bunfile.ConsistentHash, bunfile.Hash{Header: "X-User", Cookie: "user"}
 		},
+		"hash of TCP": func(c *balance.Config) {
+			c.Mode, c.Algorithm, c.Hash = bunfile.ModeTCP, bunfile.ConsistentHash, bunfile.Hash{Cookie: "user"}
+		},
+		"bodies of TCP":     func(c *balance.Config) { c.Mode, c.Limits.Body = bunfile.ModeTCP, 1 },
+		"streams of TCP":    func(c *balance.Config) { c.Mode, c.Limits.Streams = bunfile.ModeTCP, 1 },
+		"queue for all":     func(c *balance.Config) { c.Limits.Queue = 1 },
 		"negative interval": func(c *balance.Config) { c.Check = &balance.Check{Interval: -1} },
 		"negative timeout":  func(c *balance.Config) { c.Check = &balance.Check{Timeout: -1} },
 		"negative rise":     func(c *balance.Config) { c.Check = &balance.Check{Rise: -1} },
@@ -96,10 +103,20 @@ func testInvalid(t *testing.T, b Balancer) {
 			accepts(t, ln)
 		})
 	}
+	if _, err := b.Listen(t.Context(), ok); !errors.Is(err, balance.ErrInvalid) {
+		t.Errorf("Listen without a listener: %v; want ErrInvalid", err)
+	}
+}
+
+func testInvalidUDP(t *testing.T, b Balancer) {
 	for name, spoil := range map[string]func(*balance.Config){
-		"UDP without a socket":    func(c *balance.Config) { c.PacketConn = nil },
-		"UDP with a listener":     func(c *balance.Config) { c.Listener = listen(t) },
-		"UDP with a check":        func(c *balance.Config) { c.Check = &balance.Check{} },
+		"UDP without a socket": func(c *balance.Config) { c.PacketConn = nil },
+		"UDP with a listener":  func(c *balance.Config) { c.Listener = listen(t) },
+		"UDP with a check":     func(c *balance.Config) { c.Check = &balance.Check{} },
+		"UDP with limits":      func(c *balance.Config) { c.Limits.Connections = 1 },
+		"UDP with a hash": func(c *balance.Config) {
+			c.Algorithm, c.Hash = bunfile.ConsistentHash, bunfile.Hash{Header: "X-User"}
+		},
 		"HTTP over a UDP socket":  func(c *balance.Config) { c.Mode = bunfile.ModeHTTP },
 		"both kinds of listening": func(c *balance.Config) { c.Mode, c.Listener = bunfile.ModeTCP, listen(t) },
 	} {
@@ -113,9 +130,6 @@ func testInvalid(t *testing.T, b Balancer) {
 			}
 			receives(t, conn)
 		})
-	}
-	if _, err := b.Listen(t.Context(), ok); !errors.Is(err, balance.ErrInvalid) {
-		t.Errorf("Listen without a listener: %v; want ErrInvalid", err)
 	}
 }
 
