@@ -177,9 +177,14 @@ func (h *httpTraffic) refusal(r *http.Request) (status int, text string) {
 		return http.StatusBadRequest, "the host of the request is not valid"
 	}
 	if limit := h.f.limits.clients.Body; limit > 0 && r.ContentLength > limit {
-		return http.StatusRequestEntityTooLarge, fmt.Sprintf("the body of the request has more than %d bytes", limit)
+		return http.StatusRequestEntityTooLarge, h.tooLarge()
 	}
 	return 0, ""
+}
+
+// tooLarge is what is said of a body that has more than it may have.
+func (h *httpTraffic) tooLarge() string {
+	return fmt.Sprintf("the body of the request has more than %d bytes", h.f.limits.clients.Body)
 }
 
 // finish accounts for a request after its response has ended, or was broken off

@@ -63,7 +63,8 @@ func TestBodyLimit(t *testing.T) {
 		"beyond":           {strings.NewReader("123456789"), 413},
 		"beyond, streamed": {io.MultiReader(strings.NewReader("123456789")), 413},
 	} {
-		if got := do(t, request(t, "POST", f.url("/"), tc.body)); got.StatusCode != tc.status {
+		got := do(t, request(t, "POST", f.url("/"), tc.body))
+		if got.StatusCode != tc.status || tc.status == 413 && got.body != "the body of the request has more than 8 bytes\n" {
 			t.Errorf("%s: status %d, %q; want %d", name, got.StatusCode, got.body, tc.status)
 		}
 	}

@@ -54,12 +54,16 @@ func (h *httpTraffic) refuse(w http.ResponseWriter, r *http.Request, status int,
 		w.Header().Set("Connection", "close")
 	}
 	grpc := r.ProtoMajor == 2 && isGRPC(r.Header)
-	reply(w, grpc, status, text)
+	counted := &countedWriter{ResponseWriter: w}
+	reply(counted, grpc, status, text)
 	if h.f.witness == nil {
 		return
 	}
 	e := ofRequest(r)
 	e.GRPC, e.Status, e.Began, e.Duration = grpc, status, began, time.Since(began)
+	if r.Method != http.MethodHead {
+		e.Sent = counted.sent
+	}
 	if grpc {
 		e.Status, e.GRPCStatus = http.StatusOK, grpcCodeOf(status)
 	}
@@ -121,6 +125,18 @@ func (w *responseWriter) fails(err error) {
 	if err != nil && w.broken == nil {
 		w.broken = err
 	}
+}
+
+// countedWriter counts the bytes of a response's body.
+type countedWriter struct {
+	http.ResponseWriter
+	sent int64
+}
+
+func (w *countedWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.sent += int64(n)
+	return n, err
 }
 
 // countedConn is a client's connection after a switch of protocols.

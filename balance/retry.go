@@ -350,6 +350,8 @@ func (h *httpTraffic) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case f.status == http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "1")
 		text += "no replica could take the request; try again in a moment"
+	case f.status == http.StatusRequestEntityTooLarge:
+		text = h.tooLarge()
 	case f.status == http.StatusGatewayTimeout:
 		text += "the replica did not answer in time"
 	case f.status == http.StatusBadGateway:
