@@ -101,6 +101,7 @@ func (ex *exchange) gotConn(info httptrace.GotConnInfo) {
 	if info.Reused {
 		c.settle()
 	}
+	c.head.begin()
 	ex.conn, ex.reused = c, info.Reused
 	ex.sentAt, ex.readAt = c.sent.Load(), c.received.Load()
 	if sent {

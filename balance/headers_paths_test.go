@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -159,5 +160,42 @@ func TestFieldsOfInformationalResponses(t *testing.T) {
 		f.set(backend(t))
 		t.Run("h1", func(t *testing.T) { check(t, f.url("/"), h1) })
 		t.Run("h2", func(t *testing.T) { check(t, f.url("/"), h2) })
+	})
+}
+
+// What Connection names is hop by hop, also where it says that the connection ends.
+func TestHopByHopBesideClose(t *testing.T) {
+	bothPaths(t, func(t *testing.T, f *front) {
+		f.set(rawBackend(t, func(_ int, c *net.TCPConn) {
+			r, err := http.ReadRequest(bufio.NewReader(c))
+			if err != nil {
+				return
+			}
+			got := strings.Join(append(r.Header["X-Hop"], r.Header["X-End"]...), ",")
+			head := "HTTP/1.1 103 Early Hints\r\nConnection: X-End\r\n\r\nHTTP/1.1 200 OK\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nX-End: 2\r\nContent-Length: " +
+				strconv.Itoa(len(got)) + "\r\n\r\n" + got
+			for _, part := range strings.SplitAfter(head, "Con") { // in parts, as far as the system does not put them together
+				io.WriteString(c, part)
+			}
+			io.Copy(io.Discard, c)
+		}))
+		for _, connection := range []string{"Connection: close, X-Hop\r\n", "Connection: X-Hop\r\nConnection: Close\r\n", "connection: x-hop ,close\r\nTE: trailers\r\n"} {
+			c, in := dialFront(t, f)
+			c.SetDeadline(time.Now().Add(patience))
+			io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nX-Hop: 1\r\nX-End: 2\r\n"+connection+"\r\n")
+			resp, err := http.ReadResponse(in, nil)
+			for err == nil && resp.StatusCode == http.StatusEarlyHints {
+				resp, err = http.ReadResponse(in, nil)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if body, _ := io.ReadAll(resp.Body); string(body) != "2" {
+				t.Errorf("%q: the backend got %q", connection, body)
+			}
+			if resp.Header["X-Hop"] != nil || resp.Header.Get("X-End") != "2" || !resp.Close {
+				t.Errorf("%q: the client got %v, close %v", connection, resp.Header, resp.Close)
+			}
+		}
 	})
 }

@@ -93,6 +93,8 @@ func (r *resumption) read(ex *exchange, req *http.Request) (*http.Response, erro
 		by = r.asked.Add(l.response)
 	}
 	r.conn.Conn.SetReadDeadline(by)
+	r.conn.head.begin()
+	r.conn.head.see(r.early)
 	bounded := &boundedReader{early: r.early, conn: r.conn, left: l.maxRespHeader}
 	in := bufio.NewReader(bounded)
 	for {

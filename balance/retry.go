@@ -101,6 +101,9 @@ func (h *httpTraffic) attempt(ex *exchange, m *member, req *http.Request) (*http
 		resp.Body.Close()
 		return nil, fail
 	}
+	if u, ok := conn.(*upstreamConn); ok && ex.h2 == nil && resp.StatusCode != http.StatusSwitchingProtocols {
+		u.head.restore(resp.Header)
+	}
 	if ex.replay != nil {
 		ex.replay.settle()
 	}

@@ -94,6 +94,7 @@ type upstreamConn struct {
 	received atomic.Int64
 	writing  atomic.Int64 // writes under way
 	sealed   atomic.Bool
+	head     answerHead // of the answer under way
 
 	// What keeps an answer that nobody asked for from being taken for one to the next
 	// request, see settle: whether Read waits, whom to tell that it does or never will
@@ -179,6 +180,7 @@ func (c *upstreamConn) Read(p []byte) (int, error) {
 	if n > 0 && c.unasked.Load() {
 		return 0, errUnasked
 	}
+	c.head.see(p[:n])
 	c.received.Add(int64(n))
 	return n, err
 }
