@@ -66,7 +66,8 @@
 // length and chunks above all, is refused with 400, and its connection ends (RFC
 // 9112 section 6.1).
 // Upgrades (WebSocket) pass and count as under way until they end, but for that to
-// HTTP/2, which is ignored. CONNECT is refused with 501.
+// HTTP/2, which is ignored. CONNECT is refused with 501. The Max-Forwards of OPTIONS and
+// TRACE is counted down, and where it is 0 the proxy answers itself.
 //
 // Clients may speak HTTP/2 without TLS (h2c) on the same port, with prior
 // knowledge (RFC 9113 section 3.3). Each stream is a request like any other, to a

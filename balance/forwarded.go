@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/budgiehq/budgie/balance/internal/http1"
@@ -47,6 +48,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 		}
 	}
 	setForwarded(in, out.Header)
+	if n, ok := maxForwards(in); ok && n > 0 {
+		out.Header["Max-Forwards"] = []string{strconv.FormatUint(n-1, 10)}
+	}
 	if key, ok := out.Header["Idempotency-Key"]; ok && !idempotent(in.Method) {
 		// http.Transport sends a POST again that carries this field. What is
 		// sent again is decided here, so it gets the field, whose name has no

@@ -199,3 +199,35 @@ func TestHopByHopBesideClose(t *testing.T) {
 		}
 	})
 }
+
+// Max-Forwards is counted down, and what may go no further reaches no backend.
+func TestMaxForwards(t *testing.T) {
+	bothPaths(t, func(t *testing.T, f *front) {
+		f.set(rawBackend(t, echoHead))
+		for _, tc := range []struct {
+			method, field string
+			status        int
+			want          string // at the backend
+		}{
+			{"OPTIONS", "0", 200, ""},
+			{"TRACE", "0", 501, ""},
+			{"OPTIONS", "5", 200, "4"},
+			{"TRACE", "1", 200, "0"},
+			{"OPTIONS", "x", 200, "x"},
+			{"GET", "0", 200, "0"},
+		} {
+			c, in := dialFront(t, f)
+			c.SetDeadline(time.Now().Add(patience))
+			io.WriteString(c, tc.method+" / HTTP/1.1\r\nHost: a\r\nMax-Forwards: "+tc.field+"\r\n\r\n")
+			resp, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			head, _ := io.ReadAll(resp.Body)
+			reached := strings.HasPrefix(string(head), tc.method)
+			if resp.StatusCode != tc.status || reached != (tc.want != "") || reached && !strings.Contains(string(head), "Max-Forwards: "+tc.want+"\r\n") {
+				t.Errorf("%s with %s: %d %q", tc.method, tc.field, resp.StatusCode, head)
+			}
+		}
+	})
+}

@@ -3,6 +3,7 @@ package balance
 import (
 	"bytes"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -93,4 +94,15 @@ func (a *answerHead) restore(h http.Header) {
 	if _, ok := h["Connection"]; !ok && bytes.Count(a.options, []byte(",")) > 1 {
 		h["Connection"] = []string{string(a.options)}
 	}
+}
+
+// maxForwards is how many proxies a request may still pass, where it says so and is of a
+// method that minds it: RFC 9110 section 7.6.2.
+func maxForwards(r *http.Request) (n uint64, ok bool) {
+	values := r.Header["Max-Forwards"]
+	if len(values) != 1 || r.Method != http.MethodOptions && r.Method != http.MethodTrace {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(values[0], 10, 63)
+	return n, err == nil
 }

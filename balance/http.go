@@ -159,8 +159,7 @@ func (h *httpTraffic) serveRequest(w http.ResponseWriter, r *http.Request) {
 	h.proxy.ServeHTTP(&ex.writer, r.WithContext(ex.context(r.Context())))
 }
 
-// refusal is the answer to a request that no backend gets to see, 0 where there
-// is none.
+// refusal is the answer to a request that no backend gets to see, 0 where one does.
 func (h *httpTraffic) refusal(r *http.Request) (status int, text string) {
 	if r.Method == http.MethodConnect {
 		return http.StatusNotImplemented, "this is a reverse proxy: CONNECT is not supported"
@@ -175,6 +174,12 @@ func (h *httpTraffic) refusal(r *http.Request) (status int, text string) {
 	if !httpguts.ValidHostHeader(r.Host) {
 		// http.Server checks the field, but not the host of an absolute target.
 		return http.StatusBadRequest, "the host of the request is not valid"
+	}
+	if n, ok := maxForwards(r); ok && n == 0 {
+		if r.Method == http.MethodTrace {
+			return http.StatusNotImplemented, "this proxy, which the request may not pass, does not support TRACE"
+		}
+		return http.StatusOK, "this is the proxy that the request may not pass"
 	}
 	if limit := h.f.limits.clients.Body; limit > 0 && r.ContentLength > limit {
 		return http.StatusRequestEntityTooLarge, h.tooLarge()

@@ -67,7 +67,10 @@ func (h *httpTraffic) refuse(w http.ResponseWriter, r *http.Request, status int,
 	if grpc {
 		e.Status, e.GRPCStatus = http.StatusOK, grpcCodeOf(status)
 	}
-	e.FirstByte, e.Cause, e.Err = e.Duration, CauseRequest, errors.New(text)
+	e.FirstByte = e.Duration
+	if status >= 400 {
+		e.Cause, e.Err = CauseRequest, errors.New(text)
+	}
 	h.f.witness.Ended(h.f.witness.source, e)
 }
 

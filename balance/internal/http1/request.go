@@ -166,6 +166,8 @@ func (r *Request) see(name, value []byte) int {
 		return otherIf(equal(name, "trailer") || equal(name, "upgrade"))
 	case 10:
 		return r.seeTen(name, value)
+	case 12:
+		return otherIf(r.is("OPTIONS") && equal(name, "max-forwards")) // to be counted down
 	case 14:
 		if !equal(name, "content-length") {
 			return otherIf(equal(name, "http2-settings"))
