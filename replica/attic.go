@@ -50,7 +50,7 @@ func (a *attic) place(part, name string) (*os.File, string, error) {
 	if err := os.MkdirAll(a.dir, 0o700); err != nil {
 		return nil, "", err
 	}
-	root, err := os.OpenRoot(a.dir)
+	root, err := rootOf(a.dir)
 	if err != nil {
 		return nil, "", err
 	}
@@ -59,14 +59,14 @@ func (a *attic) place(part, name string) (*os.File, string, error) {
 	if err := root.MkdirAll(dir, 0o700); err != nil {
 		return nil, "", err
 	}
-	f, err := root.Open(dir)
+	f, err := openDir(root, dir)
 	return f, filepath.Join(a.dir, filepath.FromSlash(path.Join(dir, path.Base(name)))), err
 }
 
 // keep moves what is at a path of the copy into the attic, or with link gives it
 // another name there. It returns where that is.
 func (a *attic) keep(copied tree, part, name string, link bool) (where string, err error) {
-	from, err := copied.Open(osPath(parent(name)))
+	from, err := openDir(copied, parent(name))
 	if err != nil {
 		return "", err
 	}

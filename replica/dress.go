@@ -99,7 +99,7 @@ func (t *target) dressLink(name string, e entry) error {
 			}
 		}
 	}
-	dir, err := t.root.Open(osPath(parent(name)))
+	dir, err := openDir(t.root, parent(name))
 	if err != nil {
 		return err
 	}

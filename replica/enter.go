@@ -33,7 +33,7 @@ func (s *scanner) enter(e entry) (dir *os.File, names []string, leave func(), er
 
 // names opens a directory and returns the names in it.
 func (s *scanner) names(e entry) (*os.File, []string, error) {
-	dir, err := s.root.Open(e.osPath())
+	dir, err := openDir(s.root, e.path)
 	if err != nil {
 		return nil, nil, err
 	}

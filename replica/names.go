@@ -24,7 +24,7 @@ func (t *target) alias(name string) (other string, err error) {
 	if err != nil {
 		return "", err
 	}
-	dir, err := t.root.Open(osPath(parent(name)))
+	dir, err := openDir(t.root, parent(name))
 	if err != nil {
 		return "", err
 	}

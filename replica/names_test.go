@@ -40,8 +40,6 @@ func (r foldingRoot) real(name string) string {
 	return at
 }
 
-func (r foldingRoot) Open(name string) (*os.File, error) { return r.Root.Open(r.real(name)) }
-
 func (r foldingRoot) OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	return r.Root.OpenFile(r.real(name), flag, perm)
 }

@@ -40,7 +40,9 @@ func (n *near) in(name string, f func(dir *os.Root, base string) error) error {
 	}
 	if n.dir == nil || n.name != above {
 		n.leave()
-		dir, err := n.root.OpenRoot(path.Clean(above))
+		// With the dot it is opened as a directory alone: a pipe in its place would have
+		// the opening wait for who writes there.
+		dir, err := n.root.OpenRoot(path.Clean(above) + "/.")
 		if err != nil {
 			return f(n.root, name) // which says what is wrong with name
 		}
@@ -87,9 +89,6 @@ func (n *near) leave() {
 		n.dir = nil
 	}
 }
-
-// Open implements tree.
-func (n *near) Open(name string) (*os.File, error) { return n.OpenFile(name, os.O_RDONLY, 0) }
 
 // OpenFile implements tree.
 func (n *near) OpenFile(name string, flag int, perm fs.FileMode) (file *os.File, err error) {

@@ -61,7 +61,7 @@ var treeOps = map[string]func(t tree, name, other string) string{
 		return outcomeOf(err)
 	},
 	"open": func(t tree, name, _ string) string {
-		f, err := t.Open(name)
+		f, err := openDir(t, name)
 		if err == nil {
 			err = f.Close()
 		}

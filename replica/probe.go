@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -58,11 +59,29 @@ func abilityOf(m *manifest) ability {
 
 // openRoot opens a directory so that nothing leads out of it.
 func openRoot(dir string) (tree, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := rootOf(dir)
 	if err != nil {
 		return nil, err
 	}
 	return newNear(root), nil
+}
+
+// rootOf is [os.OpenRoot], which would wait for who writes there where a pipe is in the
+// place of the directory.
+func rootOf(dir string) (*os.Root, error) {
+	root, err := os.OpenRoot(dir + "/.")
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		e.Path = dir
+	}
+	return root, err
+}
+
+// openDir opens a directory of a tree for reading, and nothing else that may be in its
+// place: it never waits.
+func openDir(root interface {
+	OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error)
+}, path string) (*os.File, error) {
+	return root.OpenFile(osPath(path), os.O_RDONLY|syscall.O_NONBLOCK|onlyDirectory, 0)
 }
 
 // makeAll makes a directory with those above it, and returns which it made, the
@@ -110,7 +129,7 @@ func (t *target) probeBeside(above tree, name string) (ability, error) {
 	if _, b := statOf(there); a.file.dev != b.file.dev || a.file == b.file {
 		return ability{}, errElsewhere
 	}
-	dir, err := above.Open(".")
+	dir, err := openDir(above, "")
 	if err != nil {
 		return ability{}, err
 	}

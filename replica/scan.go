@@ -67,7 +67,6 @@ type hashed struct {
 
 // tree is what is done with the files of a volume: what *os.Root does.
 type tree interface {
-	Open(name string) (*os.File, error)
 	OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error)
 	Stat(name string) (fs.FileInfo, error)
 	Lstat(name string) (fs.FileInfo, error)

@@ -7,6 +7,9 @@ import (
 	"syscall"
 )
 
+// onlyDirectory has an open fail for what is no directory.
+const onlyDirectory = syscall.O_DIRECTORY
+
 // statOf says what the system knows of an entry that fs.FileInfo does not tell.
 func statOf(info fs.FileInfo) (o owner, n node) {
 	st, ok := info.Sys().(*syscall.Stat_t)

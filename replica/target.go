@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"syscall"
 )
@@ -363,9 +362,9 @@ func (t *target) move(name string, e entry) error {
 // syncDirs makes the changed names durable.
 func (t *target) syncDirs() error {
 	for name := range t.dirty {
-		d, err := t.root.Open(osPath(name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		d, err := openDir(t.root, name)
+		if missing(err) {
+			continue // it has gone, whatever is in its place
 		} else if err != nil {
 			return err
 		}
