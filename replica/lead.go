@@ -28,7 +28,7 @@ const (
 	idleSame byte = iota
 	// idleGone: the source cannot be looked at. The reason follows.
 	idleGone
-	// idleBehind: the source has changed, and could not be sent yet.
+	// idleBehind: the source has changed, and could not be sent, or looked at, yet.
 	idleBehind
 )
 
@@ -126,19 +126,22 @@ func (s *sender) next() (byte, error) {
 func (s *sender) news(ctx context.Context, offered digest, wish byte) (now snapshot, reason, err error) {
 	idle := time.NewTimer(idleEvery)
 	defer idle.Stop()
-	for {
+	for expired := false; ; {
 		seen, changed, reason := s.src.current()
-		if reason == nil {
+		if reason == nil || errors.Is(reason, errBehind) {
 			if now, err := s.snapshot(seen); err != nil {
 				reason = err
 			} else if now.sum != offered || wish == nextNow || s.wire.version >= version4 && now.left != s.said {
 				return now, nil, nil
 			}
 		}
+		if expired {
+			return snapshot{}, reason, nil
+		}
 		select {
 		case <-changed:
 		case <-idle.C:
-			return snapshot{}, reason, nil
+			expired = true // what came at this very moment is no reason to wait once more
 		case <-ctx.Done():
 			return snapshot{}, nil, ctx.Err()
 		}
@@ -150,6 +153,7 @@ func (s *sender) news(ctx context.Context, offered digest, wish byte) (now snaps
 func (s *sender) idle(reason error, same bool) error {
 	status := []byte{idleBehind}
 	switch {
+	case errors.Is(reason, errBehind):
 	case reason != nil:
 		status = append([]byte{idleGone}, reason.Error()...)
 		status = status[:min(len(status), maxErrorText)]

@@ -55,6 +55,8 @@ type source struct {
 	now *sight // nil before the first look
 	// err is why the volume cannot be looked at now; now is then from before.
 	err error
+	// behind says that the watcher has named something that was not looked at yet.
+	behind bool
 	// changed is closed when one of them is another.
 	changed chan struct{}
 }
@@ -238,24 +240,40 @@ func (s *source) reopen() error {
 // open opens the directory as it is now, for reading files.
 func (s *source) open() (tree, error) { return openRoot(s.dir) }
 
+// errBehind says that something of a source changed and was not looked at yet: a large
+// file takes a while to be read.
+var errBehind = errors.New("not all that changed was looked at")
+
 // current returns what was last seen, and what is closed when that is something
 // else. The error is why it may be out of date.
 func (s *source) current() (*sight, <-chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.err == nil && s.behind {
+		return s.now, s.changed, errBehind
+	}
 	return s.now, s.changed, s.err
+}
+
+// setBehind notes whether there is something to be looked at.
+func (s *source) setBehind(is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.behind = is
 }
 
 // watch keeps what is seen up to date from now on, until close.
 func (s *source) watch() {
 	s.once.Do(func() {
+		s.setBehind(true) // what changed since it was looked at nobody has seen
 		s.wg.Go(func() {
 			for s.ctx.Err() == nil {
 				if w, err := watch.New(s.dir); err == nil {
 					s.keepUp(w)
 					_ = w.Close() // it returns nil
 				} else {
-					_, _ = s.list(s.ctx) // finds out, and tells, why
+					_, err = s.list(s.ctx) // finds out, and tells, why
+					s.setBehind(err != nil)
 					pause(s.ctx, sourceRetry)
 				}
 			}
@@ -271,32 +289,66 @@ const sourceRetry = time.Second
 // leads to.
 func (s *source) keepUp(w watch.Watcher) {
 	scans := fullScans{every: s.scanEvery}
+	var waiting []watch.Batch // one at most
 	scan := func() error {
 		scans.begin()
 		defer scans.end()
-		_, err := s.list(s.ctx)
-		return err
+		return s.lookBeside(w, &waiting, func(x *index) { x.markAll() })
 	}
 	err := scan()
 	limit := newComplaint(s.log)
 	for s.ctx.Err() == nil {
-		var again <-chan time.Time
-		if err != nil {
-			again = time.After(sourceRetry)
+		if waiting == nil {
+			var again <-chan time.Time
+			if err != nil {
+				again = time.After(sourceRetry)
+			}
+			select {
+			case <-s.ctx.Done():
+				return
+			case b := <-w.Changes():
+				waiting = []watch.Batch{b}
+				s.setBehind(true)
+			case <-time.After(scans.wait()):
+			case <-again:
+			}
+		}
+		if waiting == nil || scans.wait() == 0 {
+			err = scan()
+			continue
+		}
+		b := waiting[0]
+		waiting = nil
+		limit.take(b)
+		scans.take(b)
+		err = s.lookBeside(w, &waiting, func(x *index) { x.take(b) })
+		if err == nil && errors.Is(b.Reason, watch.ErrRootGone) {
+			s.setBehind(true)
+			return // there is a directory again, and it needs another watcher
+		}
+	}
+}
+
+// lookBeside looks at what mark says, and waits meanwhile for what else the watcher names:
+// one batch, which shows that the source is behind, is enough.
+func (s *source) lookBeside(w watch.Watcher, waiting *[]watch.Batch, mark func(*index)) error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.update(s.ctx, mark)
+		done <- err
+	}()
+	for {
+		changes := w.Changes()
+		if *waiting != nil {
+			changes = nil
 		}
 		select {
-		case <-s.ctx.Done():
-		case b := <-w.Changes():
-			limit.take(b)
-			scans.take(b)
-			_, err = s.update(s.ctx, func(x *index) { x.take(b) })
-			if err == nil && errors.Is(b.Reason, watch.ErrRootGone) {
-				return // there is a directory again, and it needs another watcher
-			}
-		case <-time.After(scans.wait()):
-			err = scan()
-		case <-again:
-			err = scan()
+		case b := <-changes:
+			*waiting = []watch.Batch{b}
+			s.setBehind(true)
+		case err := <-done:
+			s.setBehind(err != nil || *waiting != nil)
+			return err
 		}
 	}
 }
