@@ -44,7 +44,7 @@ type FollowState struct {
 	// PendingFiles and PendingBytes are what is known to be on its way.
 	PendingFiles int
 	PendingBytes int64
-	// Reason is why it is suspended, or what its source cannot read.
+	// Reason is why it is suspended, or not as its source yet, or what that cannot read.
 	Reason string
 	// NotKept says what the source has and the copy cannot keep, as [Report] does,
 	// special files among it.
@@ -132,7 +132,7 @@ func (r *receiver) follow(ctx context.Context) error {
 	f.scans.begin()
 	defer func() { _ = r.remember(true) }() // it is worth less time the next time
 	r.copy.live = true
-	f.changed = r.spared // what was done to it since it was looked at is to be found
+	f.changed = true // what was done to it since it was looked at is to be found
 	r.copy.image.markAll()
 	if r.acked == nil {
 		r.acked = &manifest{keeps: r.copy.keeps}
@@ -239,6 +239,7 @@ func (r *receiver) answer(ctx context.Context) error {
 	r.wire.mayWrite = true
 	switch payload[0] {
 	case idleSame:
+		r.behind = 0
 		r.synced()
 	case idleGone:
 		r.suspended(strings.Map(printable, strings.ToValidUTF8(string(payload[1:]), "?")))
@@ -256,13 +257,18 @@ func (r *receiver) expectSoon() (stop func()) {
 	return func() { t.Stop() }
 }
 
-// synced notes that the copy is as its source.
+// synced notes that the copy is as its source, but for files that changed while they
+// were sent.
 func (r *receiver) synced() {
 	f := r.following
 	first := f.state.Phase != Synced
-	f.state.Phase, f.state.SyncedAt = Synced, time.Now()
-	f.state.PendingFiles, f.state.PendingBytes = 0, 0
+	f.state.PendingFiles, f.state.PendingBytes = r.behind, 0
 	f.state.Reason, f.state.Held = r.base.unreadable(), ""
+	if r.behind == 0 {
+		f.state.Phase, f.state.SyncedAt = Synced, time.Now()
+	} else {
+		f.state.Phase, f.state.Reason = Syncing, "files of the source changed while they were sent, and come again"
+	}
 	f.state.NotKept = append(r.left.lines(), r.base.special()...)
 	if first || f.state.Digest != nameOf(r.base) {
 		report := r.base.report()

@@ -35,6 +35,9 @@ type receiver struct {
 	unseen map[string]entry
 	// begun says that the copy is becoming m.
 	begun bool
+	// behind is how many contents of m changed while they were sent, so that the copy is
+	// not as its source.
+	behind int
 	// untried is why nothing is known of what the copy can keep: all that is done
 	// then is to make room.
 	untried error
@@ -55,11 +58,10 @@ type receiver struct {
 	// unsure says that changes of files came, and the sender was not told whether
 	// the files came out right.
 	unsure bool
-	// offered says that the sender was told what base is, same is base where the source
-	// said that it has that, and spared that the copy was not looked at again in the end.
+	// offered says that the sender was told what base is, and same is base where the
+	// source said that it has that.
 	offered bool
 	same    *manifest
-	spared  bool
 	// found is the digest of the copy where there is nothing to do: it is as m.
 	found       *digest
 	transferred int64
@@ -256,6 +258,7 @@ func (r *receiver) plan() plan {
 // changed instead: files that changed while they were sent are as they were.
 func (r *receiver) round(ctx context.Context) (done bool, err error) {
 	missed, err := r.fetch(ctx)
+	r.behind = len(missed)
 	if err != nil {
 		return false, err
 	}
@@ -428,7 +431,7 @@ func (r *receiver) finish(ctx context.Context) error {
 	} else {
 		mine, is = r.copy.already(r.m)
 	}
-	if r.spared = is; !is {
+	if !is {
 		var err error
 		if mine, removed, err = r.become(ctx); err != nil {
 			return err
