@@ -138,16 +138,25 @@ func (p *patch) apply(from *manifest) (*manifest, error) {
 // the copy, or are not, where the copy has no files.
 func (m *manifest) without(missed map[digest]bool, local places) (*manifest, error) {
 	kept := &manifest{keeps: m.keeps}
+	names := make(map[fileID]string) // of what stays in the place of other names
 	for _, e := range m.entries {
-		if e.kind == kindFile && missed[e.digest] {
+		out := e.kind == kindFile && missed[e.digest]
+		link := false
+		if e.kind == kindHardLink {
+			_, first := kept.find(e.target)
+			link = !first // the file came not, nor was there one in its place
+		}
+		if out || link {
 			f, there := local.get(e.path)
 			if !there || f.kind != kindFile || !f.hashed {
 				continue
 			}
 			e = f.entry.only(m.keeps)
-		}
-		if _, there := kept.find(e.target); e.kind == kindHardLink && !there {
-			continue
+			if first, other := names[f.node.file]; link && other {
+				e = entry{path: e.path, kind: kindHardLink, target: first}
+			} else if link && f.node.links > 1 {
+				names[f.node.file] = e.path
+			}
 		}
 		if err := kept.add(e); err != nil {
 			return nil, err

@@ -72,6 +72,30 @@ func TestChangesTurnOneListIntoAnother(t *testing.T) {
 	})
 }
 
+// What a copy has in the places of further names of a file that did not come stays, with
+// the names that it has.
+func TestOtherNamesOfWhatDidNotCome(t *testing.T) {
+	came := file("a", "changes all the time")
+	m := &manifest{keeps: keepAll}
+	local := newPlaces(0)
+	for _, e := range []entry{volume, came, {path: "b", kind: kindHardLink, target: "a"}, {path: "c", kind: kindHardLink, target: "a"}, {path: "d", kind: kindHardLink, target: "a"}} {
+		if err := m.add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"b", "c"} {
+		local.put(name, found{entry: file(name, "before"), node: node{file: fileID{1, 2}, links: 2}, hashed: true})
+	}
+	kept, err := m.without(map[digest]bool{came.digest: true}, local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &manifest{entries: []entry{volume, file("b", "before"), {path: "c", kind: kindHardLink, target: "b"}}}
+	if kept.digest() != want.digest() {
+		t.Errorf("the copy is to become %+v", kept.entries)
+	}
+}
+
 // Whatever is sent as changes to a list, what comes out is a list by the rules, with
 // the digest that was said.
 func FuzzChangesOfLists(f *testing.F) {
