@@ -147,11 +147,14 @@ func copyAside(copied tree, name string, info fs.FileInfo, where string) error {
 func (t *target) keepReplaced(e entry) error {
 	f, there := t.local.get(e.path)
 	e = t.m.resolve(e)
-	if t.attic == nil || !there || f.kind != kindFile && f.kind != kindSymlink || sameContent(f.entry, e) && f.hashed {
+	if t.attic == nil || !there || f.kind != kindFile && f.kind != kindSymlink {
 		return nil
 	}
 	if t.written(f.path) {
 		return t.keepWritten(f.path)
+	}
+	if sameContent(f.entry, e) && f.hashed {
+		return nil
 	}
 	if err := t.attic.keepOld(t.root, f, true); !errors.Is(err, fs.ErrExist) {
 		return err

@@ -22,10 +22,10 @@ type Conflict struct {
 // setAside moves what something else than the source made or changed in the copy
 // into the attic, and forgets it.
 func (r *receiver) setAside() error {
+	r.copy.keepAnew()
 	if r.base == nil || r.copy.attic == nil {
 		return nil
 	}
-	r.copy.attic.begin()
 	strange, lost := r.strange(r.base, r.m)
 	for _, name := range strange {
 		if err := r.copy.unlockAbove(name); err != nil {

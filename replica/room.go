@@ -150,7 +150,12 @@ func (a *attic) keepAside(copied tree, name string, link bool) (where string, er
 		return "", fmt.Errorf("%w: what was set aside of that takes %.1f MiB in %s, and %.1f MiB is the most; take from there what you need, and remove it",
 			ErrConflicts, float64(a.aside)/(1<<20), filepath.Join(a.dir, atticConflicts), float64(a.size)/(1<<20))
 	}
-	if where, err = a.keep(copied, atticConflicts, name, link); err != nil {
+	where, err = a.keep(copied, atticConflicts, name, link)
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) {
+		a.begin() // something of that path was kept already, in this round
+		where, err = a.keep(copied, atticConflicts, name, link)
+	}
+	if err != nil {
 		return "", err
 	}
 	if info, err := os.Lstat(where); err == nil {
