@@ -38,7 +38,7 @@ func TestManifestOf100000FilesNeedsLittleMemory(t *testing.T) {
 	const files = 100_000
 	var sent bytes.Buffer
 	source := bigManifest(t, files)
-	if err := (&sender{wire: newWire(readWriter{nil, &sent})}).announce(snapshot{m: source, sum: source.digest()}); err != nil {
+	if _, err := (&sender{wire: newWire(readWriter{nil, &sent})}).announce(snapshot{m: source, sum: source.digest()}); err != nil {
 		t.Fatal(err)
 	}
 	heap := func() uint64 {

@@ -200,8 +200,9 @@ func (r *receiver) manifest() error {
 			}
 		case kind == frameSame && len(payload) == 0 && r.offered && len(m.entries) == 0:
 			r.wire.mayWrite = true
+			// The special files may be others: no digest tells of them.
 			same := *r.base
-			same.keeps = r.copy.keeps
+			same.keeps, same.entries = r.copy.keeps, r.base.withoutSpecial()
 			r.m, r.same = &same, &same
 			return nil
 		case kind == frameSince && len(payload) == 0 && r.offered && len(m.entries) == 0 && r.wire.version >= version4:
@@ -451,7 +452,11 @@ func (r *receiver) finish(ctx context.Context) error {
 		return fmt.Errorf("%w: the sender computed the digest %x, the receiver %x", ErrVerify, bye, mine)
 	}
 	r.unseen = r.m.unseen(r.base, r.unseen)
-	r.acked, r.base, r.forgot = r.m, r.m, false
+	r.acked = r.m
+	if r.m == r.same {
+		r.m, r.same = r.base, r.base // with the special files that it had
+	}
+	r.base, r.forgot = r.m, false
 	return r.remember(r.following == nil)
 }
 

@@ -57,7 +57,7 @@ func (s *sender) run(ctx context.Context) (Report, error) {
 		return Report{}, err
 	}
 	for round := 1; ; round++ {
-		if err := s.announce(now); err != nil {
+		if now, err = s.announce(now); err != nil {
 			return Report{}, err
 		}
 		a, err := s.wanted(now.m)
@@ -92,7 +92,7 @@ type snapshot struct {
 	m   *manifest
 	sum digest
 	// left is what it cannot keep, and temporary are files under way in the volume,
-	// which is a copy itself.
+	// which is a copy itself, and what else is passed by.
 	left      leftOut
 	temporary []string
 }
@@ -231,19 +231,34 @@ func (s *sender) send(ctx context.Context, m *manifest, a answer) (missed string
 	return missed, nil
 }
 
-// announce sends the manifest, and ends the turn.
-func (s *sender) announce(now snapshot) error {
+// announce sends the manifest, and ends the turn. It returns what both sides go on from.
+func (s *sender) announce(now snapshot) (snapshot, error) {
 	if err := s.leaveOut(now); err != nil {
-		return err
+		return now, err
 	}
 	if s.base != nil && *s.base == now.sum {
-		return errors.Join(s.wire.write(frameSame), s.wire.flush())
+		return now.bare(), errors.Join(s.wire.write(frameSame), s.wire.flush())
 	}
 	list := func() error { return s.wire.entries(now.m.entries) }
 	if had := s.had(); had != nil {
 		list = func() error { return errors.Join(s.wire.write(frameSince), s.wire.difference(had, now.m)) }
 	}
-	return errors.Join(list(), s.wire.seal(now.m, now.sum), s.wire.flush())
+	return now, errors.Join(list(), s.wire.seal(now.m, now.sum), s.wire.flush())
+}
+
+// bare returns a snapshot without its special files, which are named all the same: the
+// receiver may know of others, as no digest tells of them.
+func (now snapshot) bare() snapshot {
+	m := *now.m
+	m.entries = m.withoutSpecial()
+	now.temporary = slices.Clone(now.temporary)
+	for _, e := range now.m.entries {
+		if e.kind == kindSpecial {
+			now.temporary = append(now.temporary, e.path)
+		}
+	}
+	now.m = &m
+	return now
 }
 
 // leaveOut says what the receiver cannot keep, if that is anything.
