@@ -124,7 +124,11 @@ func (r *receiver) hold() error {
 	if r.following.accepts(r.m) {
 		return nil
 	}
-	if len(r.m.entries) == 1 && len(r.copy.local.by) > 1 { // the directory itself is one
+	had := len(r.copy.local.by)
+	if r.base != nil {
+		had = len(r.before()) // what something else wrote there is none of the source's
+	}
+	if len(r.m.entries) == 1 && had > 1 { // the directory itself is one
 		return ErrEmptied
 	}
 	if r.base == nil || r.following == nil {
@@ -165,10 +169,16 @@ func (r *receiver) before() []entry {
 func lossOf(before []entry, after *manifest) (there, gone int) {
 	content := make(map[digest]bool)
 	paths := make(map[string]bool)
+	of := func(e entry) digest {
+		if e.kind == kindSymlink {
+			return linkDigest(e.target)
+		}
+		return e.digest
+	}
 	for _, e := range after.entries {
 		paths[e.path] = true
-		if e.kind == kindFile {
-			content[e.digest] = true
+		if e.kind == kindFile || e.kind == kindSymlink {
+			content[of(e)] = true
 		}
 	}
 	for _, e := range before {
@@ -176,7 +186,7 @@ func lossOf(before []entry, after *manifest) (there, gone int) {
 			continue
 		}
 		there++
-		if !paths[e.path] && !(e.kind == kindFile && content[e.digest]) {
+		if !paths[e.path] && !content[of(e)] {
 			gone++
 		}
 	}

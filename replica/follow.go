@@ -88,6 +88,8 @@ type following struct {
 	limit   *complaint
 	// changed says that something changed in the copy.
 	changed bool
+	// heldFor is why the copy does not take over what is held.
+	heldFor string
 	// scans are those of all of the copy.
 	scans fullScans
 }
@@ -244,6 +246,9 @@ func (r *receiver) answer(ctx context.Context) error {
 	case idleGone:
 		r.suspended(strings.Map(printable, strings.ToValidUTF8(string(payload[1:]), "?")))
 	case idleBehind:
+		if f.state.Held != "" {
+			f.state.Reason = f.heldFor // it may have been gone meanwhile
+		}
 		f.tell(false)
 	default:
 		return unexpected(kind, len(payload))
@@ -286,7 +291,7 @@ func (r *receiver) suspended(reason string) {
 
 // stay tells the sender that the copy stays as it is, and why.
 func (r *receiver) stay(reason error) error {
-	r.following.state.Held = nameOf(r.m)
+	r.following.state.Held, r.following.heldFor = nameOf(r.m), reason.Error()
 	r.suspended(reason.Error())
 	r.log.Warn("a copy of a volume stays as it is until a person accepts what its source has become", "reason", reason, "held", r.following.state.Held)
 	if err := r.wire.write(frameHold); err != nil {

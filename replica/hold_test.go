@@ -1,0 +1,67 @@
+package replica_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/budgiehq/budgie/replica"
+	"github.com/budgiehq/budgie/replica/replicatest"
+)
+
+// A source that never had anything has lost nothing when something else writes into its
+// copy: that is a conflict as any other.
+func TestEmptySourceOfACopyThatIsWrittenTo(t *testing.T) {
+	l := newLink(t, replicatest.Tree{})
+	l.start(t)
+	l.equal(t)
+	write(t, l.dst, "mine", "mine")
+	s := l.until(t, "the conflict", func(s replica.FollowState) bool {
+		return s.Phase == replica.Suspended || s.Phase == replica.Synced && s.ConflictCount > 0
+	})
+	if s.Phase == replica.Suspended {
+		t.Errorf("the copy is suspended: %s", s.Reason)
+	}
+}
+
+// A copy that waits for consent says so again when its source was away for a moment.
+func TestReasonOfAHoldAfterTheSourceWasAway(t *testing.T) {
+	tree := replicatest.Tree{}
+	for i := range 10 {
+		tree[fmt.Sprint("f", i)] = replicatest.F(fmt.Sprint(i))
+	}
+	l := newLink(t, tree)
+	l.start(t)
+	l.equal(t)
+	for i := range 8 {
+		must(t, os.Remove(filepath.Join(l.src, fmt.Sprint("f", i))))
+	}
+	held := l.until(t, "the hold", func(s replica.FollowState) bool { return strings.Contains(s.Reason, "8 of 10") })
+	must(t, os.Rename(l.src, l.src+"-away"))
+	l.until(t, "the absence", func(s replica.FollowState) bool { return strings.Contains(s.Reason, "gone") })
+	must(t, os.Rename(l.src+"-away", l.src))
+	s := l.until(t, "the hold again", func(s replica.FollowState) bool { return s.Reason == held.Reason })
+	if s.Phase != replica.Suspended || s.Held != held.Held {
+		t.Errorf("the state is %+v", s)
+	}
+}
+
+// A directory of symbolic links that gets another name is not lost.
+func TestLinksThatMoveAreNotLost(t *testing.T) {
+	tree := replicatest.Tree{"x": replicatest.F("x")}
+	for i := range 10 {
+		tree[fmt.Sprint("d/l", i)] = replicatest.Node{Link: fmt.Sprint("target", i)}
+	}
+	l := newLink(t, tree)
+	l.start(t)
+	l.equal(t)
+	must(t, os.Rename(filepath.Join(l.src, "d"), filepath.Join(l.src, "e")))
+	s := l.until(t, "the other name", func(s replica.FollowState) bool {
+		return s.Phase == replica.Suspended || s.Phase == replica.Synced && replicatest.Diff(l.src, l.dst) == ""
+	})
+	if s.Phase == replica.Suspended {
+		t.Errorf("the copy is suspended: %s", s.Reason)
+	}
+}
