@@ -35,6 +35,8 @@ type sender struct {
 	buf         buffer
 	transferred int64
 	removed     int
+	// unread are files that could not be read as they were to be sent.
+	unread []string
 	// unsure says that changes of files were sent, and not yet asked whether these
 	// are right now.
 	unsure bool
@@ -202,12 +204,18 @@ func (s *sender) files(ctx context.Context, m *manifest, a answer) (missed strin
 	defer root.Close()
 	s.root = root
 	s.wire.mayWrite = true
-	s.unsure = false
-	if missed, err = s.send(ctx, m, a); err != nil || !s.unsure {
-		return missed, err
+	s.unsure, s.unread = false, nil
+	if missed, err = s.send(ctx, m, a); err == nil && s.unsure {
+		var again string
+		again, err = s.sendAgain(ctx, m, a.follows)
+		missed = cmp.Or(missed, again)
 	}
-	again, err := s.sendAgain(ctx, m, a.follows)
-	return cmp.Or(missed, again), err
+	if err == nil && len(s.unread) > 0 {
+		if err := s.src.doubt(ctx, s.unread); err != nil {
+			s.log.Debug("files that could not be read were not looked at again", "error", err)
+		}
+	}
+	return missed, err
 }
 
 // send sends files, or what changed in them.
@@ -221,6 +229,11 @@ func (s *sender) send(ctx context.Context, m *manifest, a answer) (missed string
 			a.has = a.has[1:]
 		}
 		ok, err := s.file(ctx, m.entries[i], ops)
+		if s.passes(err) {
+			s.log.Warn("a file of a volume cannot be read", "path", m.entries[i].path, "error", err)
+			s.unread = append(s.unread, m.entries[i].path)
+			err = s.wire.write(frameFileEnd, []byte{0})
+		}
 		if err != nil {
 			return "", err
 		}
@@ -230,6 +243,10 @@ func (s *sender) send(ctx context.Context, m *manifest, a answer) (missed string
 	}
 	return missed, nil
 }
+
+// passes reports whether an error is that of a single file of the source, and not of the
+// connection: nothing can be written after one of that.
+func (s *sender) passes(err error) bool { return s.wire.mayWrite && unreadable(err) }
 
 // announce sends the manifest, and ends the turn. It returns what both sides go on from.
 func (s *sender) announce(now snapshot) (snapshot, error) {

@@ -21,6 +21,8 @@ type source struct {
 	dir       string
 	log       *slog.Logger
 	scanEvery time.Duration
+	// openRoot opens the directory: another file system, in tests.
+	openRoot func(dir string) (tree, error)
 	// lists are the Copier's.
 	lists *delta.Memory
 	// memory is the file that outlives this value, "" where none does.
@@ -82,7 +84,7 @@ func (c *Copier) acquire(dir string) (s *source, release func(), err error) {
 	defer c.mu.Unlock()
 	s = c.sources[key]
 	if s == nil {
-		s = &source{dir: key, log: c.log.With("volume", dir), scanEvery: c.scanEvery, lists: c.lists, memory: c.memoryOf(key), looking: make(chan struct{}, 1), changed: make(chan struct{})}
+		s = &source{dir: key, log: c.log.With("volume", dir), openRoot: openRoot, scanEvery: c.scanEvery, lists: c.lists, memory: c.memoryOf(key), looking: make(chan struct{}, 1), changed: make(chan struct{})}
 		s.ctx, s.stop = context.WithCancel(context.Background())
 		c.sources[key] = s
 	}
@@ -238,7 +240,19 @@ func (s *source) reopen() error {
 }
 
 // open opens the directory as it is now, for reading files.
-func (s *source) open() (tree, error) { return openRoot(s.dir) }
+func (s *source) open() (tree, error) { return s.openRoot(s.dir) }
+
+// doubt has files looked at, and read, anew: they could not be read, whatever is known
+// of them.
+func (s *source) doubt(ctx context.Context, paths []string) error {
+	_, err := s.update(ctx, func(x *index) {
+		for _, name := range paths {
+			delete(x.scanner.known, name)
+			x.mark(parent(name))
+		}
+	})
+	return err
+}
 
 // errBehind says that something of a source changed and was not looked at yet: a large
 // file takes a while to be read.

@@ -21,7 +21,13 @@ func unread(path string) *found { return &found{entry: entry{path: path, kind: k
 // passes reports whether an error is one of a single file or directory that a lenient
 // scanner passes by.
 func (s *scanner) passes(err error) bool {
-	return s.lenient && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EIO) || errors.Is(err, errXattrsTooLong) || errors.Is(err, errTooLarge))
+	return s.lenient && (unreadable(err) || errors.Is(err, errXattrsTooLong) || errors.Is(err, errTooLarge))
+}
+
+// unreadable reports whether an error is that of a file that this user, or the disk,
+// does not let be read.
+func unreadable(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EIO)
 }
 
 // skips reports whether a lenient scanner passes by a path that no entry may have.
