@@ -50,7 +50,8 @@ type FollowState struct {
 	// special files among it.
 	NotKept []string
 	// Held is what identifies the content that the source has and that the copy
-	// does not take over unless a person says so; empty where there is none.
+	// does not take over unless a person says so; empty where there is none. It stays
+	// while the source loses little more: some change all the time.
 	Held string
 	// Conflicts are what was found in the copy that its source did not bring
 	// there, the last ones, and ConflictCount is how many there are in all: those
@@ -88,15 +89,27 @@ type following struct {
 	limit   *complaint
 	// changed says that something changed in the copy.
 	changed bool
-	// heldFor is why the copy does not take over what is held.
+	// held is what the source was when it was first held, and heldFor why the copy does
+	// not take it over.
+	held    *manifest
 	heldFor string
 	// scans are those of all of the copy.
 	scans fullScans
 }
 
-// accepts reports whether a person said that the copy may become so.
+// accepts reports whether a person said that the copy may become so: like what is held,
+// or what that has become since without losing much. Some sources never hold still.
 func (f *following) accepts(m *manifest) bool {
-	return f != nil && f.Accepted != nil && f.state.Held != "" && f.Accepted() == f.state.Held && f.state.Held == nameOf(m)
+	return f != nil && f.Accepted != nil && f.state.Held != "" && f.Accepted() == f.state.Held && f.holds(m)
+}
+
+// holds reports whether a manifest has lost little, or nothing, of what is held.
+func (f *following) holds(m *manifest) bool {
+	if f.held == nil || len(m.entries) == 1 && len(f.held.entries) > 1 {
+		return false
+	}
+	there, gone := lossOf(f.held.entries, m)
+	return float64(gone) <= f.maxLoss*float64(there)
 }
 
 func nameOf(m *manifest) string {
@@ -268,7 +281,7 @@ func (r *receiver) synced() {
 	f := r.following
 	first := f.state.Phase != Synced
 	f.state.PendingFiles, f.state.PendingBytes = r.behind, 0
-	f.state.Reason, f.state.Held = r.base.unreadable(), ""
+	f.state.Reason, f.state.Held, f.held = r.base.unreadable(), "", nil
 	if r.behind == 0 {
 		f.state.Phase, f.state.SyncedAt = Synced, time.Now()
 	} else {
@@ -291,9 +304,13 @@ func (r *receiver) suspended(reason string) {
 
 // stay tells the sender that the copy stays as it is, and why.
 func (r *receiver) stay(reason error) error {
-	r.following.state.Held, r.following.heldFor = nameOf(r.m), reason.Error()
-	r.suspended(reason.Error())
-	r.log.Warn("a copy of a volume stays as it is until a person accepts what its source has become", "reason", reason, "held", r.following.state.Held)
+	f := r.following
+	if f.state.Held == "" || !f.holds(r.m) {
+		f.state.Held, f.held = nameOf(r.m), r.m
+	}
+	f.heldFor = reason.Error()
+	r.suspended(f.heldFor)
+	r.log.Warn("a copy of a volume stays as it is until a person accepts what its source has become", "reason", reason, "held", f.state.Held)
 	if err := r.wire.write(frameHold); err != nil {
 		return err
 	}

@@ -65,3 +65,35 @@ func TestLinksThatMoveAreNotLost(t *testing.T) {
 		t.Errorf("the copy is suspended: %s", s.Reason)
 	}
 }
+
+// Consent counts also where the source goes on to change, as long as it loses little of
+// what the consent was to.
+func TestConsentToASourceThatChanges(t *testing.T) {
+	tree := replicatest.Tree{}
+	for i := range 20 {
+		tree[fmt.Sprintf("f%02d", i)] = replicatest.F(fmt.Sprint(i))
+	}
+	l := newLink(t, tree)
+	l.start(t)
+	l.equal(t)
+	gone := 0
+	remove := func(n int, reason string) string {
+		t.Helper()
+		for range n {
+			must(t, os.Remove(filepath.Join(l.src, fmt.Sprintf("f%02d", gone))))
+			gone++
+		}
+		return l.until(t, reason, func(s replica.FollowState) bool { return strings.Contains(s.Reason, reason) }).Held
+	}
+	first := remove(14, "14 of 20")
+	second := remove(4, "18 of 20") // which are more than half of the six that were left
+	if first == second {
+		t.Error("what has lost much more is held under the same name")
+	}
+	write(t, l.src, "log", "a line")
+	remove(1, "19 of 20")
+	l.mu.Lock()
+	l.accepted = second
+	l.mu.Unlock()
+	l.equal(t)
+}
