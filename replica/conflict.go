@@ -122,6 +122,7 @@ func (t *target) forget(name string) {
 // have been emptied or unmounted by mistake.
 func (r *receiver) hold() error {
 	if r.following.accepts(r.m) {
+		r.following.losses = losses{} // they are meant
 		return nil
 	}
 	had := len(r.copy.local.by)
@@ -134,10 +135,17 @@ func (r *receiver) hold() error {
 	if r.base == nil || r.following == nil {
 		return nil
 	}
-	there, gone := lossOf(r.before(), r.m)
-	if limit := r.following.maxLoss; limit > 0 && float64(gone) > limit*float64(there) {
+	before, limit := r.before(), r.following.maxLoss
+	there, gone := lossOf(before, r.m)
+	if limit > 0 && float64(gone) > limit*float64(there) {
 		return fmt.Errorf("%w: %d of %d", ErrLoss, gone, there)
 	}
+	l := &r.following.losses
+	l.add(time.Now(), countNamed(before))
+	if had, fewer := l.with(gone, countNamed(r.m.entries)); gone > 0 && limit > 0 && float64(fewer) > limit*float64(had) {
+		return fmt.Errorf("%w: %d of %d, within some minutes", ErrLoss, fewer, had)
+	}
+	l.lose(gone)
 	return nil
 }
 

@@ -89,6 +89,8 @@ type following struct {
 	limit   *complaint
 	// changed says that something changed in the copy.
 	changed bool
+	// losses are what it has lost of late.
+	losses losses
 	// held is what the source was when it was first held, and heldFor why the copy does
 	// not take it over.
 	held    *manifest

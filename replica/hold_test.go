@@ -97,3 +97,40 @@ func TestConsentToASourceThatChanges(t *testing.T) {
 	l.mu.Unlock()
 	l.equal(t)
 }
+
+// A deletion that takes a while is held as one that does not, though little goes at a
+// time; and what goes while as much comes is none.
+func TestLossLittleByLittle(t *testing.T) {
+	tree := replicatest.Tree{}
+	for i := range 10 {
+		tree[fmt.Sprint("f", i)] = replicatest.F(fmt.Sprint(i))
+	}
+	l := newLink(t, tree)
+	l.start(t)
+	l.equal(t)
+	follows := func() replica.FollowState {
+		return l.until(t, "the change", func(s replica.FollowState) bool {
+			return s.Phase == replica.Suspended || s.Phase == replica.Synced && replicatest.Diff(l.src, l.dst) == ""
+		})
+	}
+	for i := range 12 { // a file that is another one each time
+		write(t, l.src, fmt.Sprint("new", i), fmt.Sprint("new ", i))
+		must(t, os.RemoveAll(filepath.Join(l.src, fmt.Sprint("new", i-1))))
+		if s := follows(); s.Phase == replica.Suspended {
+			t.Fatalf("what comes and goes is held: %s", s.Reason)
+		}
+	}
+	for i := range 6 {
+		must(t, os.Remove(filepath.Join(l.src, fmt.Sprint("f", i))))
+		s := follows()
+		if held := s.Phase == replica.Suspended; held != (i == 5) || held && !strings.Contains(s.Reason, "6 of 11") {
+			t.Fatalf("after %d of 11 files went the state is %+v", i+1, s)
+		}
+		if s.Held != "" {
+			l.mu.Lock()
+			l.accepted = s.Held
+			l.mu.Unlock()
+		}
+	}
+	l.equal(t)
+}

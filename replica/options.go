@@ -41,8 +41,8 @@ func WithScan(every time.Duration) Option {
 }
 
 // WithMaxLoss sets which share of a copy's files, between 0 and 1, its source may
-// remove at a time before [Copier.Follow] waits for a person's consent. Files that
-// are found elsewhere in the volume do not count. 0 or less never waits, but for a
+// remove at a time, or within some minutes, before [Copier.Follow] waits for a person's
+// consent. Files that are found elsewhere in the volume do not count. 0 or less never waits, but for a
 // source that is empty.
 func WithMaxLoss(share float64) Option { return func(c *Copier) { c.maxLoss = share } }
 
