@@ -183,7 +183,7 @@ func (s *sender) changes(ctx context.Context, f *os.File, e entry, ops []delta.O
 // holdsStill reports whether a file may still begin with what the manifest says. One
 // that has grown since mostly does: logs would never arrive else.
 func holdsStill(info fs.FileInfo, e entry) bool {
-	return info.Size() > e.size || info.Size() == e.size && info.ModTime().UnixNano() == e.mtime
+	return info.Size() > e.size || info.Size() == e.size && nanos(info.ModTime()) == e.mtime
 }
 
 // copies sends what the receiver is to copy, if that is anything.

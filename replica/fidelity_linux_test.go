@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/budgiehq/budgie/internal/testenv"
+	"golang.org/x/sys/unix"
+
 	"github.com/budgiehq/budgie/replica"
 	"github.com/budgiehq/budgie/replica/replicatest"
 )
@@ -187,4 +189,35 @@ func TestCaseV7RsyncFindsNoDifference(t *testing.T) {
 		replicatest.Build(t, src, treeOf(i))
 		copyAndAsk(fmt.Sprintf("tree %d", i))
 	}
+}
+
+// A time that does not fit into what is carried is the nearest that does, and does not keep
+// the volume from being copied, also when the file changes.
+func TestTimesBeyondWhatIsCarried(t *testing.T) {
+	far := time.Date(2300, 1, 1, 0, 0, 0, 0, time.UTC)
+	l := newLink(t, replicatest.Tree{"f": replicatest.F("f"), "large": replicatest.F(noise(1, 200_000))})
+	setFar := func(name string) error { // os.Chtimes has no such times
+		at := unix.Timespec{Sec: far.Unix()}
+		return unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(l.src, name), []unix.Timespec{at, at}, 0)
+	}
+	must(t, setFar("f"), setFar("large"))
+	if info, err := os.Stat(filepath.Join(l.src, "f")); err != nil || !info.ModTime().Equal(far) {
+		t.Skipf("this file system has no such times: %v, %v", info.ModTime(), err)
+	}
+	copied := func(large string) {
+		t.Helper()
+		l.until(t, "the copy", func(s replica.FollowState) bool {
+			got, err := os.ReadFile(filepath.Join(l.dst, "large"))
+			return err == nil && string(got) == large && s.Phase == replica.Synced
+		})
+	}
+	l.start(t)
+	copied(noise(1, 200_000))
+	if info, err := os.Stat(filepath.Join(l.dst, "f")); err != nil || info.ModTime().Year() != 2262 {
+		t.Errorf("the copy's time is %v, %v", info.ModTime(), err)
+	}
+	changed := noise(1, 200_000)[:199_999] + "x"
+	write(t, l.src, "new", changed)
+	must(t, setFar("new"), os.Rename(filepath.Join(l.src, "new"), filepath.Join(l.src, "large")))
+	copied(changed)
 }

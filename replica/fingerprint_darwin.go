@@ -12,5 +12,5 @@ func fingerprintOf(info fs.FileInfo) (fingerprint, bool) {
 	if !ok {
 		return fingerprint{}, false
 	}
-	return fingerprint{uint64(st.Dev), st.Ino, info.Size(), info.ModTime().UnixNano(), st.Ctimespec.Nano()}, true
+	return fingerprint{uint64(st.Dev), st.Ino, info.Size(), nanos(info.ModTime()), st.Ctimespec.Nano()}, true
 }

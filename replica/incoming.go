@@ -155,7 +155,7 @@ func (c *incoming) place() error {
 // is of these very moments.
 func (t *target) note(e entry) {
 	info, err := t.root.Lstat(e.path)
-	if err != nil || !info.Mode().IsRegular() || info.Size() != e.size || info.ModTime().UnixNano() != e.mtime || time.Until(info.ModTime()) > -quiet {
+	if err != nil || !info.Mode().IsRegular() || info.Size() != e.size || nanos(info.ModTime()) != e.mtime || time.Until(info.ModTime()) > -quiet {
 		return
 	}
 	if fp, ok := fingerprintOf(info); ok {

@@ -1,6 +1,10 @@
 package replica
 
-import "io/fs"
+import (
+	"io/fs"
+	"math"
+	"time"
+)
 
 // special are the mode bits beside the permissions, in the os package's terms.
 var special = [...]struct {
@@ -28,4 +32,16 @@ func modeOf(m fs.FileMode) uint16 {
 		}
 	}
 	return mode
+}
+
+// nanos is a time of a file as it is carried. One that is beyond what fits, before 1678
+// or after 2262, counts as the nearest that does.
+func nanos(t time.Time) int64 {
+	switch s := t.Unix(); {
+	case s >= math.MaxInt64/int64(time.Second):
+		return math.MaxInt64
+	case s <= math.MinInt64/int64(time.Second):
+		return math.MinInt64
+	}
+	return t.UnixNano()
 }

@@ -18,7 +18,8 @@
 // the source replaces is kept for a while.
 //
 // Carried are directories, empty ones too, files, symbolic links as they are,
-// modification times to the nanosecond, permission and sticky bits; where the
+// modification times to the nanosecond, from 1678 to 2262 (others become the nearest),
+// permission and sticky bits; where the
 // receiver can keep them, which takes root, also numeric owners and groups and
 // with them set-user-ID and set-group-ID bits; on Linux also the extended
 // attributes user.*, access control lists, and for root security.capability and

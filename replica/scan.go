@@ -246,7 +246,7 @@ func (s *scanner) look(ctx context.Context, above *os.File, name string) (found,
 	if err != nil {
 		return found{}, err
 	}
-	f := found{entry: entry{path: name, mode: modeOf(info.Mode()), mtime: info.ModTime().UnixNano()}}
+	f := found{entry: entry{path: name, mode: modeOf(info.Mode()), mtime: nanos(info.ModTime())}}
 	if f.owner, f.node = statOf(info); s.keeps&keepOwners == 0 {
 		f.owner = owner{}
 	}

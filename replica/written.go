@@ -18,7 +18,7 @@ var brought = new(found)
 
 func versionOf(info fs.FileInfo) version {
 	_, n := statOf(info)
-	v := version{file: n.file, mtime: info.ModTime().UnixNano()}
+	v := version{file: n.file, mtime: nanos(info.ModTime())}
 	if info.Mode().IsRegular() {
 		v.size = info.Size()
 	}
@@ -55,7 +55,7 @@ func (t *target) written(name string) bool {
 
 // stranger notes what somebody else put at a path since the copy was looked at.
 func (t *target) stranger(name string, info fs.FileInfo) {
-	e := entry{path: name, kind: kindFile, mtime: info.ModTime().UnixNano()}
+	e := entry{path: name, kind: kindFile, mtime: nanos(info.ModTime())}
 	switch info.Mode().Type() {
 	case 0:
 	case fs.ModeSymlink:
