@@ -193,7 +193,9 @@ func (a *attic) keepOld(copied tree, f found, link bool) error {
 	}
 	switch {
 	case err == nil:
-		a.added += max(f.size, leastKept)
+		if a.added += max(f.size, leastKept); a.added > a.size/4 {
+			a.prune() // one change may bring any number of them
+		}
 	case noRoom(err):
 		a.log.Warn("the disk is full: what the source of a volume replaced is not kept", "path", f.path, "error", err)
 		return nil

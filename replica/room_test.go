@@ -42,8 +42,8 @@ func replacedIn(t *testing.T, a *attic) string {
 	return strings.Join(all, " ")
 }
 
-// What is kept stays within its bound at all times but for what one change brought,
-// and after that, too, when nothing else changes.
+// What is kept stays within its bound, but for a quarter of it, also during a change, and
+// afterwards when nothing else changes.
 func TestReplacedFilesStayWithinTheirBound(t *testing.T) {
 	a, put := testAttic(t, time.Hour, 8*leastKept)
 	a.begin()
@@ -69,5 +69,18 @@ func TestReplacedFilesStayWithinTheirBound(t *testing.T) {
 	a.prune()
 	if got := replacedIn(t, a); got != "" {
 		t.Errorf("kept of what is too old: %s", got)
+	}
+}
+
+// One change that replaces much leaves no more in the attic than one that replaces little.
+func TestReplacedFilesOfOneChangeStayWithinTheirBound(t *testing.T) {
+	const size = 8 * leastKept
+	a, put := testAttic(t, time.Hour, size)
+	a.begin()
+	for i := range 100 {
+		put(fmt.Sprintf("%03d", i), strings.Repeat("x", leastKept))
+		if got := strings.Fields(replacedIn(t, a)); len(got) > 10 {
+			t.Fatalf("after %d files of one change these are kept: %v", i+1, got)
+		}
 	}
 }
