@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -196,6 +197,12 @@ func TestHostileFollowers(t *testing.T) {
 		"has what was never sent": {func(w *wire, m *manifest) error {
 			return errors.Join(w.write(frameWantEnd, []byte{1}), w.flush(), errOf(w.read()), w.write(frameRemoved, appendText(nil, "nothing")),
 				w.seal(m, m.digest()))
+		}, ErrProtocol},
+		"has more than was sent": {func(w *wire, m *manifest) error {
+			more := &manifest{entries: append(slices.Clone(m.entries), file("more", ""))}
+			d := more.digest()
+			return errors.Join(w.write(frameWantEnd, []byte{1}), w.flush(), errOf(w.read()), w.difference(m, more), w.seal(more, d),
+				w.write(frameVerified, d[:], make([]byte, 4)))
 		}, ErrProtocol},
 		"wants in another way": {func(w *wire, m *manifest) error { return w.write(frameWantEnd, []byte{2}) }, ErrProtocol},
 		"goes on in another way": {func(w *wire, m *manifest) error {

@@ -36,6 +36,8 @@ type patch struct {
 	removed []string
 	entries []entry
 	bytes   int
+	// within is a manifest that has all the paths that may come; nil where any may.
+	within *manifest
 }
 
 // addRemoved decodes a frame of paths.
@@ -73,6 +75,11 @@ func (p *patch) addEntries(payload []byte) error {
 		}
 		if k := len(p.entries); k > 0 && e.path <= p.entries[k-1].path {
 			return fmt.Errorf("%w: changed entries out of order", ErrProtocol)
+		}
+		if p.within != nil {
+			if _, there := p.within.find(e.path); !there {
+				return fmt.Errorf("%w: %q is changed, and was not announced", ErrProtocol, e.path)
+			}
 		}
 		p.entries = append(p.entries, e)
 		if err := p.grow(len(payload) - len(rest)); err != nil {
@@ -213,7 +220,16 @@ func (w *wire) difference(from, to *manifest) error {
 
 // patched reads the rest of what turns a manifest into another, and returns that.
 func (w *wire) patched(from *manifest, kind byte, payload []byte) (*manifest, error) {
-	p := &patch{}
+	return w.patchedBy(&patch{}, from, kind, payload)
+}
+
+// instead does so of what a receiver has instead of what was announced: that may be less
+// of it, or otherwise, and no more.
+func (w *wire) instead(announced *manifest, kind byte, payload []byte) (*manifest, error) {
+	return w.patchedBy(&patch{within: announced}, announced, kind, payload)
+}
+
+func (w *wire) patchedBy(p *patch, from *manifest, kind byte, payload []byte) (*manifest, error) {
 	for {
 		var err error
 		switch kind {

@@ -412,7 +412,7 @@ func (s *sender) finish(now snapshot) (snapshot, error) {
 	}
 	kind, payload, err := s.wire.read()
 	if err == nil && kind != frameVerified {
-		if now.m, err = s.wire.patched(now.m, kind, payload); err == nil {
+		if now.m, err = s.wire.instead(now.m, kind, payload); err == nil {
 			now.sum = now.m.digest()
 			kind, payload, err = s.wire.read()
 		}
