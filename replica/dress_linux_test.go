@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -187,5 +189,51 @@ func TestMountedInsideIsCarried(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dst, "inside", "hidden")); err == nil {
 		t.Error("what the mount hides was copied")
+	}
+}
+
+// A file that its owner may not read, in the copy of one who is not root, is read once,
+// and again when something was done to it.
+func TestUnlockedFilesAreRemembered(t *testing.T) {
+	testenv.NeedRoot(t) // to be somebody else
+	const nobody = 65534
+	base, err := os.MkdirTemp("", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(base) })
+	name := filepath.Join(base, "f")
+	write(t, name, "content")
+	old := time.Now().Add(-time.Hour)
+	if err := errors.Join(os.Chown(base, nobody, nobody), os.Chown(name, nobody, nobody), os.Chtimes(name, old, old), os.Chmod(name, 0)); err != nil {
+		t.Fatal(err)
+	}
+	root, err := openRoot(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	s := &scanner{root: root, known: make(map[string]*hashed), unlock: true, keeps: keepAll}
+	read := func() (again bool) {
+		before := s.learned
+		asUser(t, nobody, func() {
+			if _, err := s.scan(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		return s.learned > before
+	}
+	for times := 1; read(); times++ {
+		if times > 3 {
+			t.Fatal("it is read again and again")
+		}
+		<-time.After(quiet + quiet/5) // it is left alone
+	}
+	write(t, name, "CONTENT")
+	if err := os.Chtimes(name, old, old); err != nil {
+		t.Fatal(err)
+	}
+	if !read() {
+		t.Error("what was written into it is not seen")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"time"
 )
 
 // enter opens a directory and returns the names in it, with a function that
@@ -64,9 +65,28 @@ func (s *scanner) open(path string, info fs.FileInfo) (*os.File, error) {
 	if err := s.root.Chmod(path, fileMode(mode|0o400)); err != nil {
 		return nil, err
 	}
+	s.unlocked = true
 	f, err = openRegular(s.root, path, info)
 	if locked := s.root.Chmod(path, fileMode(mode)); err == nil {
 		err = locked
 	}
 	return f, err
+}
+
+// relock has what is going to be read of a file that was unlocked for that, and is locked
+// again, go with the file as it is now, which has another time since. Where it was left
+// alone for long before, its time of modification proves that nobody else did anything.
+func (s *scanner) relock(path string, h *hashed) {
+	if !s.unlocked {
+		return
+	}
+	info, err := s.root.Lstat(path)
+	if err != nil || !h.fp.provenAt(h.at) {
+		return
+	}
+	now, ok := fingerprintOf(info)
+	was := h.fp
+	if was.ctime = now.ctime; ok && was == now {
+		h.fp, h.at = now, time.Unix(0, max(now.mtime, now.ctime)).Add(quiet+1)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -100,5 +101,23 @@ func compareIndex(t *rapid.T, root *os.Root, x *index) {
 	}
 	if !slices.EqualFunc(got, want, sameFound) {
 		t.Fatalf("the index has\n%+v\nand there is\n%+v", got, want)
+	}
+}
+
+// A time of modification that is still to come does not have a file read at each look;
+// one that came to be as it was read does.
+func TestTimesThatProve(t *testing.T) {
+	now := time.Now()
+	at := func(d time.Duration) int64 { return now.Add(d).UnixNano() }
+	for _, c := range []struct {
+		mtime, ctime time.Duration
+		proven       bool
+	}{
+		{-time.Hour, -time.Hour, true}, {time.Hour, -time.Hour, true}, {-time.Second, -time.Hour, false},
+		{-time.Hour, -time.Second, false}, {time.Hour, -time.Second, false}, {time.Second, time.Second, false},
+	} {
+		if got := (fingerprint{mtime: at(c.mtime), ctime: at(c.ctime)}).provenAt(now); got != c.proven {
+			t.Errorf("modified %s and changed %s after it was read: proven is %v", c.mtime, c.ctime, got)
+		}
 	}
 }

@@ -98,6 +98,8 @@ type scanner struct {
 	// unlock lets the scanner read what the modes forbid their owner, by
 	// changing them for a moment.
 	unlock bool
+	// unlocked says that it did with the file that is looked at now.
+	unlocked bool
 	// keeps are the attributes that are looked at.
 	keeps keeps
 	// temporary are the files under way that were found; they are not part of
@@ -287,16 +289,15 @@ func (s *scanner) lookInto(ctx context.Context, above *os.File, f *found, info f
 		return nil
 	}
 	begin := time.Now()
+	s.unlocked = false
 	if f.xattrs, err = s.xattrsOf(f.entry, above, path.Base(f.path)); err != nil || !wanted {
 		return err
 	}
-	h, err := s.hash(ctx, above, f.path, info)
+	h, err := s.hash(ctx, above, f.path, info, begin)
 	if err != nil {
 		return err
 	}
-	if h.xattrs = f.xattrs; begin.Before(h.at) {
-		h.at = begin
-	}
+	h.xattrs = f.xattrs
 	s.remember(f.path, h)
 	f.hashed, f.size, f.digest = true, h.size, h.digest
 	s.count(1, 0)
@@ -306,10 +307,21 @@ func (s *scanner) lookInto(ctx context.Context, above *os.File, f *found, info f
 // recall returns what is remembered of a file, if that has not changed since.
 func (s *scanner) recall(path string, info fs.FileInfo) (h hashed, unchanged bool) {
 	fp, ok := fingerprintOf(info)
-	if h := s.known[path]; ok && h != nil && h.fp == fp && h.at.Add(-quiet).UnixNano() > max(fp.mtime, fp.ctime) {
+	if h := s.known[path]; ok && h != nil && h.fp == fp && fp.provenAt(h.at) {
 		return *h, true
 	}
 	return hashed{}, false
+}
+
+// provenAt reports whether the times of a file prove that it is what was read at a moment.
+// A time of modification that was still to come then was set by somebody, and only the
+// other one tells of that, and of what was done since.
+func (fp fingerprint) provenAt(at time.Time) bool {
+	last := max(fp.mtime, fp.ctime)
+	if fp.mtime > at.UnixNano() && fp.ctime != 0 {
+		last = fp.ctime
+	}
+	return at.Add(-quiet).UnixNano() > last
 }
 
 // xattrsOf reads the extended attributes of a directory that is open, or of the
@@ -321,6 +333,7 @@ func (s *scanner) xattrsOf(e entry, dir *os.File, name string) (string, error) {
 	}
 	attrs, err := readXattrs(dir, name, s.keeps)
 	if s.unlock && errors.Is(err, fs.ErrPermission) && s.root.Chmod(e.osPath(), fileMode(e.mode|0o400)) == nil {
+		s.unlocked = true
 		attrs, err = readXattrs(dir, name, s.keeps)
 		err = errors.Join(err, s.root.Chmod(e.osPath(), fileMode(e.mode)))
 	}
@@ -339,20 +352,22 @@ func (s *scanner) xattrsOf(e entry, dir *os.File, name string) (string, error) {
 	return encoded, nil
 }
 
-// hash computes the digest of a file.
-func (s *scanner) hash(ctx context.Context, above *os.File, path string, info fs.FileInfo) (hashed, error) {
+// hash computes the digest of a file that is looked at since begin.
+func (s *scanner) hash(ctx context.Context, above *os.File, path string, info fs.FileInfo, begin time.Time) (hashed, error) {
 	fp, ok := fingerprintOf(info)
 	_, n := statOf(info)
 	if k, seen := s.linked[n.file]; ok && seen && n.links > 1 && k.fp == fp {
 		return k, nil // it was read under another name
 	}
-	now := hashed{fp: fp, at: time.Now()}
+	now := hashed{fp: fp, at: begin}
+	s.relock(path, &now)
 	if !s.small(above, path, info, &now) {
 		f, err := s.open(path, info)
 		if err != nil {
 			return hashed{}, err
 		}
 		defer f.Close()
+		s.relock(path, &now)
 		if now.size, now.digest, err = s.read(ctx, f, path, info.Size()); err != nil {
 			return hashed{}, fmt.Errorf("reading %s: %w", path, err)
 		}
