@@ -92,19 +92,21 @@ func (mem *memory) add(e entry, unseen bool) error {
 	return nil
 }
 
-// loadKnown reads what the file says of the content of files. It is nil where there is
-// none.
-func loadKnown(name string) (known map[string]*hashed, err error) {
+// loadKnown reads what the file says of the content of files, and the digest of the tree.
+// It is nil where there is none.
+func loadKnown(name string) (known map[string]*hashed, tree digest, err error) {
+	sum := newTreeSum()
 	there, err := readMemory(name, func(int64) {}, func(e entry, _ bool) error {
+		sum.add(e)
 		if k := known[e.target]; e.kind == kindHardLink && k != nil {
 			known[e.path] = k
 		}
 		return nil
 	}, &known)
 	if !there || err != nil {
-		return nil, err
+		return nil, digest{}, err
 	}
-	return known, nil
+	return known, sum.digest(), nil
 }
 
 // readMemory reads the file, if it is there: it says about how many entries it has,

@@ -44,10 +44,12 @@ type source struct {
 	// stored is what memory has, and recalls says that what it had first was read from
 	// it. storedLists identifies the chunk lists that are kept. All was last looked after
 	// at storedAt.
-	stored      *sight
-	recalls     bool
-	storedLists digest
-	storedAt    time.Time
+	stored  *sight
+	recalls bool
+	// recalledTree is the digest of the tree that was read from it.
+	recalledTree digest
+	storedLists  digest
+	storedAt     time.Time
 	// past is what memory was at first; nil where it was not there.
 	past *os.File
 	// complaint is what was last said of what cannot be copied.

@@ -43,14 +43,14 @@ func (s *source) recalled() map[string]*hashed {
 	}
 	s.recallLists()
 	s.keepPast()
-	known, err := loadKnown(s.memory)
+	known, tree, err := loadKnown(s.memory)
 	if err != nil {
 		s.log.Warn("what is remembered of a volume cannot be read: all of it is read again", "error", err)
 	}
 	if known == nil || err != nil {
 		return make(map[string]*hashed)
 	}
-	s.recalls = true
+	s.recalls, s.recalledTree = true, tree
 	return known
 }
 
@@ -77,16 +77,28 @@ func (s *source) rememberFiles(seen *sight) error {
 	}
 	first := s.stored == nil
 	s.stored = seen
-	if first && s.recalls && s.index.scanner.learned == 0 {
+	if first && s.recalls && s.index.scanner.learned == 0 && seen.digest() == s.recalledTree {
 		_ = os.Chtimes(s.memory, time.Time{}, s.storedAt) // else pruneSources may have it read again, no more
 		return nil                                        // it has all that is worth remembering
 	}
 	return storeMemory(s.memory, s.index.scanner.known, func(add func(e entry, mark uint32)) error {
-		return eachEntry(seen.all, ability{keeps: keepAll}, func(e entry, _ keeps) error {
-			add(e, 0)
-			return nil
-		})
+		return seen.each(func(e entry) { add(e, 0) })
 	})
+}
+
+// each calls do for all that was seen, as it is stored.
+func (s *sight) each(do func(e entry)) error {
+	return eachEntry(s.all, ability{keeps: keepAll}, func(e entry, _ keeps) error {
+		do(e)
+		return nil
+	})
+}
+
+// digest identifies what was seen.
+func (s *sight) digest() digest {
+	sum := newTreeSum()
+	_ = s.each(sum.add) // it returns nil
+	return sum.digest()
 }
 
 // pruneSources removes the oldest of too many files.

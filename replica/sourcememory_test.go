@@ -209,4 +209,11 @@ func TestUnchangedMemoryIsNotWritten(t *testing.T) {
 	if _, written := copied(); written != [2]bool{true, true} {
 		t.Errorf("what the source and the copy remember was written after a change: %v", written)
 	}
+	settle(t, files[0])
+	if err := os.Remove(filepath.Join(src, "sub", "g")); err != nil {
+		t.Fatal(err)
+	}
+	if _, written := copied(); !written[0] {
+		t.Error("what the source remembers was not written after a removal")
+	}
 }
