@@ -23,7 +23,7 @@ func (l *losses) add(at time.Time, files int) {
 	case age >= 2*lossPeriod:
 		*l = losses{since: at}
 	case age >= lossPeriod:
-		*l = losses{since: at, last: l.now}
+		*l = losses{since: l.since.Add(lossPeriod), last: l.now}
 	}
 	l.now.most = max(l.now.most, files)
 }
