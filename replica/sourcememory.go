@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -103,7 +104,13 @@ func (s *sight) digest() digest {
 
 // pruneSources removes the oldest of too many files.
 func pruneSources(dir string) error {
-	names, err := filepath.Glob(filepath.Join(dir, "*"+sourceSuffix))
+	entries, err := os.ReadDir(dir)
+	var names []string
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), sourceSuffix) {
+			names = append(names, filepath.Join(dir, e.Name()))
+		}
+	}
 	if err != nil || len(names) <= mostSources {
 		return err
 	}
