@@ -121,7 +121,7 @@ func TestExecWithoutMemory(t *testing.T) {
 	s := shell("echo ready; while true; do (echo 1000 >/proc/self/oom_score_adj; exec head -c 100000 /dev/zero >>/dev/shm/full); sleep 0.05; done")
 	s.Resources.MemoryLimit, s.Resources.MemorySwap = 6<<20, 6<<20
 	err := runtime.ErrNotRunning
-	for try := 0; try < 5 && errors.Is(err, runtime.ErrNotRunning); try++ { // it may choose the first process
+	for try := 0; try < 20 && errors.Is(err, runtime.ErrNotRunning); try++ { // it may choose the first process
 		id, _ := b.run(s)
 		b.waitFor(id, "ready")
 		for err = nil; err == nil; {
