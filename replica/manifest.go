@@ -426,11 +426,9 @@ func (m *manifest) difference(other *manifest) string {
 }
 
 func (m *manifest) withoutSpecial() []entry {
-	var kept []entry
-	for _, e := range m.entries {
-		if e.kind != kindSpecial {
-			kept = append(kept, e)
-		}
+	special := func(e entry) bool { return e.kind == kindSpecial }
+	if !slices.ContainsFunc(m.entries, special) {
+		return slices.Clip(m.entries) // most have none, and a large one is not kept twice
 	}
-	return kept
+	return slices.DeleteFunc(slices.Clone(m.entries), special)
 }
