@@ -85,11 +85,17 @@ func listen(t testing.TB) net.Listener {
 	return ln
 }
 
-// deadAddr is an address at which nobody listens.
+// deadAddr is an address at which nobody listens, until the test ends: it is that of a
+// connection, or the next listener might get its port. It was chosen before connecting,
+// or the dialling of it might begin there, and meet itself.
 func deadAddr(t testing.TB) string {
-	ln := listen(t)
-	ln.Close()
-	return ln.Addr().String()
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}
+	c, err := from.DialContext(t.Context(), "tcp", listen(t).Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.LocalAddr().String()
 }
 
 // httpBackend starts a server and returns its address.
