@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/budgiehq/budgie/internal/rawconn"
 )
 
 // connSet is a set of open connections. After closeAll it closes whatever is
@@ -86,31 +88,7 @@ func abortConn(c net.Conn) {
 	if w, ok := c.(*clientConn); ok {
 		w.linger.Store(false)
 	}
-	raw := bottom(c)
-	if l, ok := raw.(interface{ SetLinger(int) error }); ok {
-		l.SetLinger(0) // best effort: a plain close follows in any case
-	}
-	raw.Close()
-	c.Close()
-}
-
-// bottom returns what a connection is on in the end: that of TCP, where it is known.
-func bottom(c net.Conn) net.Conn {
-	for {
-		var below net.Conn
-		switch w := c.(type) {
-		case *clientConn:
-			below = w.Conn
-		case *upstreamConn:
-			below = w.Conn
-		case interface{ NetConn() net.Conn }: // as crypto/tls has it
-			below = w.NetConn()
-		}
-		if below == nil {
-			return c
-		}
-		c = below
-	}
+	rawconn.Reset(c)
 }
 
 // The states of a client's connection.
@@ -196,6 +174,9 @@ func (c *clientConn) Write(p []byte) (int, error) {
 	}
 	return c.Conn.Write(p)
 }
+
+// NetConn returns what it is on.
+func (c *clientConn) NetConn() net.Conn { return c.Conn }
 
 // CloseWrite ends the sending direction; http.Server looks for it to let a
 // client read an answer that came before the end of its request.

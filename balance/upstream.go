@@ -112,6 +112,9 @@ type upstreamConn struct {
 	direct          *rawIO
 }
 
+// NetConn returns what it is on.
+func (c *upstreamConn) NetConn() net.Conn { return c.Conn }
+
 // seal lets no further byte out, closes the connection, and returns how many
 // went out, or may have in a write under way. A write either began before seal,
 // and counts, or sees it.

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/budgiehq/budgie/internal/rawconn"
 )
 
 // PortDialer is a [Node] that passes connections on to its containers' ports. A
@@ -50,7 +52,7 @@ func openTo(ctx context.Context, id, subject string, dial func(context.Context, 
 		return nil, err
 	}
 	return func(ctx context.Context, c *tls.Conn) error {
-		defer context.AfterFunc(ctx, func() { abort(to) })()
+		defer context.AfterFunc(ctx, func() { rawconn.Reset(to) })()
 		return pass(c, to)
 	}, nil
 }
@@ -72,7 +74,7 @@ func splice(from *tls.Conn, to net.Conn) error {
 		if err != nil {
 			// Nobody would read what the other direction still brings.
 			_ = from.NetConn().Close()
-			abort(to)
+			rawconn.Reset(to)
 		}
 		errs <- err
 	}
@@ -84,23 +86,6 @@ func splice(from *tls.Conn, to net.Conn) error {
 	direction(from, to)
 	wg.Wait()
 	return errors.Join(<-errs, <-errs)
-}
-
-// abort closes a connection with a reset, where it is one of TCP in the end, so that its
-// other end does not take what it has got for everything.
-func abort(c net.Conn) {
-	raw := c
-	for {
-		on, ok := raw.(interface{ NetConn() net.Conn })
-		if !ok {
-			break
-		}
-		raw = on.NetConn()
-	}
-	if l, ok := raw.(interface{ SetLinger(int) error }); ok {
-		_ = l.SetLinger(0) // it is closed in any case
-	}
-	_ = c.Close()
 }
 
 // halfCloser is a connection of which one direction can be ended.
