@@ -16,15 +16,12 @@ const hopField = "Budgie-Hop"
 // hopOf names a connection by the address of its client and the port of its server,
 // which both sides see alike where nothing between them translates addresses. No other
 // connection that exists at the same time has that name. It is empty for what is not TCP.
-func hopOf(client, server net.Addr) string {
-	if client == nil || server == nil {
-		return ""
-	}
-	c, err := netip.ParseAddrPort(client.String())
+func hopOf(client, server string) string {
+	c, err := netip.ParseAddrPort(client)
 	if err != nil {
 		return ""
 	}
-	s, err := netip.ParseAddrPort(server.String())
+	s, err := netip.ParseAddrPort(server)
 	if err != nil {
 		return ""
 	}
@@ -32,16 +29,18 @@ func hopOf(client, server net.Addr) string {
 	return c.String() + ">" + strconv.Itoa(int(s.Port()))
 }
 
-// remote is the address of a request's client.
-type remote string
-
-func (remote) Network() string  { return "tcp" }
-func (r remote) String() string { return string(r) }
+// textOf is an address as text, "" for none.
+func textOf(a net.Addr) string {
+	if a == nil {
+		return ""
+	}
+	return a.String()
+}
 
 // setHop says in an answer to a request on which connection it is sent.
 func setHop(h http.Header, r *http.Request) {
 	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if hop := hopOf(remote(r.RemoteAddr), local); hop != "" {
+	if hop := hopOf(r.RemoteAddr, textOf(local)); hop != "" {
 		h.Set(hopField, hop)
 	}
 }
@@ -52,6 +51,6 @@ func statusOver(conn net.Conn, h http.Header) (reason string, ok bool) {
 	if reason, ok = budgieStatus(h); !ok || conn == nil {
 		return "", false
 	}
-	hop := hopOf(conn.LocalAddr(), conn.RemoteAddr())
+	hop := hopOf(textOf(conn.LocalAddr()), textOf(conn.RemoteAddr()))
 	return reason, hop != "" && h.Get(hopField) == hop
 }

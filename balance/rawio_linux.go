@@ -72,9 +72,7 @@ func (r *rawIO) pass(to *rawIO, from *pieces) (n int, err error) {
 	if b := r.piece; b != nil {
 		r.piece = nil
 		if n > 0 {
-			if n, err = to.Write(b[:n]); err != nil {
-				err = writeError{err}
-			}
+			n, err = ofWriting(to.Write(b[:n]))
 		}
 		from.put(b)
 	}

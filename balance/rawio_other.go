@@ -22,9 +22,7 @@ func (r *rawIO) pass(to *rawIO, from *pieces) (n int, err error) {
 	b := from.get()
 	defer from.put(b)
 	if n, err = r.Read(b[:]); n > 0 {
-		if n, err = to.Write(b[:n]); err != nil {
-			err = writeError{err}
-		}
+		n, err = ofWriting(to.Write(b[:n]))
 	}
 	return n, err
 }

@@ -35,16 +35,18 @@ type writeError struct{ error }
 // Unwrap returns the error itself.
 func (e writeError) Unwrap() error { return e.error }
 
-// writer writes to a connection, and says of errors that they are of that.
-type writer struct{ net.Conn }
-
-func (w writer) Write(p []byte) (int, error) {
-	n, err := w.Conn.Write(p)
+// ofWriting says of the error of a write that it is of that.
+func ofWriting(n int, err error) (int, error) {
 	if err != nil {
 		err = writeError{err}
 	}
 	return n, err
 }
+
+// writer writes to a connection, and says of errors that they are of that.
+type writer struct{ net.Conn }
+
+func (w writer) Write(p []byte) (int, error) { return ofWriting(w.Conn.Write(p)) }
 
 // copy copies from src to dst until the end of src's stream, as io.Copy does.
 func (p *pipe) copy(dst, src net.Conn) (copied int64, err error) {
