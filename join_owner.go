@@ -17,19 +17,14 @@ import (
 // say of themselves and have heard of others: the owner of the greatest term.
 func (j *joining) newestOwner() volumeOwner {
 	var newest volumeOwner
-	heard := func(owner volumeOwner) {
-		if owner.term > newest.term && owner.node != "" {
-			newest = owner
-		}
-	}
 	for _, m := range j.members {
 		c, ok := m.replica(j.plan.ServiceID)
 		if !ok {
 			continue
 		}
-		heard(volumeOwner{node: m.node, term: c.VolumesTerm})
+		newest.learn(volumeOwner{node: m.node, term: c.VolumesTerm})
 		for _, v := range c.Volumes {
-			heard(volumeOwner{node: v.Node, term: v.Term})
+			newest.learn(volumeOwner{node: v.Node, term: v.Term})
 		}
 	}
 	return newest
@@ -58,7 +53,7 @@ func (j *joining) askNode(ctx context.Context, c *Client, node string) error {
 		return err
 	}
 	wanted := func(s discovery.Service) bool {
-		return s.Node == node && s.Node != f.NodeID() && s.Flock == flock && s.ServiceID == j.plan.ServiceID && s.PeerPort != 0 && len(s.Addrs) > 0
+		return s.Node == node && s.ServiceID == j.plan.ServiceID && askable(s, flock, f.NodeID())
 	}
 	all, err := c.hear(ctx, joinConfirm, wanted)
 	if err != nil {

@@ -218,7 +218,7 @@ func (c *Client) lookForOthers(ctx context.Context, rec lifecycle.Container) (ot
 	announced := make(map[string]discovery.Service)
 	var hints []discovery.Service
 	for _, s := range all {
-		if s.ServiceID == rec.ServiceID && s.Flock == flock && s.Node != f.NodeID() && s.PeerPort != 0 && len(s.Addrs) > 0 {
+		if s.ServiceID == rec.ServiceID && askable(s, flock, f.NodeID()) {
 			announced[s.ID] = s
 			hints = append(hints, s)
 		}

@@ -149,7 +149,7 @@ func (c *Client) askOthers(ctx context.Context, f *trust.Flock, flock, ref strin
 		known[whereabouts(s)] = true
 	}
 	other := func(s discovery.Service) bool {
-		return s.Flock == flock && s.Node != f.NodeID() && s.PeerPort != 0 && len(s.Addrs) > 0 && !known[whereabouts(s)]
+		return askable(s, flock, f.NodeID()) && !known[whereabouts(s)]
 	}
 	all, err := c.hear(ctx, joinConfirm, func(s discovery.Service) bool { return other(s) && mayMean(s, ref) })
 	if err != nil {
@@ -197,6 +197,12 @@ func whyUnproved(errs []error) error {
 		return fmt.Errorf("it is announced, but its node does not answer: it may have died a moment ago, or a firewall may close its TCP port: %w", someErrors(errs))
 	}
 	return nil
+}
+
+// askable reports whether an announcement says that it is of another node of a flock than
+// self, and where to ask whether that is so.
+func askable(s discovery.Service, flock, self string) bool {
+	return s.Flock == flock && s.Node != self && s.PeerPort != 0 && len(s.Addrs) > 0
 }
 
 // mayMean reports whether a reference may mean an announced service.
@@ -290,7 +296,7 @@ func chooseHints(all []discovery.Service, ref, flock, self string) ([]discovery.
 		related := func(h discovery.Service) bool {
 			return h.ServiceID == s.ServiceID || h.Image != "" && h.Image == s.Image
 		}
-		if s.Flock == flock && s.Node != self && s.PeerPort != 0 && len(s.Addrs) > 0 && !mayMean(s, ref) && slices.ContainsFunc(hints, related) {
+		if askable(s, flock, self) && !mayMean(s, ref) && slices.ContainsFunc(hints, related) {
 			hints = append(hints, s)
 		}
 	}

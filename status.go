@@ -113,7 +113,7 @@ func (c *Client) remoteStatus(ctx context.Context, services map[string]bool, ref
 		return nil, err
 	}
 	wanted := func(s discovery.Service) bool {
-		return s.Node != f.NodeID() && s.Flock == flock && s.PeerPort != 0 && len(s.Addrs) > 0 && (services[s.ServiceID] || ref != "" && mayMean(s, ref))
+		return askable(s, flock, f.NodeID()) && (services[s.ServiceID] || ref != "" && mayMean(s, ref))
 	}
 	all, err := c.hear(ctx, statusFind, wanted)
 	if err != nil {

@@ -66,7 +66,7 @@ func (k *keeper) followVolumes() (stop func()) {
 			if was.Target == vol.Target {
 				state.Node, state.Term, state.SyncedAt = was.Node, was.Term, was.SyncedAt
 				state.Conflicts, state.Kept = was.Conflicts, was.Kept
-				v.learn(volumeOwner{node: was.Node, term: was.Term})
+				v.newest.learn(volumeOwner{node: was.Node, term: was.Term})
 			}
 		}
 		v.states = append(v.states, state)
@@ -103,18 +103,18 @@ func (v *volumeCopies) hear(r *roster, service, id string) {
 	}
 	if ok && told.ServiceID == service {
 		for _, copied := range told.Volumes {
-			v.learn(volumeOwner{node: copied.Node, term: copied.Term})
+			v.newest.learn(volumeOwner{node: copied.Node, term: copied.Term})
 		}
 	}
 	v.mu.Unlock()
 	v.choose()
 }
 
-// learn takes note of an owner, whether it answers or not. The caller holds the
-// lock, if anybody else has v.
-func (v *volumeCopies) learn(owner volumeOwner) {
-	if owner.term > v.newest.term && owner.node != "" {
-		v.newest = owner
+// learn makes o another owner that is heard of, where that is of a greater term, whether
+// it answers or not.
+func (o *volumeOwner) learn(of volumeOwner) {
+	if of.term > o.term && of.node != "" {
+		*o = of
 	}
 }
 
@@ -133,7 +133,7 @@ func (v *volumeCopies) choose() {
 			owner = other
 		}
 	}
-	v.learn(owner)
+	v.newest.learn(owner)
 	if owner.term < v.newest.term {
 		owner = volumeOwner{}
 	}
