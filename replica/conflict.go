@@ -125,9 +125,11 @@ func (r *receiver) hold() error {
 		r.following.losses = losses{} // they are meant
 		return nil
 	}
+	var before []entry
 	had := len(r.copy.local.by)
 	if r.base != nil {
-		had = len(r.before()) // what something else wrote there is none of the source's
+		before = r.before()
+		had = len(before) // what something else wrote there is none of the source's
 	}
 	if len(r.m.entries) == 1 && had > 1 { // the directory itself is one
 		return ErrEmptied
@@ -135,7 +137,7 @@ func (r *receiver) hold() error {
 	if r.base == nil || r.following == nil {
 		return nil
 	}
-	before, limit := r.before(), r.following.maxLoss
+	limit := r.following.maxLoss
 	there, gone := lossOf(before, r.m)
 	if limit > 0 && float64(gone) > limit*float64(there) {
 		return fmt.Errorf("%w: %d of %d", ErrLoss, gone, there)

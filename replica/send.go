@@ -268,6 +268,9 @@ func (s *sender) announce(now snapshot) (snapshot, error) {
 func (now snapshot) bare() snapshot {
 	m := *now.m
 	m.entries = m.withoutSpecial()
+	if len(m.entries) == len(now.m.entries) {
+		return now
+	}
 	now.temporary = slices.Clone(now.temporary)
 	for _, e := range now.m.entries {
 		if e.kind == kindSpecial {

@@ -422,7 +422,7 @@ func (e *engine) due(now time.Time) {
 			// RFC 6762 section 7.3: what another has asked is asked, but for the
 			// first two times, which are all that a newcomer waits for. What was asked
 			// long before stands for nothing: somebody may have come since.
-			if e.heard[l].IsZero() || now.Sub(e.heard[l]) > e.interval/heardShare || e.interval <= 2*firstInterval {
+			if now.Sub(e.heard[l]) > e.interval/heardShare || e.interval <= 2*firstInterval {
 				ask.add(l, question{serviceName, typePTR})
 			}
 		}
