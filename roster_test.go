@@ -68,13 +68,18 @@ func (c *playedClient) WatchNode(ctx context.Context) iter.Seq2[peer.Told, error
 
 func newRosterBench(t *testing.T) *rosterBench {
 	b := newUnstartedBench(t, time.Second, func(string) {})
-	ctx, cancel := context.WithCancel(t.Context())
+	b.start()
+	return b
+}
+
+// start runs it, until end.
+func (b *rosterBench) start() {
+	ctx, cancel := context.WithCancel(b.t.Context())
 	b.cancel = cancel
 	go func() {
 		defer close(b.done)
 		b.run(ctx, b.events)
 	}()
-	return b
 }
 
 // newUnstartedBench returns one that nobody runs yet.
@@ -386,9 +391,7 @@ func TestTunnelsToTheSilentAreCut(t *testing.T) {
 					_, ok := c.backend(b.roster, tunnels, id, balanced{"web", bunfile.TCP})
 					backends[id] = ok
 				})
-				ctx, cancel := context.WithCancel(t.Context())
-				b.cancel = cancel
-				go func() { defer close(b.done); b.run(ctx, b.events) }()
+				b.start()
 				defer b.end()
 				s := b.service("1", "10.0.0.1")
 				b.announce(s)

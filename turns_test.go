@@ -32,9 +32,7 @@ func TestBackendsOfNodesThatWereTakenOver(t *testing.T) {
 				}
 			}
 		})
-		ctx, cancel := context.WithCancel(t.Context())
-		b.cancel = cancel
-		go func() { defer close(b.done); b.run(ctx, b.events) }()
+		b.start()
 		defer b.end()
 		s := b.service("1", "10.0.0.1")
 		b.announce(s)

@@ -13,16 +13,22 @@ import (
 	"github.com/budgiehq/budgie/peer"
 )
 
+// newWatchBench returns a loop that runs, and the bench that its roster is on.
+func newWatchBench(t *testing.T) (*watchLoop, *rosterBench) {
+	ctx, cancel := context.WithCancel(t.Context())
+	l := newWatchLoop(ctx, cancel)
+	b := newUnstartedBench(t, 0, l.changed)
+	l.r = b.roster
+	go l.run(b.events)
+	return l, b
+}
+
 // All that follow replicas on a node share one connection to it, which ends with
 // the last of them.
 func TestWatchesShareConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		l := newWatchLoop(ctx, cancel)
-		b := newUnstartedBench(t, 0, l.changed)
+		l, b := newWatchBench(t)
 		defer b.flock.Close()
-		l.r = b.roster
-		go l.run(b.events)
 		web, db, other := b.service("1", "192.0.2.1"), b.service("2", "192.0.2.1"), b.service("3", "192.0.2.3")
 		db.Node = web.Node
 		b.announce(web)
@@ -71,7 +77,7 @@ func TestWatchesShareConnections(t *testing.T) {
 			}
 		}
 		l.do(func() { l.drop(third) })
-		cancel()
+		l.cancel()
 		<-l.done
 	})
 }
@@ -81,12 +87,8 @@ func TestWatchesShareConnections(t *testing.T) {
 // what is under way to it waits in vain.
 func TestWatchesHearOfEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		l := newWatchLoop(ctx, cancel)
-		b := newUnstartedBench(t, 0, l.changed)
+		l, b := newWatchBench(t)
 		defer b.flock.Close()
-		l.r = b.roster
-		go l.run(b.events)
 		web, moved := b.service("1", "192.0.2.1"), b.service("2", "192.0.2.2")
 		services := []string{web.ServiceID, moved.ServiceID}
 		var heard []string
@@ -126,7 +128,7 @@ func TestWatchesHearOfEnds(t *testing.T) {
 		if len(sub.told) > 0 {
 			t.Errorf("it is still told of %v", sub.told)
 		}
-		cancel()
+		l.cancel()
 		<-l.done
 	})
 }

@@ -86,6 +86,13 @@ func (l *link) stop() {
 	l.wg.Wait()
 }
 
+// accept is a person's consent to what is held.
+func (l *link) accept(held string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.accepted = held
+}
+
 // until waits for a state.
 func (l *link) until(t *testing.T, what string, is func(replica.FollowState) bool) replica.FollowState {
 	t.Helper()
@@ -225,9 +232,7 @@ func TestFollowWaitsForConsentToALargeDeletion(t *testing.T) {
 	l.stop()
 	l.start(t)
 	s = l.until(t, "suspension", func(s replica.FollowState) bool { return s.Phase == replica.Suspended })
-	l.mu.Lock()
-	l.accepted = s.Held
-	l.mu.Unlock()
+	l.accept(s.Held)
 	l.equal(t)
 }
 

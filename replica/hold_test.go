@@ -11,6 +11,27 @@ import (
 	"github.com/budgiehq/budgie/replica/replicatest"
 )
 
+// numbered returns a link whose copy is as its source, of so many files: f0, f1 and so on.
+func numbered(t *testing.T, n int) *link {
+	t.Helper()
+	tree := replicatest.Tree{}
+	for i := range n {
+		tree[fmt.Sprint("f", i)] = replicatest.F(fmt.Sprint(i))
+	}
+	l := newLink(t, tree)
+	l.start(t)
+	l.equal(t)
+	return l
+}
+
+// settles waits until the copy is as its source, or does not become so.
+func (l *link) settles(t *testing.T) replica.FollowState {
+	t.Helper()
+	return l.until(t, "the change", func(s replica.FollowState) bool {
+		return s.Phase == replica.Suspended || s.Phase == replica.Synced && replicatest.Diff(l.src, l.dst) == ""
+	})
+}
+
 // A source that never had anything has lost nothing when something else writes into its
 // copy: that is a conflict as any other.
 func TestEmptySourceOfACopyThatIsWrittenTo(t *testing.T) {
@@ -28,13 +49,7 @@ func TestEmptySourceOfACopyThatIsWrittenTo(t *testing.T) {
 
 // A copy that waits for consent says so again when its source was away for a moment.
 func TestReasonOfAHoldAfterTheSourceWasAway(t *testing.T) {
-	tree := replicatest.Tree{}
-	for i := range 10 {
-		tree[fmt.Sprint("f", i)] = replicatest.F(fmt.Sprint(i))
-	}
-	l := newLink(t, tree)
-	l.start(t)
-	l.equal(t)
+	l := numbered(t, 10)
 	for i := range 8 {
 		must(t, os.Remove(filepath.Join(l.src, fmt.Sprint("f", i))))
 	}
@@ -58,9 +73,7 @@ func TestLinksThatMoveAreNotLost(t *testing.T) {
 	l.start(t)
 	l.equal(t)
 	must(t, os.Rename(filepath.Join(l.src, "d"), filepath.Join(l.src, "e")))
-	s := l.until(t, "the other name", func(s replica.FollowState) bool {
-		return s.Phase == replica.Suspended || s.Phase == replica.Synced && replicatest.Diff(l.src, l.dst) == ""
-	})
+	s := l.settles(t)
 	if s.Phase == replica.Suspended {
 		t.Errorf("the copy is suspended: %s", s.Reason)
 	}
@@ -69,18 +82,12 @@ func TestLinksThatMoveAreNotLost(t *testing.T) {
 // Consent counts also where the source goes on to change, as long as it loses little of
 // what the consent was to.
 func TestConsentToASourceThatChanges(t *testing.T) {
-	tree := replicatest.Tree{}
-	for i := range 20 {
-		tree[fmt.Sprintf("f%02d", i)] = replicatest.F(fmt.Sprint(i))
-	}
-	l := newLink(t, tree)
-	l.start(t)
-	l.equal(t)
+	l := numbered(t, 20)
 	gone := 0
 	remove := func(n int, reason string) string {
 		t.Helper()
 		for range n {
-			must(t, os.Remove(filepath.Join(l.src, fmt.Sprintf("f%02d", gone))))
+			must(t, os.Remove(filepath.Join(l.src, fmt.Sprint("f", gone))))
 			gone++
 		}
 		return l.until(t, reason, func(s replica.FollowState) bool { return strings.Contains(s.Reason, reason) }).Held
@@ -92,44 +99,29 @@ func TestConsentToASourceThatChanges(t *testing.T) {
 	}
 	write(t, l.src, "log", "a line")
 	remove(1, "19 of 20")
-	l.mu.Lock()
-	l.accepted = second
-	l.mu.Unlock()
+	l.accept(second)
 	l.equal(t)
 }
 
 // A deletion that takes a while is held as one that does not, though little goes at a
 // time; and what goes while as much comes is none.
 func TestLossLittleByLittle(t *testing.T) {
-	tree := replicatest.Tree{}
-	for i := range 10 {
-		tree[fmt.Sprint("f", i)] = replicatest.F(fmt.Sprint(i))
-	}
-	l := newLink(t, tree)
-	l.start(t)
-	l.equal(t)
-	follows := func() replica.FollowState {
-		return l.until(t, "the change", func(s replica.FollowState) bool {
-			return s.Phase == replica.Suspended || s.Phase == replica.Synced && replicatest.Diff(l.src, l.dst) == ""
-		})
-	}
+	l := numbered(t, 10)
 	for i := range 12 { // a file that is another one each time
 		write(t, l.src, fmt.Sprint("new", i), fmt.Sprint("new ", i))
 		must(t, os.RemoveAll(filepath.Join(l.src, fmt.Sprint("new", i-1))))
-		if s := follows(); s.Phase == replica.Suspended {
+		if s := l.settles(t); s.Phase == replica.Suspended {
 			t.Fatalf("what comes and goes is held: %s", s.Reason)
 		}
 	}
 	for i := range 6 {
 		must(t, os.Remove(filepath.Join(l.src, fmt.Sprint("f", i))))
-		s := follows()
+		s := l.settles(t)
 		if held := s.Phase == replica.Suspended; held != (i == 5) || held && !strings.Contains(s.Reason, "6 of 11") {
 			t.Fatalf("after %d of 11 files went the state is %+v", i+1, s)
 		}
 		if s.Held != "" {
-			l.mu.Lock()
-			l.accepted = s.Held
-			l.mu.Unlock()
+			l.accept(s.Held)
 		}
 	}
 	l.equal(t)
