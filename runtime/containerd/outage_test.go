@@ -9,12 +9,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/budgiehq/budgie/bunfile"
 	"github.com/budgiehq/budgie/internal/containerdtest"
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/budgiehq/budgie/runtime/runtimetest"
@@ -206,4 +208,32 @@ func TestRemainsOfASnapshot(t *testing.T) {
 		}
 		empty(t, d)
 	})
+}
+
+// A containerd that is killed while a task is tried out has said nothing about tasks: a
+// shim that it began at that moment is there only later.
+func TestCaseR5KilledWhileItSettles(t *testing.T) {
+	containerdtest.Need(t)
+	d := private(t, "")
+	dir, id := t.TempDir(), runtimetest.NewID()
+	killAtPoint(t, d, dir, id, bunfile.NetworkHost, slices.Index(lifeOn(bunfile.NetworkHost), "start: make the task"))
+	s, tried := &stepper{}, 0
+	s.at = func(n int) {
+		if s.steps[n] != "stop: try to make a task" {
+			return
+		}
+		if tried++; tried == 2 { // the last one, if all is well
+			d.Kill()
+		}
+	}
+	r := open(t, d, dir, WithLogger(slog.New(s)))
+	defer r.Close()
+	err := r.Stop(t.Context(), id, 0)
+	if tried != 2 || !errors.Is(err, runtime.ErrUnavailable) {
+		t.Errorf("Stop, after %d tries: %v; want ErrUnavailable after 2", tried, err)
+	}
+	if err := errors.Join(d.Start(), r.Stop(t.Context(), id, 0), r.Remove(t.Context(), id)); err != nil {
+		t.Error(err)
+	}
+	empty(t, d)
 }

@@ -102,12 +102,16 @@ func (r *Runtime) probe(ctx context.Context, container client.Container) (findin
 	if err := r.endShims(ctx, container.ID()); err != nil {
 		return taskUnknown, err
 	}
+	r.step(ctx, "try to make a task")
 	made, err := container.NewTask(short, cio.NullIO)
 	switch {
 	case err == nil:
 		return destroyed(r.destroy(ctx, made, client.Created))
 	case short.Err() != nil, taskExists(err):
 		return taskInTheWay, err
+	case errdefs.IsUnavailable(err):
+		// One that was killed meanwhile may leave a shim that has only just begun.
+		return taskUnknown, err
 	}
 	return taskFree, nil // whatever is wrong, it is not a task
 }
