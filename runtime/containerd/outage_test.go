@@ -4,6 +4,7 @@ package containerd
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
@@ -20,6 +21,9 @@ import (
 	"github.com/budgiehq/budgie/internal/containerdtest"
 	"github.com/budgiehq/budgie/runtime"
 	"github.com/budgiehq/budgie/runtime/runtimetest"
+	taskv2 "github.com/containerd/containerd/api/runtime/task/v2"
+	taskv3 "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/ttrpc"
 )
 
 // A containerd that hung before anybody connected to it is said to hang, too: the
@@ -236,4 +240,69 @@ func TestCaseR5KilledWhileItSettles(t *testing.T) {
 		t.Error(err)
 	}
 	empty(t, d)
+}
+
+// A containerd that is killed while it deletes a task has the shim forget it, and may
+// not come to ending the shim.
+func TestCaseR5KilledWhileItDeletesATask(t *testing.T) {
+	containerdtest.Need(t)
+	containerdtest.EachVersion(t, func(t *testing.T, v containerdtest.Version) {
+		d := private(t, v)
+		r := open(t, d, t.TempDir())
+		defer r.Close()
+		id, _ := launch(t, r, spec(programImage, program("sleep")...))
+		d.Kill()
+		deleteInShim(t, d, id)
+		if err := errors.Join(d.Start(), r.Stop(t.Context(), id, 0), r.Remove(t.Context(), id)); err != nil {
+			t.Error(err)
+		}
+		empty(t, d)
+	})
+}
+
+// deleteInShim kills a task and has its shim forget it, as a containerd does that ends
+// the shim next.
+func deleteInShim(t *testing.T, d *containerdtest.Daemon, id string) {
+	t.Helper()
+	client := ttrpc.NewClient(dialShim(t, d, id))
+	defer client.Close()
+	var err error
+	if d.Version == containerdtest.Latest {
+		shim := taskv3.NewTTRPCTaskClient(client)
+		_, kill := shim.Kill(t.Context(), &taskv3.KillRequest{ID: id, Signal: uint32(syscall.SIGKILL)})
+		_, wait := shim.Wait(t.Context(), &taskv3.WaitRequest{ID: id})
+		_, forget := shim.Delete(t.Context(), &taskv3.DeleteRequest{ID: id})
+		err = errors.Join(kill, wait, forget)
+	} else {
+		shim := taskv2.NewTTRPCTaskClient(client)
+		_, kill := shim.Kill(t.Context(), &taskv2.KillRequest{ID: id, Signal: uint32(syscall.SIGKILL)})
+		_, wait := shim.Wait(t.Context(), &taskv2.WaitRequest{ID: id})
+		_, forget := shim.Delete(t.Context(), &taskv2.DeleteRequest{ID: id})
+		err = errors.Join(kill, wait, forget)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// dialShim connects to the shim of a task. Its address is alone in a file, or in one of
+// JSON, depending on the version.
+func dialShim(t *testing.T, d *containerdtest.Daemon, id string) net.Conn {
+	t.Helper()
+	var where struct{ Address string }
+	dir := filepath.Join(d.Dir, "state", "io.containerd.runtime.v2.task", d.Namespace, id)
+	data, err := os.ReadFile(filepath.Join(dir, "address"))
+	if where.Address = string(data); err != nil {
+		if data, err = os.ReadFile(filepath.Join(dir, "bootstrap.json")); err == nil {
+			err = json.Unmarshal(data, &where)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("unix", strings.TrimPrefix(where.Address, "unix://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

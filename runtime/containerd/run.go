@@ -176,10 +176,7 @@ func (n *run) finish(exit lifecycle.Exit) {
 	fail("cannot record a container's end", n.rt.save(n.id, n.record))
 	n.mu.Unlock()
 	n.rt.step(ctx, "delete the task")
-	err := n.rt.insist(ctx, func(ctx context.Context) error {
-		_, err := n.task.Delete(ctx)
-		return gone(err)
-	})
+	err := n.rt.insist(ctx, n.deleteTask)
 	if errdefs.IsUnavailable(err) {
 		n.leave()
 		return
@@ -207,6 +204,17 @@ func (n *run) finish(exit lifecycle.Exit) {
 	} // else kept, so that at least this program knows
 	n.rt.mu.Unlock()
 	close(n.done)
+}
+
+// deleteTask deletes the task. Where there is none, containerd may have been killed while
+// it did so, and not have ended the shim (that of 1.6).
+func (n *run) deleteTask(ctx context.Context) error {
+	_, err := n.task.Delete(ctx)
+	if !errdefs.IsNotFound(err) {
+		return err
+	}
+	n.rt.step(ctx, "settle the task")
+	return n.rt.settle(ctx, n.id)
 }
 
 // oomKilled asks the container's cgroup, which is there as long as the task is,
