@@ -62,7 +62,7 @@ func (r *Runtime) exec(ctx context.Context, id string, cfg runtime.ExecConfig) (
 // explainMemory says that a command did not come to run for lack of memory: runc's
 // process in the container, which becomes it, was killed.
 func (r *Runtime) explainMemory(id string, err error) error {
-	if !strings.Contains(err.Error(), "read init-p: ") {
+	if !strings.Contains(err.Error(), " init-p: ") { // the pipe to it, which could not be read, or not written
 		return err
 	}
 	conf, cerr := r.loadConfig(id)

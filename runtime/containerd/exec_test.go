@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -117,18 +118,18 @@ func TestExecHangingReceiver(t *testing.T) {
 // what is said.
 func TestExecWithoutMemory(t *testing.T) {
 	b := newBench(t)
-	// What fills it is what the kernel is to choose while no command is being started.
-	s := shell("echo ready; while true; do (echo 1000 >/proc/self/oom_score_adj; exec head -c 100000 /dev/zero >>/dev/shm/full); sleep 0.05; done")
-	s.Resources.MemoryLimit, s.Resources.MemorySwap = 6<<20, 6<<20
-	err := runtime.ErrNotRunning
-	for try := 0; try < 20 && errors.Is(err, runtime.ErrNotRunning); try++ { // it may choose the first process
-		id, _ := b.run(s)
-		b.waitFor(id, "ready")
-		for err = nil; err == nil; {
-			_, err = b.Exec(b.ctx, id, runtime.ExecConfig{Command: []string{"true"}})
-		}
+	s := shell("exec sleep 1000") // which takes nothing more, and is never what the kernel chooses
+	s.Resources.MemoryLimit, s.Resources.MemorySwap = 16<<20, 16<<20
+	id, _ := b.run(s)
+	fill := runtime.ExecConfig{Command: []string{"sh", "-c", "echo 1000 >/proc/self/oom_score_adj; exec cat /dev/zero >/dev/shm/full"}}
+	if code, err := b.Exec(b.ctx, id, fill); code != 128+int(syscall.SIGKILL) || err != nil {
+		t.Fatalf("what uses the memory up gives %d, %v", code, err)
 	}
-	if !strings.Contains(err.Error(), "the 6291456 bytes of the container's resources.memory_limit are used up") {
+	// What fills it freed at its end what it had itself. So that this is too little for
+	// runc, and not only for the command, it has much to read.
+	long := slices.Repeat([]string{strings.Repeat("x", 100<<10)}, 15)
+	_, err := b.Exec(b.ctx, id, runtime.ExecConfig{Command: append([]string{"true"}, long...)})
+	if err == nil || !strings.Contains(err.Error(), "the 16777216 bytes of the container's resources.memory_limit are used up") {
 		t.Errorf("got %v", err)
 	}
 }

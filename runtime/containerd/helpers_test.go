@@ -31,6 +31,9 @@ func newBench(t *testing.T, opts ...Option) *bench {
 	b := &bench{T: t, dir: t.TempDir(), ctx: ctx}
 	b.Runtime = open(t, d, b.dir, opts...)
 	t.Cleanup(func() {
+		cancel()
+		// Also what ran out of time must leave nothing to the tests after it.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		all, err := b.List(ctx)
 		for _, st := range all {
