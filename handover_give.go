@@ -293,8 +293,12 @@ func (k *keeper) markSettled() {
 // handOverSupervision lets the supervision go for another process, and returns true
 // where that has taken over; otherwise all is as before.
 func (c *Client) handOverSupervision(ctx context.Context, s *supervision, r *release) (gone bool, err error) {
-	letOthersKnow, err := c.store.Acquire(ctx, handOverOwner)
+	// From whom this client took over may have to let go of the name yet.
+	letOthersKnow, err := c.acquireWhenFree(ctx, handOverOwner, settleTimeout)
 	if err != nil {
+		if errors.Is(err, store.ErrOwned) {
+			err = fmt.Errorf("%w (%w)", errGiving, err)
+		}
 		r.reply <- err
 		return false, nil
 	}

@@ -46,33 +46,32 @@ func TestTakeOverFromADyingSupervisor(t *testing.T) {
 	}
 }
 
-// contestedStore has a third process that holds the supervisor's name for a moment when
-// a successor is to get it.
+// contestedStore has somebody else who holds an owner name for a moment.
 type contestedStore struct {
 	*memory.Store
+	owner  string
 	refuse atomic.Int32
 }
 
 func (s *contestedStore) Acquire(ctx context.Context, owner string) (func() error, error) {
-	if owner == "supervisor" && s.refuse.Add(-1) >= 0 {
+	if owner == s.owner && s.refuse.Add(-1) >= 0 {
 		return nil, fmt.Errorf("a third process: %w", store.ErrOwned)
 	}
 	return s.Store.Acquire(ctx, owner)
 }
 
-// A successor gets the supervisor's name also where somebody else who wants it has it
-// just when it is given back.
-func TestSupervisorsNameIsContested(t *testing.T) {
+// A supervisor is replaced also where the names that this needs are another's at first:
+// that of the supervisor, of somebody who wants it just when it is given back; that of
+// who hands over, of the one before, who has handed over to this one a moment ago.
+func TestSupervisorsNamesAreContested(t *testing.T) {
 	s := newSupervisors(t, newSlowHandler())
-	now, ended := s.supervise(t, budgie.Resident())
+	before := &contestedStore{Store: s.store, owner: "supervisor-handover"}
+	now, ended := s.superviseOn(t, before, budgie.Resident())
 	s.runDetached(t, always(web("web")))
-	contested := &contestedStore{Store: s.store}
-	contested.refuse.Store(3)
-	s.node = s.network.Join()
-	next := s.client(t, budgie.WithDataDir(s.dir), budgie.WithHandOver(), budgie.WithStore(contested))
-	failed := make(chan error, 1)
-	ctx := t.Context()
-	go func() { failed <- next.Supervise(ctx, budgie.Resident(), budgie.TakingOver()) }()
+	after := &contestedStore{Store: s.store, owner: "supervisor"}
+	before.refuse.Store(3)
+	after.refuse.Store(3)
+	_, failed := s.superviseOn(t, after, budgie.Resident(), budgie.TakingOver())
 	select {
 	case err := <-failed:
 		t.Fatalf("the successor ended with %v", err)

@@ -208,8 +208,13 @@ func newSupervisors(t *testing.T, h http.Handler) *supervisors {
 // supervise starts a client that supervises. ended has what its Supervise returned.
 func (s *supervisors) supervise(t *testing.T, opts ...budgie.SuperviseOption) (c *budgie.Client, ended chan error) {
 	t.Helper()
+	return s.superviseOn(t, s.store, opts...)
+}
+
+func (s *supervisors) superviseOn(t *testing.T, on budgie.Store, opts ...budgie.SuperviseOption) (c *budgie.Client, ended chan error) {
+	t.Helper()
 	s.node = s.network.Join(netip.MustParseAddr("127.0.0.1"))
-	c = s.client(t, budgie.WithDataDir(s.dir), budgie.WithHandOver())
+	c = s.client(t, budgie.WithDataDir(s.dir), budgie.WithHandOver(), budgie.WithStore(on))
 	ended = make(chan error, 1)
 	ctx := t.Context()
 	go func() { ended <- c.Supervise(ctx, opts...) }()

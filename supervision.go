@@ -43,18 +43,23 @@ func (c *Client) lockSupervision(ctx context.Context, s *supervision) (err error
 
 // lockWhenFree takes the supervisor's name as soon as it is free, within a time.
 func (c *Client) lockWhenFree(ctx context.Context, s *supervision, within time.Duration) error {
+	unlock, err := c.acquireWhenFree(ctx, supervisorOwner, within)
+	if err == nil {
+		s.unlock = unlock
+	}
+	return err
+}
+
+// acquireWhenFree takes an owner name as soon as it is free, within a time.
+func (c *Client) acquireWhenFree(ctx context.Context, owner string, within time.Duration) (release func() error, _ error) {
 	const look = 50 * time.Millisecond
 	for began := time.Now(); ; {
-		unlock, err := c.store.Acquire(ctx, supervisorOwner)
-		if err == nil {
-			s.unlock = unlock
-			return nil
-		}
-		if !errors.Is(err, store.ErrOwned) || time.Since(began) > within {
-			return err
+		release, err := c.store.Acquire(ctx, owner)
+		if err == nil || !errors.Is(err, store.ErrOwned) || time.Since(began) > within {
+			return release, err
 		}
 		if wait(ctx, look); ctx.Err() != nil {
-			return c.endOf(ctx)
+			return nil, c.endOf(ctx)
 		}
 	}
 }
