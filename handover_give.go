@@ -22,6 +22,9 @@ var errGiving = errors.New("another process is taking over just now")
 // Offer returns what is wanted, if this client has it.
 func (g giver) Offer(want string) (handover.Offer, error) {
 	c := g.c
+	if want == wantSupervisor && c.hand.isGiving(scopeSupervisor) {
+		return nil, errGiving // it stands still meanwhile, and is none to itself
+	}
 	o := &offer{c: c}
 	switch id, ofContainer := strings.CutPrefix(want, wantContainer); {
 	case want == wantSupervisor && c.isSupervising():
@@ -48,6 +51,13 @@ func (g giver) Offer(want string) (handover.Offer, error) {
 	}
 	c.hand.giving[o.scope] = true
 	return o, nil
+}
+
+// isGiving reports whether a scope is being handed over.
+func (h *handOver) isGiving(scope string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.giving[scope]
 }
 
 // Upgrade starts a successor, if the program said how.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -79,6 +81,59 @@ func TestSupervisorsNamesAreContested(t *testing.T) {
 	}
 	if err := <-ended; !errors.Is(err, budgie.ErrReplaced) {
 		t.Errorf("the one before ended with %v", err)
+	}
+}
+
+// While a supervisor is being replaced, another successor is told to come later, and not
+// that there is none.
+func TestSupervisorIsReplacedByOne(t *testing.T) {
+	s := newSupervisors(t, newSlowHandler())
+	now, _ := s.supervise(t, budgie.Resident())
+	s.runDetached(t, always(web("web")))
+	slow := &contestedStore{Store: s.store, owner: "supervisor"}
+	slow.refuse.Store(math.MaxInt32)
+	_, failed := s.superviseOn(t, slow, budgie.Resident(), budgie.TakingOver())
+	for { // until it waits for the name
+		if slow.refuse.Load() < math.MaxInt32 {
+			break
+		}
+		select {
+		case err := <-failed:
+			t.Fatalf("the successor ended with %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	_, second := s.supervise(t, budgie.TakingOver())
+	if err := <-second; err == nil || !strings.Contains(err.Error(), "another process is taking over just now") {
+		t.Errorf("the second successor ended with %v", err)
+	}
+	slow.refuse.Store(0)
+	awaitReplaced(t, now)
+}
+
+// formerStore has a supervisor that has just gone, while the name of who hands over is
+// held for the next few looks: the next one is about to come.
+type formerStore struct {
+	*memory.Store
+	looks atomic.Int32
+}
+
+func (s *formerStore) Alive(ctx context.Context, owner string) (bool, error) {
+	if owner == "supervisor-handover" && s.looks.Add(-1) >= 0 {
+		return true, nil
+	}
+	return s.Store.Alive(ctx, owner)
+}
+
+// Between a supervisor and the next one, a third process that wants to take over waits
+// for that one.
+func TestTakeOverBetweenTwoSupervisors(t *testing.T) {
+	f := newFakes(t)
+	between := &formerStore{Store: f.store}
+	between.looks.Store(3)
+	c := f.client(t, budgie.WithStore(between))
+	if err := c.Supervise(t.Context(), budgie.TakingOver()); err != nil {
+		t.Errorf("it ended with %v", err)
 	}
 }
 

@@ -159,8 +159,9 @@ func (c *Client) takeSupervision(ctx context.Context) (*taking, error) {
 		if !errors.Is(err, handover.ErrNone) {
 			return t, err
 		}
-		alive, err := c.store.Alive(ctx, supervisorOwner)
-		if err != nil || !alive {
+		// Where one is being replaced, the next one will be there in a moment.
+		supervised, err := c.isSupervised(ctx)
+		if err != nil || !supervised {
 			return nil, err
 		}
 		if time.Since(began) > patience {
