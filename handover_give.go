@@ -315,7 +315,11 @@ func (c *Client) handOverSupervision(ctx context.Context, s *supervision, r *rel
 	defer func() { err = errors.Join(err, letOthersKnow()) }()
 	s.stopHost()
 	c.setStanding(true)
-	defer c.setStanding(false)
+	defer func() {
+		if !gone { // else nothing is here any more that others could take over
+			c.setStanding(false)
+		}
+	}()
 	all, err := c.haltAll(r.ctx, true)
 	if err == nil {
 		if err = s.unlock(); err != nil {

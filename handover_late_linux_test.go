@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/budgiehq/budgie"
+	"github.com/budgiehq/budgie/internal/handover"
 	"github.com/budgiehq/budgie/lifecycle"
 	"github.com/budgiehq/budgie/runtime/runtimetest"
 	"github.com/budgiehq/budgie/store"
@@ -133,6 +135,53 @@ func TestTakeOverBetweenTwoSupervisors(t *testing.T) {
 	between.looks.Store(3)
 	c := f.client(t, budgie.WithStore(between))
 	if err := c.Supervise(t.Context(), budgie.TakingOver()); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+// leavingStore calls left before it gives the name of who hands over back.
+type leavingStore struct {
+	*memory.Store
+	left func()
+}
+
+func (s *leavingStore) Acquire(ctx context.Context, owner string) (func() error, error) {
+	release, err := s.Store.Acquire(ctx, owner)
+	if err != nil || owner != "supervisor-handover" {
+		return release, err
+	}
+	return func() error {
+		s.left()
+		return release()
+	}, nil
+}
+
+// A supervisor that was replaced offers nothing any more, also while it is about to end.
+func TestReplacedSupervisorOffersNothing(t *testing.T) {
+	s := newSupervisors(t, newSlowHandler())
+	ask := func() (*handover.Offered, error) {
+		return handover.Ask(t.Context(), filepath.Join(s.dir, "handover"), "supervisor")
+	}
+	leaving := &leavingStore{s.store, func() {
+		if again, err := ask(); !errors.Is(err, handover.ErrNone) {
+			t.Errorf("it is asked again: %v, %v", again, err)
+		}
+	}}
+	_, ended := s.superviseOn(t, leaving, budgie.Resident())
+	s.runDetached(t, always(web("web")))
+	offered, err := ask()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer offered.Close()
+	sockets, err := offered.Release("the test")
+	for _, socket := range sockets {
+		socket.Close()
+	}
+	if err := errors.Join(err, offered.Serve()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, budgie.ErrReplaced) {
 		t.Errorf("it ended with %v", err)
 	}
 }

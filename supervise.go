@@ -134,7 +134,7 @@ func (c *Client) pokeSupervisor() {
 
 func (c *Client) setSupervising(on bool) {
 	c.mu.Lock()
-	c.supervising = on
+	c.supervising, c.standing = on, false
 	c.mu.Unlock()
 }
 
