@@ -82,23 +82,28 @@ func TestLinksThatMoveAreNotLost(t *testing.T) {
 // Consent counts also where the source goes on to change, as long as it loses little of
 // what the consent was to.
 func TestConsentToASourceThatChanges(t *testing.T) {
-	l := numbered(t, 20)
-	gone := 0
-	remove := func(n int, reason string) string {
-		t.Helper()
-		for range n {
-			must(t, os.Remove(filepath.Join(l.src, fmt.Sprint("f", gone))))
-			gone++
+	tree := replicatest.Tree{"stays": replicatest.F("stays")}
+	// In directories, which go at once: a look must not come in between.
+	for reason, files := range map[string]int{"14 of 20": 14, "18 of 20": 4, "19 of 20": 1} {
+		for i := range files {
+			tree[fmt.Sprint(reason, "/", i)] = replicatest.F(reason)
 		}
+	}
+	l := newLink(t, tree)
+	l.start(t)
+	l.equal(t)
+	remove := func(reason string) string {
+		t.Helper()
+		must(t, os.Rename(filepath.Join(l.src, reason), l.src+"-"+reason))
 		return l.until(t, reason, func(s replica.FollowState) bool { return strings.Contains(s.Reason, reason) }).Held
 	}
-	first := remove(14, "14 of 20")
-	second := remove(4, "18 of 20") // which are more than half of the six that were left
+	first := remove("14 of 20")
+	second := remove("18 of 20") // which are more than half of the six that were left
 	if first == second {
 		t.Error("what has lost much more is held under the same name")
 	}
 	write(t, l.src, "log", "a line")
-	remove(1, "19 of 20")
+	remove("19 of 20")
 	l.accept(second)
 	l.equal(t)
 }
