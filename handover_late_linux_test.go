@@ -95,10 +95,7 @@ func TestSupervisorIsReplacedByOne(t *testing.T) {
 	slow := &contestedStore{Store: s.store, owner: "supervisor"}
 	slow.refuse.Store(math.MaxInt32)
 	_, failed := s.superviseOn(t, slow, budgie.Resident(), budgie.TakingOver())
-	for { // until it waits for the name
-		if slow.refuse.Load() < math.MaxInt32 {
-			break
-		}
+	for slow.refuse.Load() == math.MaxInt32 { // until it waits for the name
 		select {
 		case err := <-failed:
 			t.Fatalf("the successor ended with %v", err)

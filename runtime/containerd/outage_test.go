@@ -163,10 +163,7 @@ func TestExecOverAnOutage(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "may run on") || !strings.Contains(err.Error(), "containerd is not running") {
 		t.Errorf("Exec: %v", err)
 	}
-	if err := errors.Join(d.Start(), r.Stop(t.Context(), id, 0), r.Remove(t.Context(), id)); err != nil {
-		t.Error(err)
-	}
-	empty(t, d)
+	restore(t, d, r, id)
 }
 
 // A containerd that was killed while it made a snapshot may have left its directory, on
@@ -236,10 +233,7 @@ func TestCaseR5KilledWhileItSettles(t *testing.T) {
 	if tried != 2 || !errors.Is(err, runtime.ErrUnavailable) {
 		t.Errorf("Stop, after %d tries: %v; want ErrUnavailable after 2", tried, err)
 	}
-	if err := errors.Join(d.Start(), r.Stop(t.Context(), id, 0), r.Remove(t.Context(), id)); err != nil {
-		t.Error(err)
-	}
-	empty(t, d)
+	restore(t, d, r, id)
 }
 
 // A containerd that is killed while it deletes a task has the shim forget it, and may
@@ -253,10 +247,7 @@ func TestCaseR5KilledWhileItDeletesATask(t *testing.T) {
 		id, _ := launch(t, r, spec(programImage, program("sleep")...))
 		d.Kill()
 		deleteInShim(t, d, id)
-		if err := errors.Join(d.Start(), r.Stop(t.Context(), id, 0), r.Remove(t.Context(), id)); err != nil {
-			t.Error(err)
-		}
-		empty(t, d)
+		restore(t, d, r, id)
 	})
 }
 
@@ -305,4 +296,14 @@ func dialShim(t *testing.T, d *containerdtest.Daemon, id string) net.Conn {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// restore starts a containerd again after a Kill, and takes away what it had: a container
+// of which nothing may be left.
+func restore(t *testing.T, d *containerdtest.Daemon, r *Runtime, id string) {
+	t.Helper()
+	if err := errors.Join(d.Start(), r.Stop(t.Context(), id, 0), r.Remove(t.Context(), id)); err != nil {
+		t.Error(err)
+	}
+	empty(t, d)
 }
